@@ -1,0 +1,338 @@
+"""The embedded broker: a real Kafka in KRaft mode, one JVM on loopback, its data under the lakehouse's home."""
+
+import base64
+import fcntl
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from lakehouse_spark.errors import LakehouseError
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+_POLL_SECONDS = 0.05
+_HOST = "127.0.0.1"
+# Below the ports systems give to outgoing connections: a client that keeps dialling a dead broker takes none of these.
+_PORTS = range(20_000, 32_000)
+_QUIET_CLIENT = {
+    "log_level": 0,
+    "error_cb": lambda error: None,
+    "broker.address.family": "v4",
+    "reconnect.backoff.ms": 50,
+    "reconnect.backoff.max.ms": 200,
+}
+_JVM = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+    "-Djava.io.tmpdir=tmp",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+)
+# Paths are relative to the broker's folder, its working directory: no home, however named, needs escaping.
+# After a kill the controller waits one session until it takes the same broker back: 3 s instead of Kafka's 9.
+_PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs=data
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+message.max.bytes=20971520
+log.retention.ms=-1
+log.retention.bytes=-1
+log.cleaner.dedupe.buffer.size=8388608
+"""
+_LOGGING = """\
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSS} %p %c{1}: %m%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+"""
+# The broker is no child of ours: it outlives us, and leaves no zombie when it dies. The shell, which cannot be
+# interrupted between the two, records its pid.
+_LAUNCH = '"$@" </dev/null >broker.log 2>&1 & echo $! >broker.pid'
+
+
+@dataclass(frozen=True)
+class _State:
+    """How to find the broker again. `token` stands in its command line: a pid proves nothing, it may be another's."""
+
+    token: str
+    port: int
+    controller_port: int
+
+
+class Broker:
+    """The broker of one home. Objects are handles: any process's handle finds, reuses or stops the same broker."""
+
+    def __init__(self, home: Path, java: Path, jars: Sequence[Path]) -> None:
+        self.folder = home.absolute() / "kafka"
+        self.log = self.folder / "broker.log"
+        self._java = java.absolute()
+        self._jars = [jar.absolute() for jar in jars]
+        self._started_here = False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops the broker unless it was already there."""
+        if self._started_here:
+            self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id; None unless a process runs that is provably this broker."""
+        state = self._read_state()
+        with suppress(OSError, ValueError):
+            pid = int((self.folder / "broker.pid").read_text(encoding="ascii"))
+            if state and state.token in _command_line(pid):
+                return pid
+        return None
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        state = self._read_state()
+        if state is None or not self.running:
+            raise LakehouseError(f"broker: none runs in {self.folder}; start it first")
+        return f"{_HOST}:{state.port}"
+
+    def start(self) -> str:
+        """Returns the bootstrap servers of a broker that answers: the one that runs, else a new one on the same data.
+
+        A restart takes the port of the last run if it is still free, so that clients find the broker again.
+        """
+        with self._exclusive():
+            state = self._read_state()
+            if state and self.running and self._answers(state):
+                return self.bootstrap_servers
+            if not self.running:  # also one that was killed a moment ago and still looked alive
+                self._format()
+                state = self._launch(state)
+                self._started_here = True
+                if self._answers(state):
+                    return self.bootstrap_servers
+            raise self._failure()
+
+    def stop(self) -> None:
+        """Ends the broker: asks, waits, then kills. Never touches a process that is not provably this broker."""
+        with self._exclusive():
+            for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+                pid = self.pid
+                if pid is None:
+                    break
+                with suppress(ProcessLookupError):
+                    os.kill(pid, how)
+                if _await(lambda: not self.running, seconds):
+                    break
+            else:
+                raise LakehouseError(f"broker: process {self.pid} does not end; see {self.log}")
+            (self.folder / "broker.pid").unlink(missing_ok=True)
+            self._started_here = False
+
+    def _launch(self, last: _State | None) -> _State:
+        # A process that just died gives up its command line, which `running` reads, before its sockets.
+        kept = last is not None and _await(lambda: _is_free(last.port), 2)
+        port = last.port if last and kept else _free_port()
+        state = _State(f"lakehouse-broker-{uuid.uuid4()}", port, _free_port(besides=port))
+        self._configure(self.folder, state)
+        shutil.rmtree(self.folder / "tmp", ignore_errors=True)  # native libraries that a killed broker left
+        (self.folder / "tmp").mkdir()
+        if self.log.exists():
+            self.log.replace(self.folder / "broker.log.1")
+        _write_whole(self.folder / "state.json", json.dumps(asdict(state)))
+        java = [*self._command(f"-Dlakehouse.broker={state.token}"), "kafka.Kafka", "server.properties"]
+        subprocess.run(["/bin/sh", "-c", _LAUNCH, "sh", *java], cwd=self.folder, start_new_session=True, check=True)
+        return state
+
+    def _format(self) -> None:
+        """Makes the data folder once, in whole: formatted aside, then renamed."""
+        if (self.folder / "data").exists():
+            return
+        aside = self.folder / "formatting"
+        shutil.rmtree(aside, ignore_errors=True)
+        (aside / "tmp").mkdir(parents=True)
+        self._configure(aside, _State("", 1, 2))
+        tool = ["kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", "server.properties"]
+        done = subprocess.run(
+            [*self._command(), *tool], cwd=aside, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise LakehouseError(f"broker: its storage could not be formatted:\n{_tail(done.stdout + done.stderr)}")
+        (aside / "data").rename(self.folder / "data")
+        shutil.rmtree(aside)
+
+    def _command(self, *options: str) -> list[str]:
+        return [str(self._java), *options, *_JVM, "-cp", os.pathsep.join(map(str, self._jars))]
+
+    def _configure(self, folder: Path, state: _State) -> None:
+        properties = _PROPERTIES.format(host=_HOST, port=state.port, controller_port=state.controller_port)
+        _write_whole(folder / "server.properties", properties)
+        _write_whole(folder / "log4j2.properties", _LOGGING)
+
+    def _answers(self, state: _State) -> bool:
+        """Waits until the broker serves metadata; False if it ends before or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        port = state.port
+        # A client that meets a closed port backs off, so first the port itself is asked.
+        _await(lambda: not self.running or _is_open(port), START_SECONDS)
+        client = AdminClient({**_QUIET_CLIENT, "bootstrap.servers": f"{_HOST}:{port}"})
+        while self.running and time.monotonic() < deadline:
+            with suppress(KafkaException):
+                if any(broker.port == port for broker in client.list_topics(timeout=1).brokers.values()):
+                    return True
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    def _failure(self) -> LakehouseError:
+        what = f"does not answer after {START_SECONDS:.0f} s" if self.running else "ended while it started"
+        log = self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return LakehouseError(f"broker: {what} ({self.folder}). The end of its log:\n{_tail(log)}")
+
+    def _read_state(self) -> _State | None:
+        try:
+            return _State(**json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One process starts or stops the broker at a time; the system releases the lock of one that dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def create_topics(bootstrap_servers: str, partitions: Mapping[str, int]) -> list[str]:
+    """Creates the topics that do not exist yet and returns their names; all have leaders when it returns.
+
+    An existing topic stays as it is, whatever its number of partitions. Replication is the broker's default.
+    """
+    client = AdminClient({**_QUIET_CLIENT, "bootstrap.servers": bootstrap_servers})
+    futures = client.create_topics([NewTopic(name, count) for name, count in partitions.items()], request_timeout=30)
+    created = []
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise LakehouseError(f"topic {name}: could not be created: {error.args[0].str()}") from error
+    if not _await(lambda: all(_is_led(client, name) for name in partitions), 30):
+        raise LakehouseError(f"topics {', '.join(partitions)}: not led by any broker of {bootstrap_servers} after 30 s")
+    return created
+
+
+def _is_led(client: AdminClient, topic: str) -> bool:
+    try:
+        found = client.list_topics(topic, timeout=5).topics[topic]
+    except KafkaException:
+        return False
+    return found.error is None and bool(found.partitions) and all(p.leader >= 0 for p in found.partitions.values())
+
+
+def _command_line(pid: int) -> str:
+    """What the process was started with; "" when there is none, or when it is dead and only waits to be reaped."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            return ""
+    asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
+
+
+def _await(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _is_open(port: int) -> bool:
+    with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+        return True
+    return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the JVM does: old connections linger
+        try:
+            listener.bind((_HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port(besides: int | None = None) -> int:
+    ports = (port for port in random.sample(_PORTS, 200) if port != besides)
+    for port in ports:
+        if _is_free(port):
+            return port
+    raise LakehouseError(f"broker: found no free port from {_PORTS.start} to {_PORTS.stop - 1} on {_HOST}")
+
+
+def _new_cluster_id() -> str:
+    """Kafka's form of a UUID; it must not look like an option."""
+    while True:
+        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not name.startswith("-"):
+            return name
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-20:]) or "(empty)"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    aside = path.with_name(f"{path.name}.new")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,1 @@
+"""Raw events as Kafka delivered them: append-only, nothing rejected."""

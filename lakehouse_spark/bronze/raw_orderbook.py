@@ -1,0 +1,42 @@
+"""`bronze.raw_orderbook`: every record of the order-book topic."""
+
+from pyspark.sql import Column
+
+from lakehouse_spark.bronze import topic
+from lakehouse_spark.table import BRONZE_RETENTION, Table, column
+from lakehouse_spark.transforms import payload
+from lakehouse_spark.types import INSTANT, TEXT
+
+TABLE = Table(
+    name="bronze.raw_orderbook",
+    doc="Raw order-book snapshots, one row per Kafka record, whatever it holds.",
+    columns=(
+        column("symbol", TEXT, "Ticker symbol"),
+        column("snapshot_time", INSTANT, "Snapshot capture time (UTC)"),
+        column("bids", TEXT, "JSON array of [price, qty] bid levels"),
+        column("asks", TEXT, "JSON array of [price, qty] ask levels"),
+        column("exchange", TEXT, "Exchange code"),
+        *topic.RECORD_COLUMNS,
+    ),
+    key=topic.KEY,
+    partitioned_by=("days(snapshot_time)",),
+    stamp="_ingested_at",
+    retention=BRONZE_RETENTION,
+)
+
+
+def _values(fields: Column) -> dict[str, Column]:
+    return {
+        "snapshot_time": payload.to_instant(fields["snapshot_time"]),
+        "bids": payload.to_array_text(fields["bids"]),
+        "asks": payload.to_array_text(fields["asks"]),
+    }
+
+
+TOPIC = topic.Topic(
+    table=TABLE,
+    event_time="snapshot_time",
+    fields=("symbol", "exchange", "snapshot_time", "bids", "asks"),
+    text_fields=("symbol", "exchange"),
+    values=_values,
+)

@@ -1,0 +1,62 @@
+"""All tables of the lakehouse, in dependency order."""
+
+import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from lakehouse_spark import schema_migrations
+from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_reference, raw_trades
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader, surrogate_keys
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.gold import (
+    daily_trading_summary,
+    fact_orderbook,
+    fact_trades,
+    market_overview,
+    portfolio_positions,
+    trade_analytics,
+    trader_performance,
+)
+from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
+from lakehouse_spark.table import Table
+
+TABLES: tuple[Table, ...] = (
+    schema_migrations.TABLE,
+    surrogate_keys.TABLE,
+    raw_trades.TABLE,
+    raw_orderbook.TABLE,
+    raw_marketdata.TABLE,
+    raw_reference.TABLE,
+    dim_exchange.TABLE,
+    dim_symbol.TABLE,
+    dim_trader.TABLE,
+    dim_account.TABLE,
+    dim_time.TABLE,
+    trades.TABLE,
+    orderbook_snapshots.TABLE,
+    market_data.TABLE,
+    trader_activity.TABLE,
+    rejected_records.TABLE,
+    fact_trades.TABLE,
+    fact_orderbook.TABLE,
+    daily_trading_summary.TABLE,
+    trader_performance.TABLE,
+    market_overview.TABLE,
+    portfolio_positions.TABLE,
+    trade_analytics.TABLE,
+)
+"""Every table after the tables it is built from."""
+
+BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
+
+
+def table(name: str) -> Table:
+    """The table of this name, with or without its namespace; UsageError with the nearest names for any other."""
+    if name in BY_NAME:
+        return BY_NAME[name]
+    by_short_name = {t.short_name: t for t in TABLES}  # no two namespaces share a short name: see the tests
+    if name in by_short_name:
+        return by_short_name[name]
+    near = difflib.get_close_matches(name, [*BY_NAME, *by_short_name], n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the tables are {', '.join(BY_NAME)}"
+    raise UsageError(f"there is no table {name!r}: {hint}")

@@ -1,0 +1,268 @@
+"""The commit protocol, and the only writer of tables that carry a cursor.
+
+Every commit is staged on a branch of its own, grown from the very snapshot its author read, and then made current by
+fast-forward. Iceberg refuses the fast-forward if anyone else's commit became current in between, so a commit is a
+compare-and-swap whatever it holds: new rows, a MERGE, or only progress. Data and cursor become visible together.
+
+A staged branch that its author could not finish (kill -9) is invisible to readers of the table and expires after a day.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.errors import LostRaceError
+from lakehouse_spark.table import Table
+
+CURSOR = "lakehouse.cursor"
+"""Snapshot property that holds, as JSON, what a commit consumed and counted."""
+
+_BRANCH_AGE_MS = 24 * 60 * 60 * 1000
+_ATTEMPTS = 5
+_CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
+
+Cursor = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class State:
+    """A table as its author read it: the snapshot, the newest cursor and the newest stamp behind it."""
+
+    snapshot_id: int
+    cursor: Cursor | None
+    stamp: datetime | None
+
+    def next_stamp(self, now: datetime) -> datetime:
+        """The time, or a microsecond after the last stamp where the clock runs behind it."""
+        return now if self.stamp is None else max(now, self.stamp + timedelta(microseconds=1))
+
+
+def to_text(instant: datetime | None) -> str | None:
+    """An instant as a cursor holds it."""
+    return None if instant is None else instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def from_text(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def open_table(spark: SparkSession, table: Table) -> None:
+    """Gives a new table its first, empty snapshot, so that every commit has a base to compare with."""
+    iceberg = _load(spark, table.identifier)
+    if iceberg.currentSnapshot() is None:
+        iceberg.newAppend().commit()
+
+
+def state(spark: SparkSession, table: Table) -> State:
+    """The table's current snapshot with the newest surviving cursor.
+
+    Where no snapshot with a cursor survives, the stamp is read from the rows and the cursor is None.
+    """
+    iceberg = _load(spark, table.identifier)
+    head = iceberg.currentSnapshot()
+    for snapshot in _ancestors(iceberg, head):
+        written = snapshot.summary().get(CURSOR)
+        if written is not None:
+            cursor = json.loads(written)
+            return State(head.snapshotId(), cursor, from_text(cursor["stamp"]))
+    rows = at(spark, table, head.snapshotId())
+    newest = rows.agg(F.date_format(F.max(str(table.stamp)), "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
+    return State(head.snapshotId(), None, from_text(newest[0] if newest else None))
+
+
+def added_records(spark: SparkSession, table: Table, committed: State) -> int:
+    """How many rows a commit added, as Iceberg counted them."""
+    summary = _load(spark, table.identifier).snapshot(committed.snapshot_id).summary()
+    return int(summary.get("added-records") or 0)
+
+
+def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:
+    """The table's rows as of one snapshot."""
+    return spark.read.option("versionAsOf", str(snapshot_id)).table(table.identifier)
+
+
+def changes(spark: SparkSession, table: Table, upto: State, after: datetime | None) -> DataFrame:
+    """Rows stamped later than `after` (None: all) that were there when `upto` was read; files prune by the stamp."""
+    rows = at(spark, table, upto.snapshot_id)
+    return rows if after is None else rows.where(F.col(str(table.stamp)) > F.lit(after))
+
+
+def append(spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor) -> State:
+    """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`."""
+
+    def write(branch: str) -> None:
+        writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
+        writer.option(f"snapshot-property.{CURSOR}", _json(cursor)).option("fanout-enabled", "true").append()
+
+    return _publish(spark, table, base, cursor, write)
+
+
+def merge(
+    spark: SparkSession,
+    table: Table,
+    rows: DataFrame,
+    base: State,
+    cursor: Cursor,
+    *,
+    bounds: str,
+    updates: Sequence[str],
+    deletes: str | None = None,
+) -> State:
+    """Updates the columns `updates` of rows held under the same key, deletes where `deletes` holds, inserts the rest.
+
+    `bounds` is a predicate on the target (alias `target`) made of literals: only its partitions are looked at.
+    Raises LostRaceError like `append`.
+    """
+    view = f"merge_{uuid.uuid4().hex}"
+
+    def write(branch: str) -> None:
+        rows.createOrReplaceTempView(view)
+        try:
+            with _summary(spark, cursor):
+                spark.sql(
+                    merge_statement(
+                        table, view, target=f"{table.identifier}.branch_{branch}", bounds=bounds, updates=updates,
+                        deletes=deletes,
+                    )
+                )  # fmt: skip
+        finally:
+            spark.catalog.dropTempView(view)
+
+    return _publish(spark, table, base, cursor, write)
+
+
+def merge_statement(
+    table: Table, source: str, *, target: str, bounds: str, updates: Sequence[str], deletes: str | None = None
+) -> str:
+    """MERGE INTO `target` by the table's key; every column is spelled out, `bounds` prunes the target."""
+    matches = " AND ".join(f"target.`{name}` = source.`{name}`" for name in table.key)
+    sets = ", ".join(f"target.`{name}` = source.`{name}`" for name in updates)
+    names = ", ".join(f"`{name}`" for name in table.column_names)
+    values = ", ".join(f"source.`{name}`" for name in table.column_names)
+    unless = f" AND NOT ({deletes})" if deletes else ""
+    return "\n".join(
+        [
+            f"MERGE INTO {target} AS target USING {source} AS source",
+            f"ON {matches} AND ({bounds})",
+            *([f"WHEN MATCHED AND ({deletes}) THEN DELETE"] if deletes else []),
+            f"WHEN MATCHED THEN UPDATE SET {sets}",
+            f"WHEN NOT MATCHED{unless} THEN INSERT ({names}) VALUES ({values})",
+        ]
+    )
+
+
+def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
+    """Moves the cursor and nothing else."""
+
+    def write(branch: str) -> None:
+        staged = _load(spark, table.identifier).newAppend()
+        staged.set(CURSOR, _json(cursor))
+        staged.toBranch(branch).commit()
+
+    return _publish(spark, table, base, cursor, write)
+
+
+def again_if_overtaken(attempt: Callable[[], None]) -> None:
+    """For work that is idempotent and shares its table with other jobs: reads, decides and commits anew."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return attempt()
+        except LostRaceError:
+            continue
+    return attempt()
+
+
+def _publish(
+    spark: SparkSession, table: Table, base: State, cursor: Cursor, write: Callable[[str], None]
+) -> State:
+    """Stages on a branch grown from `base`, then fast-forwards; a compaction in between only costs another try."""
+    for _ in range(_ATTEMPTS):
+        iceberg = _load(spark, table.identifier)
+        start = _carried_over(iceberg, table, base)
+        branch = f"commit_{uuid.uuid4().hex}"
+        iceberg.manageSnapshots().createBranch(branch, start).setMaxRefAgeMs(branch, _BRANCH_AGE_MS).commit()
+        try:
+            write(branch)
+            iceberg.refresh()
+            staged = iceberg.snapshot(branch).snapshotId()
+            if _fast_forwarded(iceberg, branch, staged):
+                return State(staged, cursor, from_text(cursor["stamp"]))
+        except BaseException:
+            _drop(iceberg, branch)
+            raise
+        _drop(iceberg, branch)
+    raise LostRaceError(f"{table.name}: {_ATTEMPTS} attempts to commit were overtaken; run the job again")
+
+
+def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
+    """Whether the staged snapshot is now current; an answer lost on the way (502, a dropped line) is looked up."""
+    try:
+        iceberg.manageSnapshots().fastForwardBranch("main", branch).removeBranch(branch).commit()
+    except (Py4JError, PySparkException) as error:
+        iceberg.refresh()
+        if any(snapshot.snapshotId() == staged for snapshot in _ancestors(iceberg, iceberg.currentSnapshot())):
+            return True
+        if not _was_overtaken(error):
+            raise
+        return False
+    return True
+
+
+def _was_overtaken(error: Exception) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("Cannot fast-forward", "CommitFailedException", "metadata refresh is required"))
+
+
+def _carried_over(iceberg: Any, table: Table, base: State) -> int:
+    """The current snapshot, if nothing but compactions happened since `base`; else the race is lost."""
+    head = iceberg.currentSnapshot()
+    for snapshot in _ancestors(iceberg, head):
+        if snapshot.snapshotId() == base.snapshot_id:
+            return int(head.snapshotId())
+        if snapshot.operation() != "replace":
+            break
+    raise LostRaceError(
+        f"{table.name}: another writer committed since snapshot {base.snapshot_id} was read. Nothing of this attempt "
+        "was kept; the other writer's commit stands. Run the job again to go on from there."
+    )
+
+
+def _ancestors(iceberg: Any, snapshot: Any) -> Iterator[Any]:
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parentId()
+        snapshot = None if parent is None else iceberg.snapshot(parent)
+
+
+def _drop(iceberg: Any, branch: str) -> None:
+    with suppress(Exception):
+        iceberg.refresh()
+        iceberg.manageSnapshots().removeBranch(branch).commit()
+
+
+@contextmanager
+def _summary(spark: SparkSession, cursor: Cursor) -> Iterator[None]:
+    """MERGE takes no write options; the session hands its commit the cursor."""
+    spark.conf.set(_CONF, _json(cursor))
+    try:
+        yield
+    finally:
+        spark.conf.unset(_CONF)
+
+
+def _json(cursor: Cursor) -> str:
+    return json.dumps(cursor, separators=(",", ":"), sort_keys=True)
+
+
+def _load(spark: SparkSession, identifier: str) -> Any:
+    spark3_util = spark._jvm.org.apache.iceberg.spark.Spark3Util  # type: ignore[union-attr]
+    return spark3_util.loadIcebergTable(spark._jsparkSession, identifier)

@@ -1,0 +1,31 @@
+"""`dim.dim_symbol`: every version of every traded symbol (SCD2)."""
+
+from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
+
+TABLE = Table(
+    name="dim.dim_symbol",
+    doc="Symbols with full history (SCD2), one row per symbol and effective date.",
+    columns=(
+        column("symbol_key", LONG, "Surrogate key of the version, from 100000"),
+        column("symbol", TEXT, "Natural key (e.g., AAPL)"),
+        column("company_name", TEXT, "Full company name"),
+        column("sector", TEXT, "GICS sector"),
+        column("industry", TEXT, "GICS industry"),
+        column("market_cap_category", TEXT, "MEGA / LARGE / MID / SMALL / MICRO"),
+        column("listing_exchange", TEXT, "Primary listing exchange"),
+        column("ipo_date", DATE, "IPO date; the last known value in every version"),
+        column("effective_date", DATE, "First day the version is valid"),
+        column("expiry_date", DATE, "Last day the version is valid (9999-12-31 if open)"),
+        column("is_current", FLAG, "True for the active version"),
+        column("_row_hash", TEXT, "MD5 of the tracked columns"),
+        column("is_inferred", FLAG, "True where a fact came before its reference data"),
+        column("_updated_at", INSTANT, "Commit stamp: when the row was written"),
+    ),
+    key=("symbol", "effective_date"),
+    partitioned_by=("bucket(8, symbol)",),
+    stamp="_updated_at",
+    distribution="hash",
+    retention=DIM_RETENTION,
+    sources=("bronze.raw_reference",),
+)

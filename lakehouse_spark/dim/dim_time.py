@@ -1,0 +1,122 @@
+"""`dim.dim_time`: every UTC minute of the loaded years, with the NYSE's trading day and session."""
+
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from zoneinfo import ZoneInfo
+
+import exchange_calendars
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.types import DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
+
+TABLE = Table(
+    name="dim.dim_time",
+    doc="Time of day (SCD1), one row per UTC minute, 1,440 per UTC day; whole years.",
+    columns=(
+        column("time_key", LONG, "Surrogate key (YYYYMMDDHHMI, UTC)"),
+        column("full_timestamp", INSTANT, "Start of the minute (UTC)"),
+        column("date", DATE, "Calendar date (UTC)"),
+        column("year", INTEGER, "Year (2024, 2025, ...)"),
+        column("quarter", INTEGER, "Quarter (1-4)"),
+        column("month", INTEGER, "Month (1-12)"),
+        column("month_name", TEXT, "Month name (January, ...)"),
+        column("week", INTEGER, "ISO week number"),
+        column("day_of_month", INTEGER, "Day of month (1-31)"),
+        column("day_of_week", INTEGER, "Day of week (1=Monday, 7=Sunday)"),
+        column("day_name", TEXT, "Day name (Monday, ...)"),
+        column("is_weekend", FLAG, "Saturday or Sunday (UTC)"),
+        column("is_trading_day", FLAG, "The minute's date in New York is a session of the NYSE"),
+        column("market_session", TEXT, "PRE_MARKET / REGULAR / AFTER_HOURS / CLOSED, on the NYSE"),
+        column("hour", INTEGER, "Hour (0-23, UTC)"),
+        column("minute", INTEGER, "Minute (0-59)"),
+    ),
+    key=("time_key",),
+    partitioned_by=("years(date)",),
+    retention=DIM_RETENTION,
+)
+
+MARKET = "XNYS"
+NEW_YORK = ZoneInfo("America/New_York")
+PRE_MARKET_OPENS = time(4)
+AFTER_HOURS_CLOSES = time(20)
+
+SESSIONS = T.StructType(
+    [
+        column("session", DATE, "Trading day in New York"),
+        column("pre_market", INSTANT, "04:00 in New York"),
+        column("open", INSTANT, "Regular open"),
+        column("close", INSTANT, "Regular or early close"),
+        column("after_hours", INSTANT, "20:00 in New York"),
+    ]
+)
+
+
+def sessions(years: Sequence[int]) -> list[tuple[date, datetime, datetime, datetime, datetime]]:
+    """Rows of SESSIONS: every NYSE session that may reach into the UTC `years`, with holidays and early closes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # exchange-calendars 4.13 on pandas 3.1
+        schedule = exchange_calendars.get_calendar(
+            MARKET, start=f"{min(years) - 1}-12-31", end=f"{max(years)}-12-31"
+        ).schedule
+    rows = []
+    for session, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True):
+        day = session.date()
+        first = datetime.combine(day, PRE_MARKET_OPENS, NEW_YORK).astimezone(UTC)
+        last = datetime.combine(day, AFTER_HOURS_CLOSES, NEW_YORK).astimezone(UTC)
+        rows.append((day, first, opens.to_pydatetime(), closes.to_pydatetime(), last))
+    return rows
+
+
+def minutes_of(year: int) -> tuple[int, int, int]:
+    """The arguments of `spark.range` for the minutes of a UTC year: seconds since the epoch from, to, step."""
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()), int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp()), 60
+
+
+def within(year: int) -> Column:
+    """The rows of a UTC year, as a condition that selects whole partitions."""
+    return F.col("date").between(F.lit(date(year, 1, 1)), F.lit(date(year, 12, 31)))
+
+
+def time_key(instant: Column) -> Column:
+    """The key of the minute an instant falls in; NULL for NULL. The session's time zone must be UTC."""
+    return F.date_format(instant, "yyyyMMddHHmm").cast("bigint")
+
+
+def build(minutes: DataFrame, sessions: DataFrame) -> DataFrame:
+    """One row per row of `minutes` (`id`: seconds since the epoch of a UTC minute), with the NYSE's day and session.
+
+    The trading day of a minute is that of its New York date: Friday's after-hours trading reaches into the UTC
+    Saturday, and is still Friday's. Times are half-open: 16:00 in New York is AFTER_HOURS.
+    """
+    at = F.col("full_timestamp")
+    traded = F.col("session").isNotNull()
+    session = (
+        F.when(~traded | (at < F.col("pre_market")) | (at >= F.col("after_hours")), "CLOSED")
+        .when(at < F.col("open"), "PRE_MARKET")
+        .when(at < F.col("close"), "REGULAR")
+        .otherwise("AFTER_HOURS")
+    )
+    instants = minutes.select(F.timestamp_seconds("id").alias("full_timestamp"))
+    new_york_date = F.to_date(F.from_utc_timestamp(at, NEW_YORK.key))
+    return instants.join(F.broadcast(sessions), on=new_york_date == F.col("session"), how="left").select(
+        time_key(at).alias("time_key"),
+        at,
+        F.to_date(at).alias("date"),
+        F.year(at).alias("year"),
+        F.quarter(at).alias("quarter"),
+        F.month(at).alias("month"),
+        F.date_format(at, "MMMM").alias("month_name"),
+        F.weekofyear(at).alias("week"),
+        F.dayofmonth(at).alias("day_of_month"),
+        (F.weekday(at) + 1).alias("day_of_week"),
+        F.date_format(at, "EEEE").alias("day_name"),
+        (F.weekday(at) >= 5).alias("is_weekend"),
+        traded.alias("is_trading_day"),
+        session.alias("market_session"),
+        F.hour(at).alias("hour"),
+        F.minute(at).alias("minute"),
+    )

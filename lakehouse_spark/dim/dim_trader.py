@@ -1,0 +1,30 @@
+"""`dim.dim_trader`: every version of every trader (SCD2)."""
+
+from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
+
+TABLE = Table(
+    name="dim.dim_trader",
+    doc="Traders with full history (SCD2), one row per trader and effective date.",
+    columns=(
+        column("trader_key", LONG, "Surrogate key of the version, from 200000"),
+        column("trader_id", TEXT, "Natural key"),
+        column("name", TEXT, "Trader full name"),
+        column("account_type", TEXT, "INDIVIDUAL / INSTITUTIONAL / ALGORITHMIC"),
+        column("risk_category", TEXT, "LOW / MEDIUM / HIGH"),
+        column("trading_tier", TEXT, "BRONZE / SILVER / GOLD / PLATINUM"),
+        column("registration_date", DATE, "Registration date; the last known value in every version"),
+        column("effective_date", DATE, "First day the version is valid"),
+        column("expiry_date", DATE, "Last day the version is valid (9999-12-31 if open)"),
+        column("is_current", FLAG, "True for the active version"),
+        column("_row_hash", TEXT, "MD5 of the tracked columns"),
+        column("is_inferred", FLAG, "True where a fact came before its reference data"),
+        column("_updated_at", INSTANT, "Commit stamp: when the row was written"),
+    ),
+    key=("trader_id", "effective_date"),
+    partitioned_by=("bucket(8, trader_id)",),
+    stamp="_updated_at",
+    distribution="hash",
+    retention=DIM_RETENTION,
+    sources=("bronze.raw_reference",),
+)

@@ -1,0 +1,23 @@
+"""The errors a user can meet; each carries the exit code its job ends with."""
+
+
+class LakehouseError(Exception):
+    """The work failed; the message says what to do next."""
+
+    exit_code = 1
+
+
+class UsageError(LakehouseError):
+    """Wrong use or configuration."""
+
+    exit_code = 2
+
+
+class RefusedError(LakehouseError):
+    """Refused to protect data: a gap, a recreated topic, a lost race, a safety limit."""
+
+    exit_code = 3
+
+
+class LostRaceError(RefusedError):
+    """Another writer committed the same range first; nothing of this attempt was kept."""

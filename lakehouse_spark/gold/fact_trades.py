@@ -1,0 +1,32 @@
+"""`gold.fact_trades`: every accepted trade with the keys of its dimension versions."""
+
+from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
+from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
+
+TABLE = Table(
+    name="gold.fact_trades",
+    doc="Trade facts, one row per trade of silver.trades, all statuses.",
+    columns=(
+        column("trade_id", TEXT, "Unique trade identifier"),
+        column("symbol_key", LONG, "Surrogate key to dim_symbol: the version valid on the trade's date"),
+        column("trader_key", LONG, "Surrogate key to dim_trader: the version valid on the trade's date"),
+        column("time_key", LONG, "Surrogate key to dim_time: the trade's UTC minute"),
+        column("exchange_key", LONG, "Surrogate key to dim_exchange"),
+        column("price", PRICE, "Execution price"),
+        column("quantity", LONG, "Trade quantity in shares"),
+        column("total_value", PRICE, "price * quantity"),
+        column("commission", PRICE, "Broker commission: the payload's, else the configured bps of total_value"),
+        column("trade_type", TEXT, "BUY / SELL"),
+        column("order_type", TEXT, "MARKET / LIMIT / STOP"),
+        column("status", TEXT, "EXECUTED / PARTIAL / CANCELLED"),
+        column("event_timestamp", INSTANT, "Trade timestamp (UTC)"),
+        column("_loaded_at", INSTANT, "Commit stamp: when the row was loaded or last changed"),
+    ),
+    key=("trade_id",),
+    partitioned_by=("days(event_timestamp)",),
+    sorted_by=("symbol_key", "time_key"),
+    stamp="_loaded_at",
+    properties=MERGE_ON_READ,
+    retention=GOLD_RETENTION,
+    sources=("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange", "dim.dim_time"),
+)

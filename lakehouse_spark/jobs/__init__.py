@@ -1,0 +1,1 @@
+"""The jobs: each module's `run` does one job's work in a given session and returns what it did."""

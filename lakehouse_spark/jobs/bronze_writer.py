@@ -1,0 +1,256 @@
+"""Kafka → bronze: one Structured Streaming query per topic; the table itself is the checkpoint."""
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from lakehouse_spark import commit, kafka
+from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades, topic
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import Settings
+
+JOB = "bronze_writer"
+TOPICS: Mapping[str, topic.Topic] = {
+    source.name: source for source in (raw_trades.TOPIC, raw_orderbook.TOPIC, raw_marketdata.TOPIC)
+}
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    tables: Sequence[str] = (),
+    *,
+    continuous: bool = False,
+    accept_gap: bool = False,
+    report: Callable[[Summary], None] = lambda summary: None,
+) -> list[Summary]:
+    """Appends what the topics of `tables` (default: all) hold beyond each table's cursor, then stops.
+
+    With `continuous`, goes on until it is stopped. `report` hears of every commit. Raises RefusedError where going on
+    would lose or repeat records unseen (unless `accept_gap`), LostRaceError if another writer committed first.
+    """
+    if unknown := set(tables) - set(TOPICS):
+        raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
+    writers = [_open(spark, settings, TOPICS[name], accept_gap, report) for name in tables or TOPICS]
+    waiting = [writer for writer in writers if continuous or writer.is_behind]
+    try:
+        for writer in waiting:
+            writer.start(spark, settings, continuous)
+        for writer in waiting:
+            writer.finish(spark, others=waiting)
+    finally:
+        for writer in waiting:
+            writer.close()
+    return [writer.summary for writer in writers]
+
+
+@dataclass
+class _Writer:
+    """One topic's query, and the state of the table as its last commit left it."""
+
+    source: topic.Topic
+    found: kafka.Offered
+    state: commit.State
+    following: dict[int, int]
+    epoch: str | None
+    gaps: list[dict[str, Any]]
+    report: Callable[[Summary], None]
+    began: float = field(default_factory=time.monotonic)
+    rows: int = 0
+    committed: bool = False
+    query: StreamingQuery | None = None
+    scratch: Path | None = None
+    failure: Exception | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self.gaps) or any(end > self.following.get(p, 0) for p, end in self.found.latest.items())
+
+    @property
+    def summary(self) -> Summary:
+        snapshot_id = self.state.snapshot_id if self.committed else None
+        seconds = round(time.monotonic() - self.began, 3)
+        return Summary(JOB, self.source.table.name, {"records": self.rows}, snapshot_id, seconds)
+
+    def start(self, spark: SparkSession, settings: Settings, continuous: bool) -> None:
+        self.scratch = settings.scratch / f"{self.source.name}-{uuid.uuid4().hex}"
+        records = kafka.stream(spark, settings, self.found, self.following)
+        every = f"{settings.ingest.trigger_seconds} seconds"
+        writer = records.writeStream.queryName(f"{JOB} {self.source.name}").foreachBatch(
+            lambda batch, number: self.write(batch, number, settings)
+        )
+        writer = writer.option("checkpointLocation", self.scratch.as_uri())
+        self.query = (writer.trigger(processingTime=every) if continuous else writer.trigger(availableNow=True)).start()
+
+    def write(self, batch: DataFrame, number: int, settings: Settings) -> None:
+        """Commits one micro-batch; an error is kept, since Spark passes on only its text."""
+        try:
+            self._write(batch, number, settings)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _write(self, batch: DataFrame, number: int, settings: Settings) -> None:
+        ends = {**self.following, **self._planned(number)}
+        if ends == self.following:
+            return
+        spark, table = batch.sparkSession, self.source.table
+        stamp = self.state.next_stamp(datetime.now(UTC))
+        fresh = batch.where(_within(self.following, ends))
+        rows = topic.build(fresh, self.source, stamp, settings.ingest.max_record_bytes)
+        cursor = _cursor(self.found, self.following, ends, stamp, self.epoch, self.gaps)
+        self.state = commit.append(spark, table, rows, self.state, cursor)
+        self.following, self.gaps, self.committed = ends, [], True
+        added = commit.added_records(spark, table, self.state)
+        self.rows += added
+        self.report(Summary(JOB, table.name, {"records": added}, self.state.snapshot_id))
+
+    def _planned(self, number: int) -> dict[int, int]:
+        """Where this micro-batch ends, from the offset log that Spark wrote before it began."""
+        if self.scratch is None:
+            raise LakehouseError(f"{self.source.table.name}: the stream was not started")
+        log = self.scratch / "offsets" / str(number)
+        try:
+            offsets = json.loads(log.read_text().splitlines()[-1])[self.found.topic]
+        except (OSError, ValueError, KeyError) as error:
+            raise LakehouseError(
+                f"{self.source.table.name}: the scratch folder {self.scratch} was changed while the stream ran "
+                f"({type(error).__name__}); nothing of this batch was written. Run the job again"
+            ) from error
+        return {int(p): max(end, self.following.get(int(p), 0)) for p, end in offsets.items()}
+
+    def finish(self, spark: SparkSession, others: Sequence["_Writer"]) -> None:
+        """Waits for the end of the query; the first failure of any of them ends the job."""
+        while self.query is not None and self.query.isActive:
+            self.query.awaitTermination(1)
+            for writer in others:
+                writer.check()
+        self.check()
+        if self.gaps:
+            self._record_gap(spark)
+
+    def _record_gap(self, spark: SparkSession) -> None:
+        """An accepted gap with no record behind it is a commit of its own."""
+        stamp = self.state.next_stamp(datetime.now(UTC))
+        cursor = _cursor(self.found, self.following, self.following, stamp, self.epoch, self.gaps)
+        self.state = commit.advance(spark, self.source.table, self.state, cursor)
+        self.gaps, self.committed = [], True
+
+    def check(self) -> None:
+        if self.query is None or self.query.isActive:
+            return
+        if self.failure is not None:
+            raise _translated(self.source.table.name, self.failure)
+        error = self.query.exception()
+        if error is not None:
+            raise _translated(self.source.table.name, error)
+
+    def close(self) -> None:
+        if self.query is not None and self.query.isActive:
+            self.query.stop()
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _open(
+    spark: SparkSession,
+    settings: Settings,
+    source: topic.Topic,
+    accept_gap: bool,
+    report: Callable[[Summary], None],
+) -> _Writer:
+    table = source.table
+    state = commit.state(spark, table)
+    following, topic_id, epoch = _progress(spark, source, state)
+    found = kafka.offered(spark, settings, settings.topic(source.name))
+    gaps: list[dict[str, Any]] = []
+    try:
+        kafka.check(table.name, following, topic_id, found)
+    except RefusedError as refusal:
+        if not accept_gap:
+            raise
+        gaps = [{"accepted": str(refusal).split(". To accept")[0], "was": {str(p): o for p, o in following.items()}}]
+        following, epoch = _after_gap(following, topic_id, found, epoch, state)
+    return _Writer(source, found, state, following, epoch, gaps, report)
+
+
+def _progress(
+    spark: SparkSession, source: topic.Topic, state: commit.State
+) -> tuple[dict[int, int], str | None, str | None]:
+    """The next offset per partition, the topic's id and since when it is that topic; from the rows if need be."""
+    if state.cursor is not None:
+        ends = {int(partition): end for partition, end in state.cursor["to"].items()}
+        return ends, state.cursor["topic_id"], state.cursor.get("epoch")
+    rows = commit.at(spark, source.table, state.snapshot_id)
+    latest = rows.groupBy("_kafka_partition").agg((F.max("_kafka_offset") + 1).alias("following"))
+    return {row["_kafka_partition"]: row["following"] for row in latest.collect()}, None, None
+
+
+def _after_gap(
+    following: Mapping[int, int], topic_id: str | None, found: kafka.Offered, epoch: str | None, state: commit.State
+) -> tuple[dict[int, int], str | None]:
+    """Where to go on once a gap is accepted: a recreated topic from its beginning, else behind the gap."""
+    truncated = any(found.latest.get(p, 0) < end for p, end in following.items() if p in found.latest)
+    if truncated or (topic_id is not None and topic_id != found.topic_id):
+        return dict(found.earliest), commit.to_text(state.stamp)
+    return {p: max(end, found.earliest[p]) for p, end in following.items() if p in found.earliest}, epoch
+
+
+def _cursor(
+    found: kafka.Offered,
+    following: Mapping[int, int],
+    ends: Mapping[int, int],
+    stamp: datetime,
+    epoch: str | None,
+    gaps: Sequence[Mapping[str, Any]],
+) -> commit.Cursor:
+    return {
+        "topic": found.topic,
+        "topic_id": found.topic_id,
+        "from": {str(p): offset for p, offset in sorted(following.items())},
+        "to": {str(p): offset for p, offset in sorted(ends.items())},
+        "stamp": commit.to_text(stamp),
+        **({"epoch": epoch} if epoch else {}),
+        **({"gaps": list(gaps)} if gaps else {}),
+    }
+
+
+def _within(following: Mapping[int, int], ends: Mapping[int, int]) -> Any:
+    """Offsets at or above the cursor and below the end of the batch."""
+    inside = F.lit(False)
+    for partition, end in ends.items():
+        low = following.get(partition, 0)
+        inside = inside | ((F.col("partition") == partition) & (F.col("offset") >= low) & (F.col("offset") < end))
+    return inside
+
+
+def _translated(table: str, error: Exception) -> Exception:
+    """The error a user should read in place of Spark's."""
+    if isinstance(error, LakehouseError):
+        return error
+    text = str(error)
+    if "KAFKA_DATA_LOSS" in text or "data may have been lost" in text:
+        return RefusedError(
+            f"{table}: Kafka removed or truncated records while they were being read. Nothing is skipped: run the job "
+            "again, and it will say what is missing and how to accept it"
+        )
+    if isinstance(error, StreamingQueryException) or "\n" in text:
+        text = _reason(text)
+    return LakehouseError(f"{table}: the stream failed: {text}")
+
+
+def _reason(text: str) -> str:
+    causes = [line.strip() for line in text.splitlines() if "Caused by:" in line]
+    return (causes[-1].removeprefix("Caused by: ") if causes else text.strip().splitlines()[0])[:400]

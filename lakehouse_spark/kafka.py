@@ -1,0 +1,152 @@
+"""The only Kafka source: what a topic offers, whether a cursor still fits it, and the stream from there on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.settings import Settings
+
+_PACKAGE = "org.apache.kafka.clients.admin"
+_TIMEOUT_MS = 30_000
+_EARLIEST = -2
+
+_FETCH = {
+    "kafka.isolation.level": "read_committed",
+    "kafka.max.poll.records": "20000",
+    "kafka.fetch.max.bytes": "67108864",
+    "kafka.max.partition.fetch.bytes": "16777216",
+    "kafka.metadata.max.age.ms": "10000",
+}
+
+Offsets = Mapping[int, int]
+"""Partition → next offset to read."""
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What a topic holds now: its id, and per partition the first offset kept and the end of what is committed."""
+
+    topic: str
+    topic_id: str
+    earliest: Offsets
+    latest: Offsets
+
+
+def bootstrap_servers(settings: Settings) -> str:
+    if not settings.kafka.bootstrap_servers:
+        raise UsageError(
+            "no Kafka broker is configured: set LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS, or let `lakehouse demo` start one"
+        )
+    return settings.kafka.bootstrap_servers
+
+
+def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
+    """Asks the broker; UsageError if the topic does not exist, LakehouseError if the broker does not answer."""
+    jvm: Any = spark._jvm
+    properties = jvm.java.util.HashMap()
+    options = {"bootstrap.servers": bootstrap_servers(settings), **settings.kafka_options()}
+    for name, value in {**options, "default.api.timeout.ms": str(_TIMEOUT_MS), "request.timeout.ms": "15000"}.items():
+        properties[name] = value
+    try:
+        admin = getattr(jvm, f"{_PACKAGE}.AdminClient").create(properties)
+    except (Py4JJavaError, PySparkException) as error:
+        raise UsageError(f"Kafka options are refused: {_cause(error)}") from None
+    try:
+        return _describe(jvm, admin, topic)
+    except (Py4JJavaError, PySparkException) as error:
+        if "UnknownTopicOrPartition" in str(error):
+            raise UsageError(
+                f"topic {topic!r} does not exist on {options['bootstrap.servers']}: create it, or name the right one in "
+                f"LAKEHOUSE_KAFKA__TOPICS"
+            ) from None
+        raise LakehouseError(
+            f"Kafka at {options['bootstrap.servers']} does not answer for topic {topic!r}: {_cause(error)}"
+        ) from None
+    finally:
+        admin.close()
+
+
+def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
+    described = admin.describeTopics(jvm.java.util.List.of(topic)).allTopicNames().get()[topic]
+    partitions = [info.partition() for info in described.partitions()]
+    isolation = jvm.org.apache.kafka.common.IsolationLevel.READ_COMMITTED
+    options = getattr(jvm, f"{_PACKAGE}.ListOffsetsOptions")(isolation)
+
+    def ends(spec: Any) -> dict[int, int]:
+        asked = jvm.java.util.HashMap()
+        for partition in partitions:
+            asked[jvm.org.apache.kafka.common.TopicPartition(topic, partition)] = spec
+        answer = admin.listOffsets(asked, options).all().get()
+        return {entry.getKey().partition(): entry.getValue().offset() for entry in answer.entrySet()}
+
+    spec = getattr(jvm, f"{_PACKAGE}.OffsetSpec")
+    return Offered(topic, described.topicId().toString(), ends(spec.earliest()), ends(spec.latest()))
+
+
+def check(table: str, cursor: Offsets, topic_id: str | None, found: Offered) -> None:
+    """Raises RefusedError where reading on from the cursor would lose or repeat records unseen."""
+    advice = f"To accept this and go on, run: lakehouse run bronze_writer --table {table.partition('.')[2]} --accept-gap"
+    if topic_id is not None and topic_id != found.topic_id:
+        raise RefusedError(
+            f"{table}: topic {found.topic} was deleted and created again (id {found.topic_id}, the table was filled "
+            f"from {topic_id}); its offsets mean other records now. {advice} (reads the new topic from its beginning)"
+        )
+    for partition, following in sorted(cursor.items()):
+        first, end = found.earliest.get(partition), found.latest.get(partition)
+        if first is None or end is None:
+            raise RefusedError(f"{table}: partition {partition} of topic {found.topic} is gone. {advice}")
+        if first > following:
+            raise RefusedError(
+                f"{table}: {first - following} offsets of topic {found.topic}, partition {partition}, from {following} "
+                f"to {first - 1}, were removed by retention before they were read. {advice}"
+            )
+        if end < following:
+            raise RefusedError(
+                f"{table}: topic {found.topic}, partition {partition}, ends at {end}, before the next offset to read, "
+                f"{following}: it was truncated. {advice}"
+            )
+
+
+def starting_offsets(found: Offered, cursor: Offsets) -> str:
+    """Spark's startingOffsets: the cursor, and the earliest offset of partitions that are new."""
+    return json.dumps({found.topic: {str(p): cursor.get(p, _EARLIEST) for p in sorted(found.earliest)}})
+
+
+def stream(spark: SparkSession, settings: Settings, found: Offered, cursor: Offsets) -> DataFrame:
+    """The topic's records from the cursor on, transactions read committed."""
+    reader = spark.readStream.format("kafka").options(**_options(settings))
+    return (
+        reader.option("subscribe", found.topic)
+        .option("startingOffsets", starting_offsets(found, cursor))
+        .option("maxOffsetsPerTrigger", str(settings.ingest.max_offsets_per_trigger))
+        .option("failOnDataLoss", "true")
+        .load()
+    )
+
+
+def batch(spark: SparkSession, settings: Settings, topic: str, ends: Offsets) -> DataFrame:
+    """All records the topic still has below `ends`."""
+    reader = spark.read.format("kafka").options(**_options(settings))
+    return (
+        reader.option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("endingOffsets", json.dumps({topic: {str(p): end for p, end in ends.items()}}))
+        .option("failOnDataLoss", "false")
+        .load()
+    )
+
+
+def _options(settings: Settings) -> dict[str, str]:
+    given = {f"kafka.{name}": value for name, value in settings.kafka_options().items()}
+    return {**_FETCH, **given, "kafka.bootstrap.servers": bootstrap_servers(settings)}
+
+
+def _cause(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip().startswith(("Caused by", "org.", ":"))]
+    return (lines[-1] if lines else str(error).splitlines()[0])[:300]

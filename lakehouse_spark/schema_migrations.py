@@ -1,0 +1,21 @@
+"""`_metadata.schema_migrations`: which migrations this lakehouse has had.
+
+Apart from `migrations`, which runs them, so that the catalog can list it like every other table.
+"""
+
+from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.types import INSTANT, TEXT
+
+TABLE = Table(
+    name="_metadata.schema_migrations",
+    doc="Applied schema migrations, one row per version.",
+    columns=(
+        column("version", TEXT, "Version (e.g., V001)"),
+        column("description", TEXT, "What it did, from its file name"),
+        column("checksum", TEXT, "SHA-256 of its source when it was applied"),
+        column("applied_at", INSTANT, "Commit stamp: when it was recorded"),
+    ),
+    key=("version",),
+    stamp="applied_at",
+    retention=DIM_RETENTION,
+)

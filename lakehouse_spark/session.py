@@ -1,0 +1,110 @@
+"""The only SparkSession builder."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import jars
+from lakehouse_spark.settings import Settings, python_environment
+from lakehouse_spark.table import CATALOG
+
+_REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
+
+
+def open_session(
+    settings: Settings, name: str, *, announce: Callable[[str], None] = lambda message: None
+) -> SparkSession:
+    """A session with the catalog `lake`; jars are fetched on first use unless spark-submit brought them.
+
+    Under spark-submit the master, the memory and the jars are the submitter's choice.
+    """
+    builder = SparkSession.builder.appName(f"lakehouse {name}")
+    submitted = "SPARK_SUBMIT_OPTS" in os.environ or "SPARK_ENV_LOADED" in os.environ
+    for key, value in spark_conf(settings).items():
+        builder = builder.config(key, value)
+    if not submitted:
+        java = jars.find_java(settings.java)
+        os.environ.update(python_environment(), JAVA_HOME=str(java.resolve().parent.parent))
+        for key, value in launch_conf(settings, jar_paths(settings, announce)).items():
+            builder = builder.config(key, value)
+        if settings.spark.master:
+            builder = builder.master(settings.spark.master)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session
+
+
+def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
+    """The jars this profile's driver and executors need."""
+    groups = ["spark", "s3"] if uses_s3(settings) else ["spark"]
+    found = jars.ensure(groups, settings.jar_cache, settings.java, announce=announce)
+    return [path for group in groups for path in found[group]]
+
+
+def launch_conf(settings: Settings, paths: list[Path]) -> dict[str, str]:
+    """What has to be known before the JVM starts."""
+    return {
+        "spark.jars": ",".join(str(path) for path in paths),
+        "spark.driver.memory": settings.spark.driver_memory,
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+    }
+
+
+def spark_conf(settings: Settings) -> dict[str, str]:
+    """The session's configuration; secrets among it are redacted in every log and UI."""
+    catalog = f"spark.sql.catalog.{CATALOG}"
+    conf = {
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        catalog: "org.apache.iceberg.spark.SparkCatalog",
+        f"{catalog}.type": settings.catalog.type,
+        f"{catalog}.uri": settings.catalog_uri,
+        f"{catalog}.warehouse": settings.warehouse,
+        f"{catalog}.cache-enabled": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
+        "spark.sql.streaming.forceDeleteTempCheckpointLocation": "true",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.redaction.regex": _REDACT,
+        "spark.sql.redaction.string.regex": _REDACT,
+    }
+    if settings.catalog.type == "jdbc":
+        conf[f"{catalog}.jdbc.schema-version"] = "V1"
+    if uses_s3(settings):
+        conf |= _s3_conf(settings, catalog)
+    for option, secret in {"credential": settings.catalog.credential, "token": settings.catalog.token}.items():
+        if secret:
+            conf[f"{catalog}.{option}"] = secret.get_secret_value()
+    conf |= {f"{catalog}.{option}": value for option, value in settings.catalog.properties.items()}
+    return conf | dict(settings.spark.conf)
+
+
+def uses_s3(settings: Settings) -> bool:
+    return settings.s3.endpoint is not None or settings.warehouse.startswith(("s3:", "s3a:"))
+
+
+def _s3_conf(settings: Settings, catalog: str) -> dict[str, str]:
+    s3 = settings.s3
+    conf = {
+        f"{catalog}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        f"{catalog}.client.region": s3.region,
+        f"{catalog}.s3.path-style-access": str(s3.path_style_access).lower(),
+        "spark.hadoop.fs.s3a.endpoint.region": s3.region,
+        "spark.hadoop.fs.s3a.path.style.access": str(s3.path_style_access).lower(),
+    }
+    if s3.endpoint:
+        conf |= {f"{catalog}.s3.endpoint": s3.endpoint, "spark.hadoop.fs.s3a.endpoint": s3.endpoint}
+    if s3.access_key_id and s3.secret_access_key:
+        key, secret = s3.access_key_id.get_secret_value(), s3.secret_access_key.get_secret_value()
+        conf |= {
+            f"{catalog}.s3.access-key-id": key,
+            f"{catalog}.s3.secret-access-key": secret,
+            "spark.hadoop.fs.s3a.access.key": key,
+            "spark.hadoop.fs.s3a.secret.key": secret,
+        }
+    return conf

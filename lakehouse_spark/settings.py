@@ -1,0 +1,164 @@
+"""conf + environment → frozen Settings; the only reader of os.environ.
+
+A profile is a file `conf/<profile>.yaml`; `LAKEHOUSE_*` variables override it (`LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS`).
+Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), never from a profile or the command line.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from lakehouse_spark.errors import UsageError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CatalogSettings(_Part):
+    type: Literal["jdbc", "rest"] = "jdbc"
+    uri: str | None = None
+    warehouse: str | None = None
+    credential: SecretStr | None = None
+    token: SecretStr | None = None
+    properties: Mapping[str, str] = {}
+
+
+class S3Settings(_Part):
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    path_style_access: bool = True
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+
+
+class KafkaSettings(_Part):
+    bootstrap_servers: str | None = None
+    topics: Mapping[str, str] = {}
+    """Kafka topic of a bronze table, where it is not the table's own name."""
+    options: Mapping[str, str] = {}
+    """Kafka client options passed through (security.protocol, sasl.mechanism, ssl.truststore.location …)."""
+    secrets: Mapping[str, SecretStr] = {}
+    """Kafka client options that are secret (sasl.jaas.config, ssl.truststore.password …)."""
+
+
+class SparkSettings(_Part):
+    master: str | None = "local[*]"
+    driver_memory: str = "3g"
+    shuffle_partitions: int = Field(default=4, ge=1)
+    conf: Mapping[str, str] = {}
+
+
+class IngestSettings(_Part):
+    max_record_bytes: int = Field(default=1_048_576, ge=1)
+    """Larger records are kept in bronze but not parsed."""
+    max_offsets_per_trigger: int = Field(default=2_000_000, ge=1)
+    trigger_seconds: float = Field(default=10, gt=0)
+    """How often a continuous bronze_writer commits."""
+
+
+class Settings(BaseSettings):
+    """Everything a job needs to know about where it runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAKEHOUSE_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+    )
+
+    profile: str = "local"
+    home: Path = Path(".lakehouse")
+    cache: Path | None = None
+    conf_dir: Path | None = None
+    java_home: Path | None = None
+    catalog: CatalogSettings = CatalogSettings()
+    s3: S3Settings = S3Settings()
+    kafka: KafkaSettings = KafkaSettings()
+    spark: SparkSettings = SparkSettings()
+    ingest: IngestSettings = IngestSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        profile = YamlConfigSettingsSource(settings_cls, yaml_file=_profile_file())
+        return init_settings, env_settings, file_secret_settings, profile
+
+    @cached_property
+    def root(self) -> Path:
+        """`home`, absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def jar_cache(self) -> Path:
+        if self.cache:
+            return self.cache.expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lakehouse-spark"
+
+    @property
+    def java(self) -> str | None:
+        return str(self.java_home) if self.java_home else os.environ.get("JAVA_HOME")
+
+    @property
+    def catalog_uri(self) -> str:
+        embedded = f"jdbc:sqlite:{self.root / 'catalog.db'}?journal_mode=WAL&busy_timeout=30000"
+        return self.catalog.uri or embedded
+
+    @property
+    def warehouse(self) -> str:
+        return self.catalog.warehouse or (self.root / "warehouse").as_uri()
+
+    @property
+    def scratch(self) -> Path:
+        """Checkpoints of running streams; nothing in it outlives its run."""
+        return self.root / "scratch"
+
+    def topic(self, table: str) -> str:
+        return self.kafka.topics.get(table, table)
+
+    def kafka_options(self) -> dict[str, str]:
+        """Options for every Kafka client, secrets in clear: never to be logged."""
+        secrets = {name: secret.get_secret_value() for name, secret in self.kafka.secrets.items()}
+        return {**self.kafka.options, **secrets}
+
+
+def conf_dir() -> Path:
+    """The folder of profiles, lock file and reference data: LAKEHOUSE_CONF_DIR, else the checkout's `conf`."""
+    given = os.environ.get("LAKEHOUSE_CONF_DIR")
+    return Path(given) if given else Path(__file__).resolve().parent.parent / "conf"
+
+
+def load() -> Settings:
+    """The settings of this process; raises UsageError with one line per wrong setting."""
+    known = {"LAKEHOUSE_" + name.upper() for name in Settings.model_fields} | {"LAKEHOUSE_SECRETS_DIR"}
+    strange = [n for n in os.environ if n.startswith("LAKEHOUSE_") and n.split("__")[0] not in known]
+    if strange:
+        raise UsageError(f"unknown settings in the environment: {', '.join(sorted(strange))}; known: {sorted(known)}")
+    try:
+        return Settings(_secrets_dir=os.environ.get("LAKEHOUSE_SECRETS_DIR"))  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise UsageError("wrong settings: " + "; ".join(lines)) from None
+
+
+def _profile_file() -> Path:
+    profile = os.environ.get("LAKEHOUSE_PROFILE", "local")
+    file = conf_dir() / f"{profile}.yaml"
+    if not file.is_file():
+        found = sorted(f.stem for f in conf_dir().glob("*.yaml"))
+        raise UsageError(f"no profile {profile!r} in {conf_dir()}: LAKEHOUSE_PROFILE is one of {', '.join(found)}")
+    return file
+
+
+def python_environment() -> dict[str, Any]:
+    """What a child process of Spark needs to run the same Python."""
+    return {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}

@@ -1,0 +1,72 @@
+"""What the three silver tables fed from Kafka share: the judged record and the policy for repeats."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.bronze.topic import Topic
+from lakehouse_spark.bronze.topic import with_fields as topic_fields
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import quality
+
+ARRIVAL = ("_ingested_at", "_source_partition", "_source_offset")
+"""The order in which records of one topic arrived."""
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How one bronze table becomes one silver table.
+
+    `judge` gives the judged records; `content` names the business columns a repeat is compared by; `status` the
+    column that may move forward through `steps`; `restates` whether a later record with other content replaces the
+    row (else it is refused). `prunes_by` names the columns whose ranges bound every look into the table.
+    """
+
+    table: Table
+    topic: Topic
+    judge: Callable[[DataFrame, DataFrame, int], DataFrame]
+    key: str
+    content: tuple[str, ...]
+    event_time: str
+    status: str | None = None
+    steps: tuple[str, ...] = ()
+    restates: bool = False
+    key_repeats_across_days: bool = False
+
+
+def judged(
+    bronze: DataFrame, values: dict[str, Column], rules: Sequence[Column], table: Table, event_time: str
+) -> DataFrame:
+    """The table's columns, then `_reasons` (empty: good), `_event_time` and the record's place in the topic."""
+    raw, raw_bytes, fields = F.col("raw_payload"), F.col("_raw_bytes"), F.col("_fields")
+    columns = {
+        **values,
+        "_source_topic": F.col("_kafka_topic"),
+        "_source_partition": F.col("_kafka_partition"),
+        "_source_offset": F.col("_kafka_offset"),
+        "_ingested_at": F.col("_ingested_at"),
+    }
+    names = [name for name in table.column_names if name in columns]
+    extra = [name for name in columns if name not in names and name.startswith("_")]
+    return bronze.select(
+        *(columns[name].cast(table.schema[name].dataType).alias(name) for name in names),
+        *(columns[name].alias(name) for name in extra),
+        quality.reasons(raw, raw_bytes, fields, rules).alias("_reasons"),
+        values[event_time].alias("_event_time"),
+    )
+
+
+def with_fields(bronze: DataFrame, topic: Topic, exchanges: DataFrame, max_bytes: int) -> DataFrame:
+    """Bronze rows with `_fields` (texts) and `_known` (exchange)."""
+    return quality.with_known_exchange(topic_fields(bronze, topic, max_bytes), exchanges)
+
+
+def utc_text(instant: Column) -> Column:
+    """`yyyy-MM-ddTHH:mm:ss.SSSSSSZ`, the form in which instants enter a generated key."""
+    return F.date_format(instant, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+
+
+def generated_key(*parts: Column) -> Column:
+    return F.md5(F.concat_ws("|", *parts).cast("binary"))

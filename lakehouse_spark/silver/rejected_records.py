@@ -1,0 +1,69 @@
+"""`silver._rejected_records`: the dead-letter table; nothing that arrived is ever lost."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.table import SILVER_RETENTION, Table, column
+from lakehouse_spark.transforms.quality import RULES_VERSION
+from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT, TEXTS
+
+TABLE = Table(
+    name="silver._rejected_records",
+    doc="Records that silver refused, with every reason. Grain: one row per Kafka record.",
+    columns=(
+        column("rejected_id", TEXT, "md5(topic|partition|offset)"),
+        column("source_table", TEXT, "Bronze table that holds the record"),
+        column("_kafka_topic", TEXT, "Source Kafka topic"),
+        column("_kafka_partition", INTEGER, "Kafka partition"),
+        column("_kafka_offset", LONG, "Kafka offset"),
+        column("event_time", INSTANT, "Event time (UTC), NULL if none"),
+        column("reasons", TEXTS, "Reason codes in alphabetical order"),
+        column("raw_payload", TEXT, "The record's text"),
+        column("_raw_bytes", BYTES, "The exact bytes where they are not valid UTF-8"),
+        column("rules_version", TEXT, "Version of the rules that judged the record last"),
+        column("status", TEXT, "OPEN / REPLAYED / DISCARDED"),
+        column("attempts", INTEGER, "How often the record was judged"),
+        column("resolution", TEXT, "How the record was resolved"),
+        column("_rejected_at", INSTANT, "Commit stamp of the refusal"),
+        column("_resolved_at", INSTANT, "When the record was replayed or discarded"),
+        column("_ingested_at", INSTANT, "When the record landed in Bronze; bounds every look into this table"),
+    ),
+    key=("rejected_id", "_ingested_at"),
+    partitioned_by=("source_table", "days(_ingested_at)"),
+    stamp="_rejected_at",
+    retention=SILVER_RETENTION,
+    sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata"),
+)
+
+
+def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
+    """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
+    the payloads of `bronze`; grain: one row per refused record."""
+    places = refused.select(
+        F.col("_source_topic").alias("_kafka_topic"),
+        F.col("_source_partition").alias("_kafka_partition"),
+        F.col("_source_offset").alias("_kafka_offset"),
+        "_ingested_at",
+        "_reasons",
+        "_event_time",
+    )
+    place = ["_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at"]
+    named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
+    letters = bronze.select(*place, "raw_payload", "_raw_bytes").join(places, on=place, how="inner")
+    return letters.select(
+        F.md5(named.cast("binary")).alias("rejected_id"),
+        F.lit(source_table).alias("source_table"),
+        "_kafka_topic",
+        "_kafka_partition",
+        "_kafka_offset",
+        F.col("_event_time").alias("event_time"),
+        F.col("_reasons").alias("reasons"),
+        "raw_payload",
+        "_raw_bytes",
+        F.lit(RULES_VERSION).alias("rules_version"),
+        F.lit("OPEN").alias("status"),
+        F.lit(1).alias("attempts"),
+        F.lit(None).cast(TEXT).alias("resolution"),
+        F.lit(None).cast(INSTANT).alias("_resolved_at"),
+        "_ingested_at",
+    )

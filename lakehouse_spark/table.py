@@ -1,0 +1,126 @@
+"""What a table is: declared once, checked at import; everything else is derived from it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pyspark.sql import types as T
+
+CATALOG = "lake"
+
+DEFAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "format-version": "2",
+        "write.format.default": "parquet",
+        "write.parquet.compression-codec": "zstd",
+        "write.parquet.dict-encoding.enabled": "true",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "write.metadata.previous-versions-max": "10",
+        "commit.retry.num-retries": "4",
+        "commit.retry.min-wait-ms": "100",
+        "read.split.target-size": "134217728",
+    }
+)
+"""Properties of every table; a table's own `properties` win over them."""
+
+MERGE_ON_READ: Mapping[str, str] = MappingProxyType(
+    {
+        "write.delete.mode": "merge-on-read",
+        "write.update.mode": "merge-on-read",
+        "write.merge.mode": "merge-on-read",
+    }
+)
+"""For tables whose changed rows lie scattered over large files."""
+
+_TRANSFORM = re.compile(r"^(?:(?:years|months|days|hours)\((\w+)\)|bucket\(\d+, (\w+)\)|truncate\(\d+, (\w+)\)|(\w+))$")
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long rows (None: for ever) and snapshots are kept."""
+
+    snapshot_days: int
+    row_days: int | None = None
+
+
+BRONZE_RETENTION = Retention(snapshot_days=7, row_days=90)
+SILVER_RETENTION = Retention(snapshot_days=14)
+GOLD_RETENTION = Retention(snapshot_days=30)
+DIM_RETENTION = Retention(snapshot_days=30)
+
+
+def column(name: str, kind: T.DataType, doc: str) -> T.StructField:
+    """A nullable column whose documentation travels with it into the catalog."""
+    return T.StructField(name, kind, True, {"comment": doc})
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lakehouse.
+
+    `partitioned_by` holds partition transforms as SQL writes them ("days(ts)", "bucket(16, symbol)"), `sorted_by`
+    ascending columns, `key` the columns that identify a row, `stamp` the column that orders its commits,
+    `distribution` Iceberg's write distribution mode, `sources` the tables it is built from.
+    """
+
+    name: str
+    doc: str
+    columns: tuple[T.StructField, ...]
+    key: tuple[str, ...]
+    retention: Retention
+    partitioned_by: tuple[str, ...] = ()
+    sorted_by: tuple[str, ...] = ()
+    stamp: str | None = None
+    distribution: str = "none"
+    properties: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z_]+\.[a-z_0-9]+", self.name):
+            raise ValueError(f"table name: expected namespace.name in lower case, got {self.name!r}")
+        names = self.column_names
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.name}: a column is declared twice")
+        stamp = (self.stamp,) if self.stamp else ()
+        unknown = {*self.key, *self.sorted_by, *self.partition_columns, *stamp} - set(names)
+        if unknown:
+            raise ValueError(f"{self.name}: key, sort order, partitioning or stamp name no column: {sorted(unknown)}")
+        if self.distribution not in ("none", "hash", "range"):
+            raise ValueError(f"{self.name}: distribution is none, hash or range, got {self.distribution!r}")
+
+    @property
+    def namespace(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def short_name(self) -> str:
+        return self.name.partition(".")[2]
+
+    @property
+    def identifier(self) -> str:
+        """The name Spark knows the table by."""
+        return f"{CATALOG}.{self.name}"
+
+    @property
+    def column_names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+    @property
+    def schema(self) -> T.StructType:
+        return T.StructType(list(self.columns))
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        found = []
+        for transform in self.partitioned_by:
+            match = _TRANSFORM.match(transform)
+            if not match:
+                raise ValueError(f"{self.name}: unknown partition transform {transform!r}")
+            found.append(next(group for group in match.groups() if group))
+        return tuple(found)
+
+    @property
+    def all_properties(self) -> dict[str, str]:
+        """Defaults, then the distribution mode, then the table's own: what the catalog must hold."""
+        return {**DEFAULTS, "write.distribution-mode": self.distribution, **self.properties}

@@ -1,0 +1,1 @@
+"""Pure, shared steps: DataFrames and plain values in, one DataFrame or column out."""

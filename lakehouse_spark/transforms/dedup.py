@@ -1,0 +1,131 @@
+"""Which record of a key counts: every repeat is a duplicate, an update or a conflict, and none is lost.
+
+Records of a key are judged in arrival order against the row already held, so that the outcome depends neither on how
+the records were cut into batches nor on how often they are read again. Where a topic is read again from the start and
+the batch holds the very record that made the row, the row is left out of the judgement.
+"""
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+ACCEPTED, DUPLICATE, REJECTED = "accepted", "duplicate", "rejected"
+
+ROW = "_row"
+"""Column of `classify`'s result: 'insert' or 'update' on the one record per key that has to be written."""
+
+CONFLICT = "conflicting_duplicate"
+
+
+def classify(
+    records: DataFrame,
+    held: DataFrame,
+    *,
+    key: str,
+    content: Sequence[str],
+    arrival: Sequence[str],
+    status: str | None = None,
+    steps: Sequence[str] = (),
+    from_start: bool = False,
+) -> DataFrame:
+    """The records with `_outcome` and `_row`, for tables in which the first content of a key stands.
+
+    `records` are good ones with distinct `arrival`; `held` the table's rows of those keys: `key`, `content`, `arrival`
+    of the record that made the row, `status`. The status may only move forward through `steps`; the written record
+    carries the last one. Other content for a held key is `rejected`. With `from_start` the records are all there ever
+    were, so that held rows may stem from them.
+    """
+    place = [name for name in arrival if name in held.columns]
+    known = held.select(
+        F.col(key),
+        F.struct(*content).alias("_held_content"),
+        (_rank(F.col(status), steps) if status else F.lit(0)).alias("_held_rank"),
+        F.struct(*place).alias("_held_place"),
+    )
+    of_key = Window.partitionBy(key)
+    before = of_key.orderBy(*arrival).rowsBetween(Window.unboundedPreceding, -1)
+    in_order = of_key.orderBy(*arrival)
+    own = F.lit(from_start) & (F.struct(*place) == F.col("_held_place"))
+
+    joined = records.join(known, on=key, how="left").withColumns(
+        {
+            "_content": F.struct(*content),
+            "_rank": _rank(F.col(status), steps) if status else F.lit(0),
+            "_own": F.max(F.coalesce(own, F.lit(False))).over(of_key),
+        }
+    )
+    is_held = F.col("_held_place").isNotNull()
+    judged_by_held = is_held & ~F.col("_own")
+    standing = F.when(judged_by_held, F.col("_held_content")).otherwise(F.first("_content").over(in_order))
+    compared = joined.withColumn("_same", F.col("_content").eqNullSafe(standing))
+    rank_before = F.greatest(
+        F.when(judged_by_held, F.col("_held_rank")), F.max(F.when(F.col("_same"), F.col("_rank"))).over(before)
+    )
+    outcome = (
+        F.when(~F.col("_same"), REJECTED)
+        .when(rank_before.isNull() | (F.col("_rank") > rank_before), ACCEPTED)
+        .otherwise(DUPLICATE)
+    )
+    decided = compared.withColumn("_outcome", outcome)
+    accepted = F.col("_outcome") == ACCEPTED
+    last_rank = F.max(F.when(accepted, F.col("_rank"))).over(of_key)
+    first = accepted & (F.count_if(accepted).over(in_order) == 1)
+    row = F.when(first & ~is_held, "insert").when(first & (last_rank > F.col("_held_rank")), "update")
+    written = decided.withColumns({ROW: row, "_last_rank": last_rank})
+    if status:
+        final = F.get(F.array(*(F.lit(step) for step in steps)), F.col("_last_rank"))
+        written = written.withColumn(status, F.when(F.col(ROW).isNotNull(), final).otherwise(F.col(status)))
+    return written.select(*records.columns, "_outcome", ROW)
+
+
+def restate(
+    records: DataFrame,
+    held: DataFrame,
+    *,
+    key: str,
+    content: Sequence[str],
+    arrival: Sequence[str],
+    from_start: bool = False,
+) -> DataFrame:
+    """The records with `_outcome`, `_row` and `_accepted_hashes`, for tables in which the latest content wins.
+
+    `held` also carries `_accepted_hashes`, the hashes of all contents its key was ever accepted with: a record equal
+    to any of them is a duplicate, so that reading a topic a second time ends in the same rows.
+    """
+    known = held.select(
+        F.col(key),
+        F.col("_accepted_hashes").alias("_held_hashes"),
+        F.struct(*arrival).alias("_held_place"),
+    )
+    of_key = Window.partitionBy(key)
+    in_order = of_key.orderBy(*arrival)
+    own = F.lit(from_start) & (F.struct(*arrival) == F.col("_held_place"))
+    joined = records.join(known, on=key, how="left").withColumns(
+        {
+            "_hash": F.xxhash64(*content, *(F.isnull(name) for name in content)),
+            "_own": F.max(F.coalesce(own, F.lit(False))).over(of_key),
+        }
+    )
+    earlier = F.when(~F.col("_own"), F.col("_held_hashes"))
+    repeat = F.row_number().over(Window.partitionBy(key, "_hash").orderBy(*arrival)) > 1
+    seen = F.coalesce(F.array_contains(earlier, F.col("_hash")), F.lit(False))
+    decided = joined.withColumn("_outcome", F.when(repeat | seen, DUPLICATE).otherwise(ACCEPTED))
+    accepted = F.col("_outcome") == ACCEPTED
+    newest = accepted & (F.count_if(accepted).over(of_key) == F.count_if(accepted).over(in_order))
+    hashes = F.array_distinct(
+        F.concat(
+            F.coalesce(F.col("_held_hashes"), F.array().cast("array<bigint>")),
+            F.collect_list(F.when(accepted, F.col("_hash"))).over(of_key),
+        )
+    )
+    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(
+        newest & (F.struct(*arrival) > F.col("_held_place")), "update"
+    )
+    return decided.withColumns({ROW: row, "_accepted_hashes": hashes}).select(
+        *records.columns, "_outcome", ROW, "_accepted_hashes"
+    )
+
+
+def _rank(status: Column, steps: Sequence[str]) -> Column:
+    return F.array_position(F.array(*(F.lit(step) for step in steps)), status).cast("int") - 1

@@ -1,0 +1,47 @@
+"""One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from lake import Lake
+
+from lakehouse_spark import jars, session
+from lakehouse_spark.broker import Broker
+from lakehouse_spark.settings import Settings, SparkSettings, load
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The settings of the shared session; its cache is the user's, its home is thrown away."""
+    home = tmp_path_factory.mktemp("home")
+    spark = SparkSettings(master="local[2]", driver_memory="2g", shuffle_partitions=2)
+    return load().model_copy(update={"home": home, "spark": spark})
+
+
+@pytest.fixture(scope="session")
+def spark(settings: Settings) -> Iterator[SparkSession]:
+    opened = session.open_session(settings, "tests")
+    yield opened
+    opened.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(settings: Settings) -> Iterator[Broker]:
+    java = jars.find_java(settings.java)
+    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
+    with Broker(settings.root, java, found["broker"]) as running:
+        yield running
+
+
+@pytest.fixture
+def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
+    """Bronze, silver and the exchanges, empty, with a topic of one partition each."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home")
+    made.create_topics()
+    return made

@@ -1,0 +1,37 @@
+"""Lakehouses for the tests that need no broker: an empty one for each test, and one migrated one to read."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_spark.migrations import migrate
+from lakehouse_spark.settings import Settings, conf_dir
+
+NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+
+def connect(spark: SparkSession, home: Path) -> SparkSession:
+    """A session of its own on the lakehouse in this folder."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=home)
+    own = spark.newSession()
+    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
+    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    return own
+
+
+@pytest.fixture
+def sessions(spark: SparkSession, tmp_path: Path) -> Callable[[], SparkSession]:
+    """Opens sessions on one lakehouse, empty at first."""
+    return lambda: connect(spark, tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def migrated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+    """A lakehouse migrated on 2025-06-01, to be read only."""
+    own = connect(spark, tmp_path_factory.mktemp("migrated"))
+    assert [migration.version for migration in migrate(own, NOW, conf_dir())] == ["V001"]
+    return own

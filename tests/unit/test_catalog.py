@@ -1,0 +1,143 @@
+"""The catalog of declarations, and the reference file of exchanges."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from lakehouse_spark import catalog
+from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.errors import UsageError
+
+EXCHANGES = Path(__file__).parents[2] / "conf" / "reference" / "exchanges.csv"
+HEADER = "exchange_code,exchange_name,timezone,country,currency,market_open_time,market_close_time,mic\n"
+
+
+def test_the_catalog_holds_the_seeds_nineteen_tables_and_the_control_tables() -> None:
+    assert set(catalog.BY_NAME) == {
+        "bronze.raw_trades",
+        "bronze.raw_orderbook",
+        "bronze.raw_marketdata",
+        "silver.trades",
+        "silver.orderbook_snapshots",
+        "silver.market_data",
+        "silver.trader_activity",
+        "gold.daily_trading_summary",
+        "gold.trader_performance",
+        "gold.market_overview",
+        "gold.portfolio_positions",
+        "gold.trade_analytics",
+        "gold.fact_trades",
+        "gold.fact_orderbook",
+        "dim.dim_symbol",
+        "dim.dim_trader",
+        "dim.dim_exchange",
+        "dim.dim_time",
+        "dim.dim_account",
+        "bronze.raw_reference",
+        "silver._rejected_records",
+        "_metadata.surrogate_keys",
+        "_metadata.schema_migrations",
+    }
+
+
+def test_every_table_comes_after_the_tables_it_is_built_from() -> None:
+    seen: set[str] = set()
+    for table in catalog.TABLES:
+        assert set(table.sources) <= seen, table.name
+        seen.add(table.name)
+
+
+def test_no_table_is_listed_twice_and_no_short_name_is_ambiguous() -> None:
+    short_names = Counter(table.short_name for table in catalog.TABLES)
+    assert [name for name, count in short_names.items() if count > 1] == []
+
+
+def test_every_table_but_dim_time_has_a_stamp() -> None:
+    assert [table.name for table in catalog.TABLES if table.stamp is None] == ["dim.dim_time"]
+
+
+def test_bucketed_tables_are_written_by_partition() -> None:
+    bucketed = {table.name for table in catalog.TABLES if any("bucket" in part for part in table.partitioned_by)}
+    assert bucketed == {table.name for table in catalog.TABLES if table.distribution == "hash"}
+
+
+def test_snapshots_are_kept_for_the_seeds_days() -> None:
+    kept = {(table.namespace, table.retention.snapshot_days) for table in catalog.TABLES}
+    assert kept == {("bronze", 7), ("silver", 14), ("gold", 30), ("dim", 30), ("_metadata", 30)}
+
+
+def test_only_bronze_topics_lose_rows() -> None:
+    kept = {table.name: table.retention.row_days for table in catalog.TABLES if table.retention.row_days}
+    assert kept == {"bronze.raw_trades": 90, "bronze.raw_orderbook": 90, "bronze.raw_marketdata": 90}
+
+
+def test_every_column_says_what_it_means() -> None:
+    silent = [(t.name, c.name) for t in catalog.TABLES for c in t.columns if not c.metadata.get("comment", "").strip()]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", ["gold.fact_trades", "fact_trades"])
+def test_a_table_is_found_with_or_without_its_namespace(name: str) -> None:
+    assert catalog.table(name).name == "gold.fact_trades"
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("silver.trade", "silver.trades"), ("fact_trade", "fact_trades"), ("dim.dim_symbl", "dim.dim_symbol")],
+)
+def test_an_unknown_table_names_the_nearest_one(asked: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(f"there is no table '{asked}': did you mean '{meant}'?")):
+        catalog.table(asked)
+
+
+def test_a_table_like_no_other_lists_them_all() -> None:
+    with pytest.raises(UsageError, match=r"there is no table 'x': the tables are .*silver\.trades"):
+        catalog.table("x")
+
+
+def test_the_reference_file_holds_the_exchanges_with_stable_keys() -> None:
+    rows = {row[1]: row for row in dim_exchange.read(EXCHANGES)}
+    assert [rows[code] for code in ("NYSE", "NASDAQ", "LSE", "XETRA", "TSE", "HKEX")] == [
+        (1, "NYSE", "New York Stock Exchange", "America/New_York", "US", "USD", "09:30", "16:00", "XNYS"),
+        (2, "NASDAQ", "Nasdaq Stock Market", "America/New_York", "US", "USD", "09:30", "16:00", "XNAS"),
+        (3, "LSE", "London Stock Exchange", "Europe/London", "UK", "GBP", "08:00", "16:30", "XLON"),
+        (4, "XETRA", "Deutsche Börse Xetra", "Europe/Berlin", "DE", "EUR", "09:00", "17:30", "XETR"),
+        (5, "TSE", "Tokyo Stock Exchange", "Asia/Tokyo", "JP", "JPY", "09:00", "15:30", "XTKS"),
+        (6, "HKEX", "Stock Exchange of Hong Kong", "Asia/Hong_Kong", "HK", "HKD", "09:30", "16:00", "XHKG"),
+    ]
+    assert len(rows) < 20  # the seed's bound for an unpartitioned table
+    for _, _, _, timezone, country, currency, opens, closes, mic in rows.values():
+        assert ZoneInfo(str(timezone))
+        assert re.fullmatch(r"[A-Z]{2} [A-Z]{3} [A-Z]{4}", f"{country} {currency} {mic}")
+        assert re.fullmatch(r"\d\d:\d\d-\d\d:\d\d", f"{opens}-{closes}")
+
+
+def test_empty_fields_of_the_reference_file_are_null(tmp_path: Path) -> None:
+    file = tmp_path / "exchanges.csv"
+    file.write_text(HEADER + "OTC,Over the counter,America/New_York,US,USD,, ,\n", encoding="utf-8")
+    assert dim_exchange.read(file) == [
+        (1, "OTC", "Over the counter", "America/New_York", "US", "USD", None, None, None)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER.replace(",mic", ""), r"missing \['mic'\]"),
+        (HEADER + "A,,,,,,,\nA,,,,,,,\n", "exchange 2: expected a new exchange_code, found 'A'"),
+        (HEADER + ",No code,,,,,,\n", "exchange 1: expected a new exchange_code, found None"),
+    ],
+)
+def test_a_broken_reference_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "exchanges.csv"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        dim_exchange.read(file)
+
+
+def test_a_missing_reference_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.csv: cannot read the exchange reference file"):
+        dim_exchange.read(tmp_path / "none.csv")
