@@ -57,7 +57,7 @@ def from_text(text: str | None) -> datetime | None:
 
 def open_table(spark: SparkSession, table: Table) -> None:
     """Gives a new table its first, empty snapshot, so that every commit has a base to compare with."""
-    iceberg = _load(spark, table.identifier)
+    iceberg = load(spark, table)
     if iceberg.currentSnapshot() is None:
         iceberg.newAppend().commit()
 
@@ -67,7 +67,7 @@ def state(spark: SparkSession, table: Table) -> State:
 
     Where no snapshot with a cursor survives, the stamp is read from the rows and the cursor is None.
     """
-    iceberg = _load(spark, table.identifier)
+    iceberg = load(spark, table)
     head = iceberg.currentSnapshot()
     for snapshot in _ancestors(iceberg, head):
         written = snapshot.summary().get(CURSOR)
@@ -81,7 +81,7 @@ def state(spark: SparkSession, table: Table) -> State:
 
 def added_records(spark: SparkSession, table: Table, committed: State) -> int:
     """How many rows a commit added, as Iceberg counted them."""
-    summary = _load(spark, table.identifier).snapshot(committed.snapshot_id).summary()
+    summary = load(spark, table).snapshot(committed.snapshot_id).summary()
     return int(summary.get("added-records") or 0)
 
 
@@ -164,7 +164,7 @@ def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> S
     """Moves the cursor and nothing else."""
 
     def write(branch: str) -> None:
-        staged = _load(spark, table.identifier).newAppend()
+        staged = load(spark, table).newAppend()
         staged.set(CURSOR, _json(cursor))
         staged.toBranch(branch).commit()
 
@@ -181,12 +181,10 @@ def again_if_overtaken(attempt: Callable[[], None]) -> None:
     return attempt()
 
 
-def _publish(
-    spark: SparkSession, table: Table, base: State, cursor: Cursor, write: Callable[[str], None]
-) -> State:
+def _publish(spark: SparkSession, table: Table, base: State, cursor: Cursor, write: Callable[[str], None]) -> State:
     """Stages on a branch grown from `base`, then fast-forwards; a compaction in between only costs another try."""
     for _ in range(_ATTEMPTS):
-        iceberg = _load(spark, table.identifier)
+        iceberg = load(spark, table)
         start = _carried_over(iceberg, table, base)
         branch = f"commit_{uuid.uuid4().hex}"
         iceberg.manageSnapshots().createBranch(branch, start).setMaxRefAgeMs(branch, _BRANCH_AGE_MS).commit()
@@ -219,7 +217,9 @@ def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
 
 def _was_overtaken(error: Exception) -> bool:
     text = str(error)
-    return any(sign in text for sign in ("Cannot fast-forward", "CommitFailedException", "metadata refresh is required"))
+    return any(
+        sign in text for sign in ("Cannot fast-forward", "CommitFailedException", "metadata refresh is required")
+    )
 
 
 def _carried_over(iceberg: Any, table: Table, base: State) -> int:
@@ -263,6 +263,7 @@ def _json(cursor: Cursor) -> str:
     return json.dumps(cursor, separators=(",", ":"), sort_keys=True)
 
 
-def _load(spark: SparkSession, identifier: str) -> Any:
+def load(spark: SparkSession, table: Table) -> Any:
+    """The table through Iceberg's own API, as the catalog holds it now."""
     spark3_util = spark._jvm.org.apache.iceberg.spark.Spark3Util  # type: ignore[union-attr]
-    return spark3_util.loadIcebergTable(spark._jsparkSession, identifier)
+    return spark3_util.loadIcebergTable(spark._jsparkSession, table.identifier)

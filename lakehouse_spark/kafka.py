@@ -62,8 +62,8 @@ def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
     except (Py4JJavaError, PySparkException) as error:
         if "UnknownTopicOrPartition" in str(error):
             raise UsageError(
-                f"topic {topic!r} does not exist on {options['bootstrap.servers']}: create it, or name the right one in "
-                f"LAKEHOUSE_KAFKA__TOPICS"
+                f"topic {topic!r} does not exist on {options['bootstrap.servers']}: create it, or name the right one "
+                "in LAKEHOUSE_KAFKA__TOPICS"
             ) from None
         raise LakehouseError(
             f"Kafka at {options['bootstrap.servers']} does not answer for topic {topic!r}: {_cause(error)}"
@@ -91,7 +91,9 @@ def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
 
 def check(table: str, cursor: Offsets, topic_id: str | None, found: Offered) -> None:
     """Raises RefusedError where reading on from the cursor would lose or repeat records unseen."""
-    advice = f"To accept this and go on, run: lakehouse run bronze_writer --table {table.partition('.')[2]} --accept-gap"
+    advice = (
+        f"To accept this and go on, run: lakehouse run bronze_writer --table {table.partition('.')[2]} --accept-gap"
+    )
     if topic_id is not None and topic_id != found.topic_id:
         raise RefusedError(
             f"{table}: topic {found.topic} was deleted and created again (id {found.topic_id}, the table was filled "

@@ -67,7 +67,11 @@ class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LAKEHOUSE_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix="LAKEHOUSE_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
     profile: str = "local"

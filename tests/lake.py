@@ -66,9 +66,7 @@ class Lake:
     @classmethod
     def new(cls, spark: SparkSession, bootstrap_servers: str, home: Path, tables: Sequence[str] = TABLES) -> "Lake":
         prefix = f"t{uuid.uuid4().hex[:8]}"
-        kafka = KafkaSettings(
-            bootstrap_servers=bootstrap_servers, topics={name: f"{prefix}_{name}" for name in TOPICS}
-        )
+        kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics={name: f"{prefix}_{name}" for name in TOPICS})
         settings = Settings(home=home, kafka=kafka)
         own = spark.newSession()
         own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)

@@ -31,7 +31,6 @@ _MOST_RANGES = 64
 """Literal ranges a predicate may hold; beyond that one range covers all."""
 
 
-
 def run(
     spark: SparkSession,
     settings: Settings,
@@ -71,22 +70,22 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         return Done({})
     raw = commit.changes(spark, feed.topic.table, upstream, after)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
-    with _kept(feed.judge(raw, exchanges, settings.ingest.max_record_bytes)) as judged:
-        with _kept(decide(spark, feed, judged, base)) as decided:
-            counts = _counts(decided)
-            _refuse(spark, feed, decided, raw, after, upstream)
-            cursor = _cursor(feed.topic.table, base, after, upstream, counts)
-            return Done(counts, _write(spark, feed, decided, base, cursor, counts).snapshot_id)
+    judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
+    with kept(judged) as records, kept(decide(spark, feed, records, base, from_start=after is None)) as decided:
+        counts = count(decided)
+        _refuse(spark, feed, decided, raw, after, upstream)
+        cursor = _cursor(feed.topic.table, base, after, upstream, counts)
+        return Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
 
 
-def decide(spark: SparkSession, feed: Feed, judged: DataFrame, base: commit.State) -> DataFrame:
+def decide(spark: SparkSession, feed: Feed, judged: DataFrame, base: commit.State, *, from_start: bool) -> DataFrame:
     """Every judged record with `_outcome`, `_reasons` and `_row`; grain: one row per bronze row.
 
-    The silver table is read as of `base`, and only where the batch's own keys and days can be.
+    The silver table is read as of `base`, and only where the batch's own keys and days can be. With `from_start`, its
+    rows may have been made by records of this batch.
     """
     good = judged.where(F.size("_reasons") == 0)
     held = commit.at(spark, feed.table, base.snapshot_id).where(_within_reach(feed, good))
-    from_start = base.cursor is None
     if feed.restates:
         classified = dedup.restate(
             good, held, key=feed.key, content=feed.content, arrival=("_ingested_at", *_PLACE), from_start=from_start
@@ -110,13 +109,13 @@ def derive_activity(spark: SparkSession) -> Done:
         return Done({})
     changed = commit.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
-    with _kept(groups) as touched:
-        days = _days(touched, "activity_date")
+    with kept(groups) as touched:
+        days = days_of(touched, "activity_date")
         all_trades = commit.at(spark, source, upstream.snapshot_id).where(_day_predicate("trade_timestamp", days))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
         held = commit.at(spark, table, base.snapshot_id).where(_day_predicate("activity_date", days))
-        with _kept(_activity_changes(trader_activity.build(of_groups), touched, held)) as rows:
+        with kept(_activity_changes(trader_activity.build(of_groups), touched, held)) as rows:
             written = rows.count()
             cursor = _cursor(source, base, after, upstream, {"groups": touched.count(), "written": written})
             if not written:
@@ -124,7 +123,7 @@ def derive_activity(spark: SparkSession) -> Done:
             stamped = rows.withColumn(str(table.stamp), F.lit(commit.from_text(cursor["stamp"])).cast("timestamp"))
             state = commit.merge(
                 spark, table, stamped, base, cursor,
-                bounds=_day_text("activity_date", _days(rows, "activity_date")),
+                bounds=day_bounds("activity_date", days_of(rows, "activity_date")),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes="source._gone",
             )  # fmt: skip
@@ -157,7 +156,7 @@ def _within_reach(feed: Feed, good: DataFrame) -> Column:
     ranges of ids that occur together, day by day, and the statistics of the files tell which ones can hold it.
     """
     if not feed.key_repeats_across_days:
-        return _day_predicate(feed.event_time, _days(good, feed.event_time))
+        return _day_predicate(feed.event_time, days_of(good, feed.event_time))
     ranges = _key_ranges(good, feed.key, feed.event_time)
     reach = F.lit(False)
     for low, high in ranges:
@@ -180,7 +179,7 @@ def _key_ranges(good: DataFrame, key: str, event_time: str) -> list[tuple[str, s
     return merged
 
 
-def _days(rows: DataFrame, column: str) -> list[tuple[date, date]]:
+def days_of(rows: DataFrame, column: str) -> list[tuple[date, date]]:
     """The days of the rows as inclusive ranges of consecutive days; one range where they are many."""
     found = rows.select(F.to_date(column).alias("day")).distinct().orderBy("day").limit(1000).collect()
     days = [row["day"] for row in found if row["day"] is not None]
@@ -196,7 +195,7 @@ def _days(rows: DataFrame, column: str) -> list[tuple[date, date]]:
     return ranges if len(ranges) <= _MOST_RANGES else [(days[0], days[-1])]
 
 
-def _day_text(column: str, days: Iterable[tuple[date, date]], alias: str = "target.") -> str:
+def day_bounds(column: str, days: Iterable[tuple[date, date]], alias: str = "target.") -> str:
     """The days as a predicate of literals that Iceberg turns into partitions; instants and dates alike."""
     kind = "DATE" if column.endswith("_date") else "TIMESTAMP"
     zone = "" if kind == "DATE" else " 00:00:00Z"
@@ -208,19 +207,21 @@ def _day_text(column: str, days: Iterable[tuple[date, date]], alias: str = "targ
 
 
 def _day_predicate(column: str, days: Iterable[tuple[date, date]]) -> Column:
-    return F.expr(_day_text(column, days, alias=""))
+    return F.expr(day_bounds(column, days, alias=""))
 
 
-def _counts(decided: DataFrame) -> dict[str, int]:
+def count(decided: DataFrame) -> dict[str, int]:
+    """Records by outcome, the rows they make (`rows`), and what there is to write (`inserted`, `updated`)."""
     outcome = F.col("_outcome")
     names = {"accepted": dedup.ACCEPTED, "duplicates": dedup.DUPLICATE, "rejected": dedup.REJECTED}
     counted = decided.agg(
         F.count("*").alias("records"),
         *(F.count_if(outcome == value).alias(name) for name, value in names.items()),
+        F.count_if(dedup.NEW).alias("rows"),
         F.count_if(F.col(dedup.ROW) == "insert").alias("inserted"),
         F.count_if(F.col(dedup.ROW) == "update").alias("updated"),
     ).collect()[0]
-    return {name: int(counted[name]) for name in ("records", *names, "inserted", "updated")}
+    return {name: int(counted[name]) for name in ("records", *names, "rows", "inserted", "updated")}
 
 
 def _refuse(
@@ -234,7 +235,7 @@ def _refuse(
     def write() -> None:
         base = commit.state(spark, table)
         known = commit.at(spark, table, base.snapshot_id).where((F.col("source_table") == source) & since)
-        with _kept(letters.join(known, on=list(table.key), how="left_anti")) as missing:
+        with kept(letters.join(known, on=list(table.key), how="left_anti")) as missing:
             if missing.isEmpty():
                 return
             stamp = base.next_stamp(datetime.now(UTC))
@@ -245,7 +246,7 @@ def _refuse(
     commit.again_if_overtaken(write)
 
 
-def _write(
+def write(
     spark: SparkSession,
     feed: Feed,
     decided: DataFrame,
@@ -262,10 +263,10 @@ def _write(
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor)
     changing = [feed.status] if feed.status else [*feed.content, *_PLACE, "_ingested_at", "_accepted_hashes"]
-    days = _days(rows, feed.event_time)
+    days = days_of(rows, feed.event_time)
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
-        bounds=_day_text(feed.event_time, days),
+        bounds=day_bounds(feed.event_time, days),
         updates=[*changing, str(table.stamp)],
     )  # fmt: skip
 
@@ -273,25 +274,25 @@ def _write(
 def _cursor(
     source: Table, base: commit.State, after: datetime | None, upstream: commit.State, counts: Mapping[str, int]
 ) -> commit.Cursor:
-    """What this commit consumed, `from` exclusive `to` inclusive, with its counts and their running totals."""
-    before = (base.cursor or {}).get("totals", {}) if after is not None else {}
+    """What this commit consumed, `from` exclusive `to` inclusive, its counts, and their totals `since` the first."""
+    stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+    before = base.cursor or {"totals": {}, "since": stamp}
     return {
         "source": source.name,
         "from": commit.to_text(after),
         "to": commit.to_text(upstream.stamp),
-        "stamp": commit.to_text(base.next_stamp(datetime.now(UTC))),
+        "stamp": stamp,
+        "since": before["since"],
         "counts": dict(counts),
-        "totals": {name: before.get(name, 0) + count for name, count in counts.items()},
+        "totals": {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
     }
 
 
 @contextmanager
-def _kept(rows: DataFrame) -> Iterator[DataFrame]:
+def kept(rows: DataFrame) -> Iterator[DataFrame]:
     """The rows computed once, however often they are looked at."""
     kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         yield kept
     finally:
         kept.unpersist()
-
-

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -21,9 +23,15 @@ from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.migrations.seeds import write_once
 from lakehouse_spark.schema_migrations import TABLE
 
+_TRIES = 5
+_LOST_RACE = ("UncheckedSQLException", "AlreadyExistsException", "CommitFailedException")
+"""How catalogs say that someone else made it first; SQLite's raises the first even for its own, new tables."""
+
 
 @dataclass(frozen=True)
 class Migration:
+    """`version` and `description` from the file's name, `checksum` the SHA-256 of its source."""
+
     version: str
     description: str
     checksum: str
@@ -67,19 +75,33 @@ def pending(spark: SparkSession) -> list[Migration]:
 
 
 def migrate(spark: SparkSession, now: datetime, conf_dir: Path) -> list[Migration]:
-    """Apply what is pending and return what this run recorded; with nothing pending, write nothing."""
+    """Apply what is pending and return what this run recorded; with nothing pending, write nothing.
+
+    Any number of runners may do so at once. One that loses a race to create something finds it made on its next try.
+    """
+    done: list[Migration] = []
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _apply_pending(spark, now, conf_dir, done)
+            break
+        except (PySparkException, Py4JJavaError) as error:
+            if not tries_left or not any(sign in str(error) for sign in _LOST_RACE):
+                raise
+    return done
+
+
+def _apply_pending(spark: SparkSession, now: datetime, conf_dir: Path, done: list[Migration]) -> None:
+    """Apply each pending migration and add it to `done` once recorded."""
     todo = pending(spark)
     if not todo:
-        return []
+        return
     for statement in (ddl.create_namespace(TABLE.namespace), *ddl.create_table(TABLE)):
         spark.sql(statement)
     commit.open_table(spark, TABLE)
-    done = []
     for migration in todo:
         migration.apply(spark, now, conf_dir)
         if _record(spark, migration, now):
             done.append(migration)
-    return done
 
 
 def _applied(spark: SparkSession) -> dict[str, str]:

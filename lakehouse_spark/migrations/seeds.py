@@ -9,6 +9,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark import commit
 from lakehouse_spark.dim import dim_exchange, dim_time
 from lakehouse_spark.table import Table
 
@@ -21,7 +22,7 @@ def write_once(rows: DataFrame, table: Table, where: Column) -> bool:
     Of several writers at once exactly one writes: the commit is refused if rows of `where` came in after the check.
     """
     spark = rows.sparkSession
-    base = _current_snapshot(spark, table)
+    base = commit.load(spark, table).currentSnapshot().snapshotId()
     if _holds(spark, table, where):
         return False
     try:
@@ -58,9 +59,3 @@ def seed_time(spark: SparkSession, years: Iterable[int]) -> None:
 
 def _holds(spark: SparkSession, table: Table, where: Column) -> bool:
     return not spark.table(table.identifier).where(where).limit(1).isEmpty()
-
-
-def _current_snapshot(spark: SparkSession, table: Table) -> int:
-    assert spark._jvm is not None
-    loaded = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.identifier)
-    return int(loaded.currentSnapshot().snapshotId())

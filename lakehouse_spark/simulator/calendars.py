@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import cache
 from zoneinfo import ZoneInfo
 
 MICS = {"NYSE": "XNYS", "NASDAQ": "XNYS", "LSE": "XLON", "XETRA": "XETR", "TSE": "XTKS", "HKEX": "XHKG"}
@@ -38,7 +39,8 @@ class Session:
                 yield minute, _AVERAGE // 2 + int(1.5 * _AVERAGE * (2 * (minute - self.opens) / regular - 1) ** 2)
 
 
-def sessions(exchange: str, end: date, count: int) -> list[Session]:
+@cache
+def sessions(exchange: str, end: date, count: int) -> tuple[Session, ...]:
     """The exchange's last `count` sessions up to and including `end`."""
     with warnings.catch_warnings():  # exchange-calendars runs ahead of pandas' deprecations
         warnings.simplefilter("ignore")
@@ -57,7 +59,7 @@ def sessions(exchange: str, end: date, count: int) -> list[Session]:
             else:
                 starts, ends = opens - 60, closes + 60
             found.append(Session(starts, opens, closes, ends, lunch))
-    return found
+    return tuple(found)
 
 
 def _minute(at: datetime) -> int:

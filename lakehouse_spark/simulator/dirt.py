@@ -130,12 +130,12 @@ def _late(host: Event, hand: Hand) -> Dirty:
     if host.topic == TRADES:
         fields["trade_id"] = f'{fields["trade_id"][:-1]}-late"'
     if host.topic == BARS:
-        fields["interval"] = ('"5m"', '"1h"', '"1d"')[hand.turn % 3]
-        step = (5 * MINUTE, HOUR, DAY)[hand.turn % 3]
-        at -= at % step
-        while (key := (fields["symbol"] + fields["exchange"], fields["interval"], at)) in hand.taken:
-            at -= step
+        interval, length = (("5m", 5 * MINUTE), ("1h", HOUR), ("1d", DAY))[hand.turn % 3]
+        at -= at % length
+        while (key := (fields["symbol"] + fields["exchange"], interval, at)) in hand.taken:
+            interval, at = "5m", at - 5 * MINUTE
         hand.taken.add(key)
+        fields["interval"] = f'"{interval}"'
     else:
         at += 1
     fields[event.TIME_FIELD[host.topic]] = f'"{event.iso(at)}"'

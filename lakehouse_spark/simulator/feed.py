@@ -69,9 +69,7 @@ class Feed:
         self._expected = books.closed()
 
 
-def _plan(
-    scenario: Scenario, most_bars: int, dice: Random
-) -> tuple[dict[str, int], dict[str, dict[int, Kind]]]:
+def _plan(scenario: Scenario, most_bars: int, dice: Random) -> tuple[dict[str, int], dict[str, dict[int, Kind]]]:
     """The clean events per topic, and which of them have which dirt: 60 % trades, 25 % books, 15 % bars of each.
 
     Bars that do not exist (see Market.most_bars) become trades.
@@ -105,9 +103,7 @@ class _Books:
         if event.topic == TRADES and event.active:
             self._activity[event.trader, event.symbol, event.at // DAY] += 1
 
-    def enter(
-        self, host: Event, kind: Kind, outcome: Outcome, reasons: tuple[str, ...], late: Event | None
-    ) -> None:
+    def enter(self, host: Event, kind: Kind, outcome: Outcome, reasons: tuple[str, ...], late: Event | None) -> None:
         self._kinds[f"{kind.topic}/{kind.name}"] += 1
         if late:
             self.accept(late)

@@ -13,7 +13,10 @@ from pyspark.sql import functions as F
 ACCEPTED, DUPLICATE, REJECTED = "accepted", "duplicate", "rejected"
 
 ROW = "_row"
-"""Column of `classify`'s result: 'insert' or 'update' on the one record per key that has to be written."""
+"""Column of the results: 'insert' or 'update' on the one record per key that has to be written."""
+
+NEW = "_new"
+"""Column of the results: whether the record is the first accepted one of a key that no other record had before."""
 
 CONFLICT = "conflicting_duplicate"
 
@@ -72,11 +75,11 @@ def classify(
     last_rank = F.max(F.when(accepted, F.col("_rank"))).over(of_key)
     first = accepted & (F.count_if(accepted).over(in_order) == 1)
     row = F.when(first & ~is_held, "insert").when(first & (last_rank > F.col("_held_rank")), "update")
-    written = decided.withColumns({ROW: row, "_last_rank": last_rank})
+    written = decided.withColumns({ROW: row, NEW: first & ~judged_by_held, "_last_rank": last_rank})
     if status:
         final = F.get(F.array(*(F.lit(step) for step in steps)), F.col("_last_rank"))
         written = written.withColumn(status, F.when(F.col(ROW).isNotNull(), final).otherwise(F.col(status)))
-    return written.select(*records.columns, "_outcome", ROW)
+    return written.select(*records.columns, "_outcome", ROW, NEW)
 
 
 def restate(
@@ -122,8 +125,9 @@ def restate(
     row = F.when(newest & F.col("_held_place").isNull(), "insert").when(
         newest & (F.struct(*arrival) > F.col("_held_place")), "update"
     )
-    return decided.withColumns({ROW: row, "_accepted_hashes": hashes}).select(
-        *records.columns, "_outcome", ROW, "_accepted_hashes"
+    new = accepted & (F.count_if(accepted).over(in_order) == 1) & earlier.isNull()
+    return decided.withColumns({ROW: row, NEW: new, "_accepted_hashes": hashes}).select(
+        *records.columns, "_outcome", ROW, NEW, "_accepted_hashes"
     )
 
 

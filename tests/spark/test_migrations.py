@@ -1,9 +1,10 @@
 """Migrations: applied once each, whatever crashes or runs at the same time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -54,8 +55,7 @@ def exchanges(spark: SparkSession) -> list[tuple[int, str]]:
 def metadata(spark: SparkSession) -> dict[str, str]:
     """The metadata file each table stands at: any commit moves it."""
     return {
-        table.name: str(commit._load(spark, table.identifier).operations().current().metadataFileLocation())
-        for table in TABLES
+        table.name: str(commit.load(spark, table).operations().current().metadataFileLocation()) for table in TABLES
     }
 
 
@@ -197,22 +197,22 @@ def test_a_crash_after_any_step_is_completed_by_the_next_run(
     assert recorded(spark) == [("V001", "initial schema", "2025-06-01 12:00:00")]
     assert exchanges(spark) == EXCHANGES
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
-    empty = [table.name for table in TABLES if commit._load(spark, table.identifier).currentSnapshot() is None]
+    empty = [table.name for table in TABLES if commit.load(spark, table).currentSnapshot() is None]
     assert empty == []
 
 
-@pytest.fixture
-def runners() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
-
-
 @pytest.mark.usefixtures("short_years")
-def test_two_runners_at_once_leave_one_row_per_version(sessions: Sessions, runners: ThreadPoolExecutor) -> None:
-    one, other = sessions(), sessions()
-    both = [runners.submit(migrate, spark, NOW, conf_dir()) for spark in (one, other)]
-    done = [migration.version for run in both for migration in run.result()]
-    assert done == ["V001"]
-    assert recorded(one) == [("V001", "initial schema", "2025-06-01 12:00:00")]
-    assert exchanges(one) == EXCHANGES
-    assert rows_per_year(one) == [(2024, 1440, 1440), (2025, 1440, 1440)]
+def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
+    together = Barrier(3)
+
+    def run(spark: SparkSession) -> list[Migration]:
+        together.wait(60)
+        return migrate(spark, NOW, conf_dir())
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(run, [sessions() for _ in range(3)]))
+    assert [migration.version for run in runs for migration in run] == ["V001"]
+    spark = sessions()
+    assert recorded(spark) == [("V001", "initial schema", "2025-06-01 12:00:00")]
+    assert exchanges(spark) == EXCHANGES
+    assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]

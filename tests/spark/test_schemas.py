@@ -215,7 +215,7 @@ def columns(text: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def iceberg(migrated: SparkSession) -> dict[str, Any]:
     """Iceberg's own view of every table, by name."""
-    return {table.name: commit._load(migrated, table.identifier) for table in TABLES}
+    return {table.name: commit.load(migrated, table) for table in TABLES}
 
 
 def test_the_catalog_holds_exactly_the_declared_tables(migrated: SparkSession) -> None:

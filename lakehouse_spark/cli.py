@@ -1,0 +1,412 @@
+"""The `lakehouse` command: the friendly door to every job."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from pyspark.errors import AnalysisException, ParseException
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+
+from lakehouse_spark import commit, demo, migrations, session, simulator, verify
+from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.jobs import entry, rejected
+from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import Settings, conf_dir, load
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: look, replay, discard.")
+app.add_typer(rejected_app, name="rejected")
+
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def main() -> None:
+    """Runs the command; an error is one sentence on stderr and its exit code."""
+    try:
+        app()
+    except LakehouseError as error:
+        err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
+        err.print(str(error), markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command("demo")
+def run_demo(
+    events: Annotated[int, typer.Option(min=1, help="Kafka records to simulate.")] = 100_000,
+    days: Annotated[int, typer.Option(min=1, help="Trading days they spread over.")] = 3,
+    seed: Annotated[int, typer.Option(help="Same seed, same records.")] = 7,
+    as_json: Json = False,
+) -> None:
+    """Simulate a market, run Kafka → Bronze → Silver for real, and prove that nothing was lost or doubled."""
+    settings = load()
+    feed = simulator.Feed(demo.scenario(events, days, seed))
+    log = _log(as_json)
+    with demo.kafka(settings, log) as connected:
+        log(f"Kafka answers at {connected.kafka.bootstrap_servers}; publishing {events:,} records")
+        with (
+            _counting("published", events, quiet=as_json) as progress,
+            _in_background(lambda: demo.publish(connected, feed, progress)),
+        ):
+            spark = session.open_session(settings, "demo", announce=log)
+        with _stages(as_json) as step:
+            step("pipeline: migrations, bronze_writer, silver_processor, verify")
+            outcome = demo.run(spark, connected, feed, report=lambda done: step(_line(done)))
+        spark.stop()
+    if as_json:
+        _print_json(outcome.as_dict())
+    else:
+        _show_outcome(outcome)
+        out.print(f"\nThe lakehouse is in {settings.root}. Look around: lakehouse status · lakehouse rejected list")
+        out.print('lakehouse query "SELECT symbol, count(*) FROM silver.trades GROUP BY symbol"', highlight=False)
+    raise typer.Exit(0 if outcome.proved else 1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def run(context: typer.Context, job: Annotated[str, typer.Argument(help="The job's name.")]) -> None:
+    """Run a job here and now: bronze_writer, silver_processor, pipeline …, with the job's own options."""
+    raise typer.Exit(entry.main(job, context.args))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Rows, newest stamp and lag behind upstream of every table."""
+    with _session("status") as (spark, _):
+        _needs_tables(spark)
+        rows = [_status(spark, table.name) for table in TABLES]
+    if as_json:
+        _print_json(rows)
+        return
+    grid = _grid("table", "rows", "files", "snapshots", "newest stamp (UTC)", "behind upstream")
+    for row in rows:
+        behind = "" if row["behind"] is None else f"{row['behind']:,} rows"
+        counts = [f"{row[name]:,}" for name in ("rows", "files", "snapshots")]
+        grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), behind)
+    out.print(grid)
+
+
+@app.command("verify")
+def run_verify(as_json: Json = False) -> None:
+    """Check every invariant; exit 1 on any violation."""
+    with _session("verify", with_kafka=True) as (spark, settings), _stages(as_json) as step:
+        findings = verify.run(spark, settings, report=lambda finding: step(_line(finding)))
+    if as_json:
+        _print_json([finding.as_dict() for finding in findings])
+    else:
+        _show_findings(findings)
+    raise typer.Exit(1 if any(finding.violations for finding in findings) else 0)
+
+
+@app.command()
+def migrate(as_json: Json = False) -> None:
+    """Create or upgrade the tables; with nothing pending, write nothing."""
+    with _session("migrate") as (spark, _), _stages(as_json) as step:
+        step("applying migrations")
+        applied = migrations.migrate(spark, datetime.now(UTC), conf_dir())
+    if as_json:
+        _print_json([{"version": m.version, "description": m.description} for m in applied])
+        return
+    for migration in applied:
+        out.print(f"applied {migration.version}: {migration.description}")
+    if not applied:
+        out.print("nothing to migrate")
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Ask the tables a question in SQL; it is not meant for writing."""
+    with _session("query") as (spark, _):
+        spark.catalog.setCurrentCatalog("lake")
+        try:
+            found = spark.sql(sql)
+        except (AnalysisException, ParseException) as error:
+            raise UsageError(str(error).split(";\n", maxsplit=1)[0].strip()) from None
+        rows = found.limit(limit + 1).collect()
+    if as_json:
+        _print_json([row.asDict(recursive=True) for row in rows[:limit]])
+        return
+    _show_rows(found.columns, rows[:limit])
+    if len(rows) > limit:
+        out.print(f"the first {limit:,} rows; --limit for more")
+
+
+@rejected_app.command("list")
+def list_rejected(
+    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    status_is: Annotated[str | None, typer.Option("--status", help="OPEN, REPLAYED or DISCARDED.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Records to print at most.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """The rejected records, oldest first, with their reasons."""
+    with _session("rejected list") as (spark, _):
+        _needs_tables(spark)
+        found = rejected.select(spark, Selection(table, reason, status_is))
+        columns = [
+            "rejected_id",
+            "source_table",
+            "_kafka_partition",
+            "_kafka_offset",
+            "event_time",
+            "reasons",
+            "status",
+        ]
+        number = found.count()
+        rows = found.select(*columns, "attempts", "resolution").limit(limit).collect()
+    if as_json:
+        _print_json([row.asDict() for row in rows])
+        return
+    _show_rows([*columns], [[row[name] for name in columns] for row in rows])
+    out.print(f"{len(rows):,} of {number:,} records")
+
+
+@rejected_app.command("show")
+def show_rejected(rejected_id: str, as_json: Json = False) -> None:
+    """One rejected record, whole, with its payload."""
+    with _session("rejected show") as (spark, _):
+        _needs_tables(spark)
+        rows = rejected.select(spark, Selection(ids=[rejected_id])).collect()
+    if not rows:
+        raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")
+    if as_json:
+        _print_json([row.asDict() for row in rows])
+        return
+    for row in rows:
+        for name, value in row.asDict().items():
+            out.print(f"[bold]{name}[/]: ", end="")
+            out.print(_text(value), markup=False, highlight=False)
+
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of records; none: all that the options select.")]
+
+
+@rejected_app.command("replay")
+def replay_rejected(
+    ids: Ids = None,
+    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge open records by today's rules; those that are good now enter silver."""
+    with _session("rejected replay") as (spark, settings), _stages(as_json) as step:
+        _needs_tables(spark)
+        step("replaying")
+        summaries = rejected.replay(spark, settings, Selection(table, reason, ids=ids or ()))
+    _print_summaries(summaries, as_json)
+
+
+@rejected_app.command("discard")
+def discard_rejected(
+    ids: Ids = None,
+    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    why: Annotated[str, typer.Option(help="What the audit will read.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Close open records for good; they stay in the table with the reason given."""
+    if not why:
+        raise UsageError("say why: --why 'test feed of 3 May, agreed with the desk'")
+    if not (ids or table or reason):
+        raise UsageError("say which records: ids, --table or --reason")
+    with _session("rejected discard") as (spark, _):
+        _needs_tables(spark)
+        number = rejected.discard(spark, Selection(table, reason, ids=ids or ()), why)
+    _print_json({"discarded": number}) if as_json else out.print(f"{number:,} records discarded")
+
+
+@contextmanager
+def _session(name: str, *, with_kafka: bool = False) -> Iterator[tuple[SparkSession, Settings]]:
+    settings = load()
+    if with_kafka:
+        with demo.kafka(settings) as connected:
+            yield session.open_session(connected, name), connected
+    else:
+        yield session.open_session(settings, name), settings
+
+
+def _needs_tables(spark: SparkSession) -> None:
+    missing = [table.name for table in TABLES if not spark.catalog.tableExists(table.identifier)]
+    if missing:
+        raise UsageError(f"there is no lakehouse here yet ({len(missing)} tables are missing); run: lakehouse migrate")
+
+
+def _status(spark: SparkSession, name: str) -> dict[str, Any]:
+    table = next(table for table in TABLES if table.name == name)
+    rows = spark.table(table.identifier)
+    state = commit.state(spark, table) if table.stamp else None
+    behind = None
+    if state and state.cursor and "to" in state.cursor and "source" in state.cursor:
+        source = next(t for t in TABLES if t.name == state.cursor["source"])
+        upto = F.lit(commit.from_text(state.cursor["to"])).cast("timestamp")
+        behind = spark.table(source.identifier).where(F.col(str(source.stamp)) > upto).count()
+    return {
+        "table": name,
+        "rows": rows.count(),
+        "files": spark.table(f"{table.identifier}.files").count(),
+        "snapshots": spark.table(f"{table.identifier}.snapshots").count(),
+        "stamp": commit.to_text(state.stamp) if state else None,
+        "behind": behind,
+    }
+
+
+def _show_outcome(outcome: demo.Outcome) -> None:
+    grid = _grid("topic", "in Kafka", "bronze", "accepted", "duplicates", "rejected", "silver rows", "lost", "doubled")
+    for flow in outcome.flows:
+        judged = (flow.accepted, flow.duplicates, flow.rejected)
+        numbers = (flow.produced, flow.bronze, *judged, flow.rows, flow.lost, flow.doubled)
+        grid.add_row(flow.topic, *(f"{number:,}" for number in numbers))
+    out.print(grid)
+    reasons = _grid("rejected because", *(flow.topic for flow in outcome.flows))
+    for code in sorted({code for flow in outcome.flows for code in flow.reasons}):
+        reasons.add_row(code, *(f"{flow.reasons.get(code, 0):,}" for flow in outcome.flows))
+    out.print(reasons)
+    _show_findings(outcome.findings, only_violations=True)
+    for surprise in outcome.surprises:
+        out.print(f"[red]not as simulated:[/] {surprise}")
+    lost, doubled = (sum(getattr(flow, name) for flow in outcome.flows) for name in ("lost", "doubled"))
+    checked = sum(1 for finding in outcome.findings if finding.holds)
+    colour = "green" if outcome.proved else "red"
+    out.print(f"[bold {colour}]{lost:,} lost, {doubled:,} doubled[/]: verify checked {checked} invariants")
+
+
+def _show_findings(findings: Sequence[verify.Finding], *, only_violations: bool = False) -> None:
+    shown = [finding for finding in findings if not (only_violations and finding.holds)]
+    if shown:
+        grid = _grid("invariant", "table", "", "detail")
+        for finding in shown:
+            mark = (
+                "[green]holds[/]"
+                if finding.holds
+                else "[yellow]unchecked[/]"
+                if finding.violations is None
+                else "[red]BROKEN[/]"
+            )
+            grid.add_row(finding.check, finding.table, mark, finding.detail)
+        out.print(grid)
+    if not only_violations:
+        broken = sum(1 for finding in findings if finding.violations)
+        unchecked = sum(1 for finding in findings if finding.violations is None)
+        rest = f", {unchecked} could not be checked" if unchecked else ""
+        out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
+
+
+def _line(done: Summary | verify.Finding) -> str:
+    if isinstance(done, Summary):
+        return str(done)
+    return f"verify: {done.table}: {done.check}: {'holds' if done.holds else done.detail}"
+
+
+def _print_summaries(summaries: Sequence[Summary], as_json: bool) -> None:
+    if as_json:
+        _print_json([summary.as_dict() for summary in summaries])
+        return
+    for summary in summaries:
+        out.print(str(summary), highlight=False)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, default=_text) + "\n")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes | bytearray):
+        return bytes(value).hex()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _grid(*columns: str) -> Grid:
+    grid = Grid(show_edge=False, pad_edge=False)
+    for number, name in enumerate(columns):
+        grid.add_column(
+            name, justify="left" if number == 0 else "right" if name not in ("table", "detail", "") else "left"
+        )
+    return grid
+
+
+def _show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
+    grid = _grid(*columns)
+    for row in rows:
+        grid.add_row(*("NULL" if value is None else _text(value) for value in row))
+    out.print(grid)
+
+
+def _log(quiet: bool) -> Callable[[str], None]:
+    return lambda message: None if quiet else err.print(message, markup=False, highlight=False)
+
+
+@contextmanager
+def _stages(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Reports steps: a spinner with the latest one at a terminal, a line each elsewhere."""
+    if quiet or not err.is_terminal:
+        yield _log(quiet)
+        return
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("")
+
+        def step(message: str) -> None:
+            bar.console.print(message, markup=False, highlight=False)
+            bar.update(task, description=message[:80])
+
+        yield step
+
+
+@contextmanager
+def _counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A progress bar at a terminal, a line per tenth elsewhere."""
+    if quiet:
+        yield lambda done: None
+    elif err.is_terminal:
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=err) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda done: bar.update(task, completed=done)
+    else:
+        shown = [0]
+
+        def tell(done: int) -> None:
+            if done * 10 // total > shown[0]:
+                shown[0] = done * 10 // total
+                err.print(f"{what} {done:,} of {total:,}", highlight=False)
+
+        yield tell
+
+
+@contextmanager
+def _in_background(work: Callable[[], None]) -> Iterator[None]:
+    """Runs the work beside the block; its error is raised when the block ends."""
+    failed: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    yield
+    thread.join()
+    if failed:
+        raise failed[0]

@@ -1,0 +1,22 @@
+"""Everything once, in order, in one warm session: a JVM's start costs more than most of the steps."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import migrations
+from lakehouse_spark.jobs import bronze_writer, silver_processor
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import Settings, conf_dir
+
+
+def run(
+    spark: SparkSession, settings: Settings, *, report: Callable[[Summary], None] = lambda summary: None
+) -> list[Summary]:
+    """Migrates, then brings bronze and silver up to what Kafka holds now."""
+    migrations.migrate(spark, datetime.now(UTC), conf_dir())
+    return [
+        *bronze_writer.run(spark, settings, report=report),
+        *silver_processor.run(spark, settings, report=report),
+    ]

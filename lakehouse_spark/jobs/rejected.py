@@ -1,0 +1,157 @@
+"""The dead-letter table's jobs: replay a record through today's rules, or discard it with a reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark import commit
+from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs import silver_processor
+from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide, kept
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.silver.rejected_records import TABLE
+from lakehouse_spark.transforms import dedup
+from lakehouse_spark.transforms.quality import RULES_VERSION
+
+OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records: all of them, or those of a bronze table, with a reason code, a status, or given ids."""
+
+    table: str | None = None
+    reason: str | None = None
+    status: str | None = None
+    ids: Sequence[str] = ()
+
+    @property
+    def predicate(self) -> Column:
+        chosen = F.lit(True)
+        if self.table:
+            known = {feed.topic.name for feed in FEEDS.values()}
+            name = self.table.removeprefix("bronze.")
+            if name not in known:
+                raise UsageError(f"no such bronze table {self.table!r}: one of {', '.join(sorted(known))}")
+            chosen = chosen & (F.col("source_table") == f"bronze.{name}")
+        if self.reason:
+            chosen = chosen & F.array_contains("reasons", self.reason)
+        if self.status:
+            chosen = chosen & (F.col("status") == self.status.upper())
+        if self.ids:
+            chosen = chosen & F.col("rejected_id").isin(*self.ids)
+        return chosen
+
+
+def select(spark: SparkSession, selection: Selection) -> DataFrame:
+    """The selected records, oldest refusal first."""
+    rows = spark.table(TABLE.identifier).where(selection.predicate)
+    return rows.orderBy("_rejected_at", "_kafka_topic", "_kafka_partition", "_kafka_offset")
+
+
+def replay(spark: SparkSession, settings: Settings, selection: Selection) -> list[Summary]:
+    """Judges the selected open records by today's rules and writes what is good now.
+
+    An accepted record becomes REPLAYED, one refused again stays OPEN with its new reasons; a crash in between is made
+    good by replaying again.
+    """
+    summaries = []
+    for feed in FEEDS.values():
+        silver_processor.process(spark, settings, feed)
+        counts = _replay(spark, settings, feed, selection)
+        if counts is None:
+            summaries.append(Summary("rejected replay", feed.topic.table.name))
+            continue
+        snapshot_id = commit.state(spark, feed.table).snapshot_id
+        summaries.append(Summary("rejected replay", feed.topic.table.name, counts, snapshot_id))
+    silver_processor.derive_activity(spark)
+    return summaries
+
+
+def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
+    of_feed = F.col("source_table") == feed.topic.table.name
+    base = commit.state(spark, feed.table)
+    chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))
+    with kept(chosen) as letters:
+        if base.cursor is None or letters.isEmpty():
+            return None
+        exchanges = spark.table(dim_exchange.TABLE.identifier)
+        judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
+        with kept(judged) as again, kept(decide(spark, feed, again, base, from_start=True)) as decided:
+            counts = count(decided)
+            if counts["inserted"] or counts["updated"]:
+                cursor = {**base.cursor, "stamp": commit.to_text(base.next_stamp(datetime.now(UTC)))}
+                silver_processor.write(spark, feed, decided, base, cursor, counts)
+            _resolve(spark, letters, _verdicts(decided))
+            return {
+                "records": counts["records"],
+                "replayed": counts["accepted"] + counts["duplicates"],
+                "rejected again": counts["rejected"],
+            }
+
+
+def _verdicts(decided: DataFrame) -> DataFrame:
+    refused = F.col("_outcome") == dedup.REJECTED
+    return decided.select(
+        F.col("_source_topic").alias("_kafka_topic"),
+        F.col("_source_partition").alias("_kafka_partition"),
+        F.col("_source_offset").alias("_kafka_offset"),
+        "_ingested_at",
+        F.when(refused, OPEN).otherwise(REPLAYED).alias("_status"),
+        F.when(refused, F.col("_reasons")).alias("_new_reasons"),
+        F.when(F.col(dedup.NEW), "inserted")
+        .when(F.col("_outcome") == dedup.ACCEPTED, "updated")
+        .when(F.col("_outcome") == dedup.DUPLICATE, "duplicate")
+        .alias("_new_resolution"),
+    )
+
+
+def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame) -> None:
+    now = datetime.now(UTC)
+    place = ["_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at"]
+    resolved = F.col("_status") == REPLAYED
+    rows = letters.join(verdicts, on=place, how="inner").withColumns(
+        {
+            "status": F.col("_status"),
+            "reasons": F.coalesce("_new_reasons", "reasons"),
+            "resolution": F.col("_new_resolution"),
+            "attempts": F.col("attempts") + 1,
+            "rules_version": F.lit(RULES_VERSION),
+            "_resolved_at": F.when(resolved, F.lit(now).cast("timestamp")),
+        }
+    )
+    _update(spark, rows, now)
+
+
+def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
+    """Closes the selected open records for good, with the reason; returns how many."""
+    now = datetime.now(UTC)
+    chosen = spark.table(TABLE.identifier).where(selection.predicate & (F.col("status") == OPEN))
+    closed = chosen.withColumns(
+        {"status": F.lit(DISCARDED), "resolution": F.lit(reason), "_resolved_at": F.lit(now).cast("timestamp")}
+    )
+    with kept(closed) as rows:
+        number = rows.count()
+        if number:
+            _update(spark, rows, now)
+        return number
+
+
+def _update(spark: SparkSession, rows: DataFrame, now: datetime) -> None:
+    """Writes the records' new fate; others may add to the dead-letter table meanwhile."""
+    fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
+    days = silver_processor.days_of(rows, "_ingested_at")
+
+    def attempt() -> None:
+        base = commit.state(spark, TABLE)
+        cursor = {"resolved": True, "stamp": commit.to_text(base.next_stamp(now))}
+        bounds = silver_processor.day_bounds("_ingested_at", days)
+        commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
+
+    commit.again_if_overtaken(attempt)
