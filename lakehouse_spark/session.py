@@ -1,13 +1,16 @@
 """The only SparkSession builder."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import jars
-from lakehouse_spark.settings import Settings, python_environment
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.settings import Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
 _REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
@@ -20,20 +23,34 @@ def open_session(
 
     Under spark-submit the master, the memory and the jars are the submitter's choice.
     """
+    if settings.catalog.type == "jdbc":
+        settings.root.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, not its folder
     builder = SparkSession.builder.appName(f"lakehouse {name}")
-    submitted = "SPARK_SUBMIT_OPTS" in os.environ or "SPARK_ENV_LOADED" in os.environ
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)
-    if not submitted:
-        java = jars.find_java(settings.java)
-        os.environ.update(python_environment(), JAVA_HOME=str(java.resolve().parent.parent))
-        for key, value in launch_conf(settings, jar_paths(settings, announce)).items():
-            builder = builder.config(key, value)
+    if not is_submitted():
+        os.environ.update(launch_environment(settings))
+        # PySpark hands what it knows now to the JVM's command line, where any user can read it: so nothing secret yet.
+        SparkContext._ensure_initialized(conf=SparkConf().setAll(list(launch_conf(settings, announce).items())))
         if settings.spark.master:
             builder = builder.master(settings.spark.master)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def is_submitted() -> bool:
+    """Whether spark-submit started this process: it says where its own JVM listens."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def complain(line: object) -> None:
+    """A line on stderr, also under spark-submit, which sends this process's own stderr to stdout."""
+    if is_submitted():
+        SparkContext._ensure_initialized()
+        SparkContext._jvm.System.err.println(str(line))  # type: ignore[union-attr]
+    else:
+        print(line, file=sys.stderr, flush=True)
 
 
 def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
@@ -43,19 +60,42 @@ def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]
     return [path for group in groups for path in found[group]]
 
 
-def launch_conf(settings: Settings, paths: list[Path]) -> dict[str, str]:
-    """What has to be known before the JVM starts."""
-    return {
-        "spark.jars": ",".join(str(path) for path in paths),
+def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda message: None) -> dict[str, str]:
+    """What has to be known before the JVM starts; stands on its command line, so nothing secret."""
+    conf = {
+        "spark.jars": ",".join(map(str, jar_paths(settings, announce))),
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
     }
+    if is_local(settings):
+        conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        logging = (conf_dir() / "log4j2.properties").as_uri()
+        conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={logging}"
+    return conf | dict(settings.spark.conf)
+
+
+def launch_environment(settings: Settings) -> dict[str, str]:
+    """What the launcher of the JVM reads: this Python, its own Spark whatever SPARK_HOME says, and a Java that fits."""
+    java = jars.find_java(settings.java)
+    return {
+        **python_environment(),
+        "SPARK_HOME": str(jars.SPARK_JARS.parent),
+        "JAVA_HOME": str(java.resolve().parent.parent),
+    }
+
+
+def is_local(settings: Settings) -> bool:
+    """Whether Spark runs in one JVM on this machine."""
+    return (settings.spark.master or "").startswith("local")
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
     """The session's configuration; secrets among it are redacted in every log and UI."""
+    if settings.catalog.type == "rest" and not (settings.catalog.uri and settings.catalog.warehouse):
+        raise UsageError(
+            f"profile {settings.profile}: a REST catalog needs LAKEHOUSE_CATALOG__URI and LAKEHOUSE_CATALOG__WAREHOUSE"
+        )
     catalog = f"spark.sql.catalog.{CATALOG}"
     conf = {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
@@ -85,7 +125,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 
 
 def uses_s3(settings: Settings) -> bool:
-    return settings.s3.endpoint is not None or settings.warehouse.startswith(("s3:", "s3a:"))
+    """A REST catalog names its warehouse as it likes; what is behind it is S3."""
+    at_s3 = settings.warehouse.startswith(("s3:", "s3a:"))
+    return settings.catalog.type == "rest" or settings.s3.endpoint is not None or at_s3
 
 
 def _s3_conf(settings: Settings, catalog: str) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """`bronze.raw_marketdata`: every record of the market-data topic."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
@@ -30,7 +32,7 @@ TABLE = Table(
 )
 
 
-def _values(fields: Column) -> dict[str, Column]:
+def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
     prices = {name: payload.to_double(fields[name]) for name in ("open", "high", "low", "close", "vwap")}
     return {
         **prices,

@@ -1,5 +1,7 @@
 """`bronze.raw_orderbook`: every record of the order-book topic."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
@@ -25,7 +27,7 @@ TABLE = Table(
 )
 
 
-def _values(fields: Column) -> dict[str, Column]:
+def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
     return {
         "snapshot_time": payload.to_instant(fields["snapshot_time"]),
         "bids": payload.to_array_text(fields["bids"]),
@@ -39,4 +41,5 @@ TOPIC = topic.Topic(
     fields=("symbol", "exchange", "snapshot_time", "bids", "asks"),
     text_fields=("symbol", "exchange"),
     values=_values,
+    array_fields=("bids", "asks"),
 )

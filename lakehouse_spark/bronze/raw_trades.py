@@ -1,5 +1,7 @@
 """`bronze.raw_trades`: every record of the trades topic."""
 
+from collections.abc import Mapping
+
 from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
@@ -32,7 +34,7 @@ TABLE = Table(
 TEXT_FIELDS = ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange", "account_id", "status")
 
 
-def _values(fields: Column) -> dict[str, Column]:
+def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
     return {
         "price": payload.to_double(fields["price"]),
         "quantity": payload.to_long(fields["quantity"]),

@@ -1,6 +1,6 @@
 """What the three raw tables share: the record's own columns and how a Kafka record becomes a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,14 +26,15 @@ KEY = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 class Topic:
     """A Kafka topic, the table it lands in, its payload's fields, and which of them are text.
 
-    `values` gives the remaining typed columns from the fields' texts.
+    `values` gives the remaining typed columns from the fields' texts; `array_fields` are those that take JSON arrays.
     """
 
     table: Table
     event_time: str
     fields: tuple[str, ...]
     text_fields: tuple[str, ...]
-    values: Callable[[Column], dict[str, Column]]
+    values: Callable[[Mapping[str, Column]], dict[str, Column]]
+    array_fields: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -55,28 +56,43 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> 
         F.col("offset").alias("_kafka_offset"),
         F.when(~F.is_valid_utf8(text), F.col("value")).alias("_raw_bytes"),
     )
-    parsed = with_fields(decoded, topic, max_bytes)
-    fields = F.col("_fields")
-    typed = {name: payload.present(fields[name]).isNotNull() for name in topic.text_fields}
-    columns = {
-        **{name: F.when(there & (fields[name] != payload.NOT_TEXT), fields[name]) for name, there in typed.items()},
-        **topic.values(fields),
+    read = with_fields(decoded, topic, max_bytes)
+    there = {f"t_{name}": payload.present(payload.field("_fields", name)) for name in topic.fields}
+    trimmed = {name: F.col(f"t_{name}") for name in topic.fields}
+    texts = {
+        name: F.when(trimmed[name] != payload.NOT_TEXT, payload.field("_fields", name)) for name in topic.text_fields
     }
-    return parsed.select(*(columns.get(name, F.col(name)).alias(name) for name in topic.table.column_names))
+    columns = {**texts, **topic.values(trimmed)}
+    return read.withColumns(there).select(
+        *(columns.get(name, F.col(name)).alias(name) for name in topic.table.column_names)
+    )
 
 
 def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
-    """The records with `_fields`, a struct of the payload's field texts; NULL where there is no JSON object."""
+    """The records with `_fields`, the texts of the payload's fields (`payload.field`); NULL where it is no object."""
     raw = F.col("raw_payload")
-    parsed = records.withColumn("_fields", payload.texts(raw, topic.fields, max_bytes))
-    fields = F.col("_fields")
-    odd = payload.is_odd(fields[topic.text_fields[0]])
-    for name in topic.text_fields[1:]:
-        odd = F.coalesce(odd, F.lit(False)) | F.coalesce(payload.is_odd(fields[name]), F.lit(False))
-    exact = F.struct(
-        *(
-            (payload.as_written(raw, name, fields[name]) if name in topic.text_fields else fields[name]).alias(name)
-            for name in topic.fields
+    tokens = payload.text_fields(topic.fields)
+    parsed = payload.with_object(records, "_parsed", tokens, max_bytes)
+    odd = payload.is_inexact(raw, max_bytes)
+    for name in topic.text_fields:
+        odd = odd | payload.is_odd(payload.field("_parsed", name))
+    if topic.array_fields:
+        odd = odd | payload.may_be_quoted_array(raw)
+    marked = parsed.withColumn("_marked", F.when(F.col("_parsed").isNotNull() & odd, payload.marked(raw, tokens)))
+    exact = F.array(F.struct(*(_exact(topic, name).alias(name) for name in topic.fields)))
+    fields = F.when(F.col("_marked").isNotNull(), exact).otherwise(F.col("_parsed"))
+    return marked.withColumn("_fields", fields).drop("_parsed", "_marked")
+
+
+def _exact(topic: Topic, name: str) -> Column:
+    """The field's text as the payload writes it; NOT_TEXT where its kind cannot be this field's."""
+    token = payload.field("_marked", name)
+    written = payload.unmarked(token)
+    if name in topic.array_fields:
+        string = payload.is_string(token) & payload.present(written).isNotNull()
+        return F.when(string, payload.NOT_TEXT).otherwise(payload.as_marked_array(token))
+    if name in topic.text_fields:
+        return F.when(payload.is_string(token) | payload.is_digits(token), written).otherwise(
+            F.when(token.isNotNull(), payload.NOT_TEXT)
         )
-    )
-    return parsed.withColumn("_fields", F.when(odd, exact).otherwise(fields))
+    return written

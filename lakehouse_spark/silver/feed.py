@@ -37,22 +37,24 @@ class Feed:
 
 
 def judged(
-    bronze: DataFrame, values: dict[str, Column], rules: Sequence[Column], table: Table, event_time: str
+    records: DataFrame, rules: Sequence[Column], table: Table, derived: dict[str, Column], event_time: str
 ) -> DataFrame:
-    """The table's columns, then `_reasons` (empty: good), `_event_time` and the record's place in the topic."""
+    """The table's columns, then `_reasons` (empty: good), `_event_time` and the record's place in the topic.
+
+    A column is what `derived` says, else the `v_` value of the same name.
+    """
     raw, raw_bytes, fields = F.col("raw_payload"), F.col("_raw_bytes"), F.col("_fields")
-    columns = {
-        **values,
+    place = {
         "_source_topic": F.col("_kafka_topic"),
         "_source_partition": F.col("_kafka_partition"),
         "_source_offset": F.col("_kafka_offset"),
         "_ingested_at": F.col("_ingested_at"),
     }
-    names = [name for name in table.column_names if name in columns]
-    extra = [name for name in columns if name not in names and name.startswith("_")]
-    return bronze.select(
-        *(columns[name].cast(table.schema[name].dataType).alias(name) for name in names),
-        *(columns[name].alias(name) for name in extra),
+    business = [name for name in table.column_names if not name.startswith("_")]
+    values = {name: derived.get(name, F.col(f"v_{name}")) for name in business}
+    return records.select(
+        *(value.cast(table.schema[name].dataType).alias(name) for name, value in values.items()),
+        *(column.alias(name) for name, column in place.items()),
         quality.reasons(raw, raw_bytes, fields, rules).alias("_reasons"),
         values[event_time].alias("_event_time"),
     )

@@ -1,5 +1,7 @@
 """`silver.market_data`: one row per bar; a restatement replaces it."""
 
+from dataclasses import replace
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -7,7 +9,7 @@ from pyspark.sql import types as T
 from lakehouse_spark.bronze import raw_marketdata
 from lakehouse_spark.silver import feed
 from lakehouse_spark.table import MERGE_ON_READ, SILVER_RETENTION, Table, column
-from lakehouse_spark.transforms import quality
+from lakehouse_spark.transforms import payload, quality
 from lakehouse_spark.types import INSTANT, INTEGER, LONG, PRICE, TEXT
 
 TABLE = Table(
@@ -43,47 +45,34 @@ TABLE = Table(
 )
 
 INTERVALS = ("1m", "5m", "1h", "1d")
-_PRICES = ("open", "high", "low", "close")
 
 
 def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Every raw bar with its typed values and `_reasons`; grain: one row per bronze row."""
-    records = feed.with_fields(bronze, raw_marketdata.TOPIC, exchanges, max_bytes).withColumn(
-        "_exact", quality.exact_digits(F.col("raw_payload"), (*_PRICES, "vwap"), max_bytes)
-    )
-    fields, exact = F.col("_fields"), F.col("_exact")
-    symbol = quality.symbol(fields)
-    tick_time = quality.event_time(fields, "tick_time", F.col("_ingested_at"))
-    interval = quality.text(fields, "interval")
-    interval = quality.Field(F.lower(interval.value), interval.reason)
-    interval = interval.unless(~interval.value.isin(*INTERVALS), "invalid_interval")
-    opened, high, low, close = (quality.decimal(fields, name, exact) for name in _PRICES)
-    volume = quality.integer(fields, "volume")
-    volume = volume.unless(volume.value < 0, "invalid_volume")
-    vwap = quality.decimal(fields, "vwap", exact, required=False)
-    trade_count = quality.integer(fields, "trade_count", required=False)
-    exchange = quality.exchange(fields, F.col("_known"))
-    outside = (low.value > F.least(opened.value, close.value)) | (high.value < F.greatest(opened.value, close.value))
-    inconsistent = F.when(outside, F.lit("inconsistent_ohlc"))
-    checked = (symbol, tick_time, interval, opened, high, low, close, volume, vwap, trade_count, exchange)
-    values = {
-        "market_data_id": feed.generated_key(
-            symbol.value, exchange.value, interval.value, feed.utc_text(tick_time.value)
-        ),
-        "symbol": symbol.value,
-        "tick_time": tick_time.value,
-        "interval": interval.value,
-        "open": opened.value,
-        "high": high.value,
-        "low": low.value,
-        "close": close.value,
-        "volume": volume.value,
-        "vwap": vwap.value,
-        "trade_count": trade_count.value,
-        "exchange": exchange.value,
-    }
-    return feed.judged(records, values, [field.reason for field in checked] + [inconsistent], TABLE, "tick_time")
+    records = quality.with_values(feed.with_fields(bronze, raw_marketdata.TOPIC, exchanges, max_bytes), _FIELDS)
+    opened, high, low, close = (F.col(f"v_{name}") for name in ("open", "high", "low", "close"))
+    outside = (low > F.least(opened, close)) | (high < F.greatest(opened, close))
+    whole = F.coalesce(*(F.col(f"r_{name}") for name in ("open", "high", "low", "close"))).isNull()
+    rules = [F.col(f"r_{field.name}") for field in _FIELDS] + [F.when(whole & outside, F.lit("inconsistent_ohlc"))]
+    key = (F.col("v_symbol"), F.col("v_exchange"), F.col("v_interval"), feed.utc_text(F.col("v_tick_time")))
+    return feed.judged(records, rules, TABLE, {"market_data_id": feed.generated_key(*key)}, "tick_time")
 
+
+_FIELDS = (
+    quality.symbol(),
+    quality.event_time("tick_time"),
+    replace(quality.text("interval"), value=lambda text: F.when(text != payload.NOT_TEXT, F.lower(text))).unless(
+        lambda interval: ~interval.isin(*INTERVALS), "invalid_interval"
+    ),
+    quality.decimal("open"),
+    quality.decimal("high"),
+    quality.decimal("low"),
+    quality.decimal("close"),
+    quality.integer("volume").unless(lambda volume: volume < 0, "invalid_volume"),
+    quality.decimal("vwap", required=False),
+    quality.integer("trade_count", required=False),
+    quality.exchange(),
+)
 
 FEED = feed.Feed(
     table=TABLE,

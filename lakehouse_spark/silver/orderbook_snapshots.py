@@ -40,8 +40,6 @@ TABLE = Table(
 )
 
 _DEPTH = 5
-_TEXT_LEVELS = T.ArrayType(T.ArrayType(T.StringType()))
-_EXACT_LEVELS = T.ArrayType(T.ArrayType(PRICE))
 _MOST = 9_223_372_036_854_775_807
 
 
@@ -50,58 +48,55 @@ def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
 
     Levels may come in any order; those of quantity 0 are ignored. A side without levels has NULL columns.
     """
-    raw = F.col("raw_payload")
-    levels = T.StructType([T.StructField("bids", _TEXT_LEVELS), T.StructField("asks", _TEXT_LEVELS)])
+    texts = feed.with_fields(bronze, raw_orderbook.TOPIC, exchanges, max_bytes)
     records = (
-        feed.with_fields(bronze, raw_orderbook.TOPIC, exchanges, max_bytes)
-        .withColumn("_texts", payload.parse(raw, levels, max_bytes))
-        .withColumn("_exact", quality.exact_digits(raw, ("bids", "asks"), max_bytes, _EXACT_LEVELS))
-        .withColumn("_bids", _levels("bids"))
-        .withColumn("_asks", _levels("asks"))
-        .withColumn("_bids_5", _best("_bids", descending=True))
-        .withColumn("_asks_5", _best("_asks", descending=False))
+        quality.with_values(texts, _FIELDS)
+        .withColumns({"_bid_rows": payload.to_rows(F.col("t_bids")), "_ask_rows": payload.to_rows(F.col("t_asks"))})
+        .withColumns({"_bids": _levels("bids"), "_asks": _levels("asks")})
+        .withColumns({"_bids_5": _best("_bids", descending=True), "_asks_5": _best("_asks", descending=False)})
+        .withColumns({"_bid": F.get(F.col("_bids_5"), 0), "_ask": F.get(F.col("_asks_5"), 0)})
+        .withColumns({"v_bid_depth_5": _depth("_bids_5"), "v_ask_depth_5": _depth("_asks_5")})
+        .withColumns({"_bad_bids": _has_bad_level("bids"), "_bad_asks": _has_bad_level("asks")})
     )
-    fields = F.col("_fields")
-    symbol = quality.symbol(fields)
-    exchange = quality.exchange(fields, F.col("_known"))
-    snapshot_time = quality.event_time(fields, "snapshot_time", F.col("_ingested_at"))
-    sides = [_side_reason(fields, "bids"), _side_reason(fields, "asks")]
-    bad_level = F.when(_has_bad_level("bids") | _has_bad_level("asks"), F.lit("invalid_level"))
-    readable = F.coalesce(*sides, bad_level).isNull()
-    bid, ask = F.get(F.col("_bids_5"), 0), F.get(F.col("_asks_5"), 0)
+    bid, ask = F.col("_bid"), F.col("_ask")
+    bad_level = F.when(F.col("_bad_bids") | F.col("_bad_asks"), F.lit("invalid_level"))
+    readable = F.coalesce(F.col("r_bids"), F.col("r_asks"), bad_level).isNull()
     empty = F.when(readable & bid.isNull() & ask.isNull(), F.lit("empty_book"))
     crossed = F.when(readable & (bid["price"] >= ask["price"]), F.lit("crossed_book"))
-    values = {
-        "snapshot_id": feed.generated_key(symbol.value, exchange.value, feed.utc_text(snapshot_time.value)),
-        "symbol": symbol.value,
-        "snapshot_time": snapshot_time.value,
+    rules = [*(F.col(f"r_{field.name}") for field in _FIELDS), bad_level, empty, crossed]
+    key = (F.col("v_symbol"), F.col("v_exchange"), feed.utc_text(F.col("v_snapshot_time")))
+    derived = {
+        "snapshot_id": feed.generated_key(*key),
         "best_bid_price": bid["price"],
         "best_bid_qty": bid["quantity"],
         "best_ask_price": ask["price"],
         "best_ask_qty": ask["quantity"],
         "spread": (ask["price"] - bid["price"]).try_cast(PRICE),
-        "bid_depth_5": _depth("_bids_5"),
-        "ask_depth_5": _depth("_asks_5"),
-        "exchange": exchange.value,
     }
-    rules = [symbol.reason, exchange.reason, snapshot_time.reason, *sides, bad_level, empty, crossed]
-    return feed.judged(records, values, rules, TABLE, "snapshot_time")
+    return feed.judged(records, rules, TABLE, derived, "snapshot_time")
+
+
+_FIELDS = (
+    quality.symbol(),
+    quality.exchange(),
+    quality.event_time("snapshot_time"),
+    quality.Field("bids", payload.to_array_text),
+    quality.Field("asks", payload.to_array_text),
+)
 
 
 def _levels(side: str) -> Column:
     """A side's levels as (price, quantity); a part that breaks the rules is NULL."""
 
-    def level(text: Column, place: Column) -> Column:
-        price, quantity = payload.trimmed(F.get(text, 0)), payload.trimmed(F.get(text, 1))
-        digits = F.get(F.get(F.col("_exact")[side], place), 0)
-        exact = F.when(payload.is_number(price), F.coalesce(digits, payload.to_decimal(price, PRICE)))
-        shares = payload.to_long(quantity)
+    def level(text: Column) -> Column:
+        price = payload.to_decimal(F.get(text, 0), PRICE)
+        shares = payload.to_long(F.get(text, 1))
         pair = F.size(text) == 2
         return F.struct(
-            F.when(pair & (exact > 0), exact).alias("price"), F.when(pair & (shares >= 0), shares).alias("quantity")
+            F.when(pair & (price > 0), price).alias("price"), F.when(pair & (shares >= 0), shares).alias("quantity")
         )
 
-    return F.transform(F.col("_texts")[side], level)
+    return F.transform(F.col(f"_{side[:-1]}_rows"), level)
 
 
 def _best(side: str, *, descending: bool) -> Column:
@@ -118,24 +113,16 @@ def _best(side: str, *, descending: bool) -> Column:
 
 
 def _depth(side: str) -> Column:
-    total = F.aggregate(
-        F.col(side), F.lit(0).cast("decimal(38,0)"), lambda total, level: (total + level["quantity"]).cast("decimal(38,0)")
-    )
+    kind = T.DecimalType(38, 0)
+    total = F.aggregate(F.col(side), F.lit(0).cast(kind), lambda total, level: (total + level["quantity"]).cast(kind))
     return F.when((F.size(F.col(side)) > 0) & (total <= _MOST), total.try_cast("bigint"))
-
-
-def _side_reason(fields: Column, side: str) -> Column:
-    text = payload.present(fields[side])
-    return F.when(text.isNull(), F.lit(f"missing_{side}")).when(
-        payload.to_array_text(text).isNull(), F.lit(f"invalid_{side}")
-    )
 
 
 def _has_bad_level(side: str) -> Column:
     """Whether an array of levels holds one that is not [price > 0, integral quantity >= 0]."""
-    is_array = payload.to_array_text(payload.present(F.col("_fields")[side])).isNotNull()
+    is_array = F.col(f"v_{side}").isNotNull()
     bad = F.exists(F.col(f"_{side}"), lambda level: level["price"].isNull() | level["quantity"].isNull())
-    overflows = (F.size(F.col(f"_{side}_5")) > 0) & _depth(f"_{side}_5").isNull()
+    overflows = (F.size(F.col(f"_{side}_5")) > 0) & F.col(f"v_{side[:-1]}_depth_5").isNull()
     return F.coalesce(is_array & (F.col(f"_{side}").isNull() | bad | overflows), F.lit(False))
 
 

@@ -51,52 +51,29 @@ def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
 
     Prices in the trading currency, quantities in shares, instants in UTC. Repeats are not looked at here.
     """
-    records = feed.with_fields(bronze, raw_trades.TOPIC, exchanges, max_bytes).withColumn(
-        "_exact", quality.exact_digits(F.col("raw_payload"), ("price", "commission"), max_bytes)
-    )
-    fields, exact = F.col("_fields"), F.col("_exact")
+    records = quality.with_values(feed.with_fields(bronze, raw_trades.TOPIC, exchanges, max_bytes), _FIELDS)
+    total_value = (F.col("v_price") * F.col("v_quantity").cast("decimal(19,0)")).try_cast(PRICE)
+    priced = records.withColumn("v_total_value", total_value).withColumn("v_trade_date", F.to_date("v_timestamp"))
+    sound = F.col("r_price").isNull() & F.col("r_quantity").isNull()
+    overflow = F.when(sound & F.col("v_total_value").isNull(), F.lit("value_overflow"))
+    rules = [F.col(f"r_{field.name}") for field in _FIELDS] + [overflow]
+    return feed.judged(priced, rules, TABLE, {"trade_timestamp": F.col("v_timestamp")}, "trade_timestamp")
 
-    trade_id = quality.text(fields, "trade_id")
-    symbol = quality.symbol(fields)
-    price = quality.decimal(fields, "price", exact)
-    price = price.unless(price.value <= 0, "invalid_price")
-    quantity = quality.integer(fields, "quantity")
-    quantity = quantity.unless(quantity.value <= 0, "invalid_quantity")
-    trade_type = quality.code(fields, "trade_type", ("BUY", "SELL"))
-    order_type = quality.code(fields, "order_type", ("MARKET", "LIMIT", "STOP"))
-    trader_id = quality.text(fields, "trader_id")
-    exchange = quality.exchange(fields, F.col("_known"))
-    timestamp = quality.event_time(fields, "timestamp", F.col("_ingested_at"))
-    account_id = quality.text(fields, "account_id", required=False)
-    status = quality.code(fields, "status", STATUSES, default="EXECUTED")
-    commission = quality.decimal(fields, "commission", exact, required=False)
 
-    total_value = (price.value * quantity.value.cast("decimal(19,0)")).try_cast(PRICE)
-    priced = price.reason.isNull() & quantity.reason.isNull()
-    overflow = F.when(priced & total_value.isNull(), F.lit("value_overflow"))
-    checked = (
-        trade_id, symbol, price, quantity, trade_type, order_type, trader_id, exchange, timestamp, account_id, status,
-        commission,
-    )  # fmt: skip
-    values = {
-        "trade_id": trade_id.value,
-        "symbol": symbol.value,
-        "price": price.value,
-        "quantity": quantity.value,
-        "total_value": total_value,
-        "trade_type": trade_type.value,
-        "order_type": order_type.value,
-        "trader_id": trader_id.value,
-        "exchange": exchange.value,
-        "trade_timestamp": timestamp.value,
-        "trade_date": F.to_date(timestamp.value),
-        "account_id": account_id.value,
-        "status": status.value,
-        "commission": commission.value,
-    }
-    rules = [field.reason for field in checked] + [overflow]
-    return feed.judged(records, values, rules, TABLE, "trade_timestamp")
-
+_FIELDS = (
+    quality.text("trade_id"),
+    quality.symbol(),
+    quality.decimal("price").unless(lambda price: price <= 0, "invalid_price"),
+    quality.integer("quantity").unless(lambda quantity: quantity <= 0, "invalid_quantity"),
+    quality.code("trade_type", "BUY", "SELL"),
+    quality.code("order_type", "MARKET", "LIMIT", "STOP"),
+    quality.text("trader_id"),
+    quality.exchange(),
+    quality.event_time("timestamp"),
+    quality.text("account_id", required=False),
+    quality.code("status", *STATUSES, default="EXECUTED"),
+    quality.decimal("commission", required=False),
+)
 
 FEED = feed.Feed(
     table=TABLE,

@@ -2,50 +2,129 @@
 
 Spark's JSON functions pass numbers through a double and stop at the end of the first value. Both would be silent
 losses here, so a payload is parsed inside one pair of brackets (what follows the object is then a syntax error), and
-numbers with more digits than a double carries are read a second time as decimals.
+one that holds a number no double carries is read a second time with every number quoted.
 """
 
 from collections.abc import Sequence
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 NOT_TEXT = "\u0000"
-"""What a text field holds where the payload has a boolean, an array or an object."""
+"""What a text field holds where the payload has a boolean, an array or an object, and an array field for a string."""
 
 _STRICT = {"mode": "PERMISSIVE", "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 _WHITESPACE = " \t\n\r\f\v\u00a0"
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?\z"
 _WHOLE = r"^-?[0-9]+(\.0+)?\z"
-_ZERO = r"^-?[0.]+([eE].*)?\z"
+_PARTS = r"^-?([0-9]+)(?:\.([0-9]+))?[eE]?([+-]?[0-9]*)\z"
 _LONGEST_NUMBER = 1000  # the JSON parser's own limit for a number
 
 _DATE_TIME = (
-    r"^(?!0000)([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,]([0-9]+))?"
+    r"^(?!0000)([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2})(:[0-9]{2}(?:[.,]([0-9]+))?)?"
     r" ?([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?\z"
 )
 _LATEST_MILLIS = 253_402_300_799_999  # 9999-12-31
 _EARLIEST_MILLIS = -62_135_596_800_000  # 0001-01-01
 
-# A number of 16 digits or more with a point in it has 8 of them in a row: the cheap test comes first.
-_LONG_RUN = r"[0-9]{8}"
-_LONG_DECIMAL = r"(?=[0-9]*\.[0-9])[0-9.]{16}"
-_LONG_EXPONENT = r"[0-9][eE][+-]?[0-9]{4}"  # 1e-999999999: rounding it as a decimal would take for ever
+# A token that a double may not carry: some 15 digits with a fraction or an exponent, or an exponent of 3 digits.
+_INEXACT = r"[:,\[\s]-?(?:(?=[0-9.]{15})(?:[0-9]++\.|[0-9.]++[eE])|[0-9.]++[eE][+-]?[0-9]{3})"
+
+# An array of objects, or a closing bracket that is not the one put around the payload.
+_CLOSED_EARLY = r"\}[ \t\n\r]*+\]"
+
+_NESTED = r"^[^{]*+\{[^\[{]*+[\[{]"
+
+# One token of a valid payload: a string, or (group 2) a number. Possessive, so that no length exhausts the stack.
+_TOKEN = r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+\-]*+)'
+_MARK = "~"
+_MARKED_NUMBER = rf'(?<!\\)"(-?[0-9][0-9.eE+\-]*+){_MARK}"'
+_MARKED_STRING = rf'(?<=[\[,:{{])"{_MARK}'
+_TOKEN_MARKED = f'"$2{_MARK}$1"'  # "~string" and "number~"
 
 
-def parse(payload: Column, fields: T.StructType, max_bytes: int) -> Column:
-    """The payload's fields as a struct, NULL unless it is exactly one JSON object of at most `max_bytes`."""
-    bounded = F.when(F.octet_length(payload) <= max_bytes, payload)
+def with_object(records: DataFrame, into: str, fields: T.StructType, max_bytes: int) -> DataFrame:
+    """Adds the payload's fields as an array of one struct, NULL unless `raw_payload` is exactly one JSON object of at
+    most `max_bytes`.
+
+    In an array, because the optimizer pushes the extraction of each field of a plain struct down to where the struct
+    is made, and would parse the payload once per field.
+    """
+    bounded = _bounded(F.col("raw_payload"), max_bytes)
     objects = F.from_json(F.concat(F.lit("["), bounded, F.lit("]")), T.ArrayType(fields), _STRICT)
-    complete = (F.size(objects) == 1) & (F.substring(F.rtrim(payload, F.lit(" \t\n\r")), -1, 1) == "}")
-    return F.when(complete, F.get(objects, 0))
+    one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(bounded, fields)
+    return records.withColumn("_objects", objects).withColumn(into, F.when(one, F.col("_objects"))).drop("_objects")
 
 
-def texts(payload: Column, names: Sequence[str], max_bytes: int) -> Column:
-    """The payload's fields as texts: strings unquoted, numbers and nested values as the parser prints them."""
-    return parse(payload, T.StructType([T.StructField(name, T.StringType()) for name in names]), max_bytes)
+def field(objects: str, name: str) -> Column:
+    """A field of the object in a column of `with_object`."""
+    return F.get(objects, 0)[name]
+
+
+def _bounded(payload: Column, max_bytes: int) -> Column:
+    return F.when(F.octet_length(payload) <= max_bytes, payload)
+
+
+def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
+    """Whether the parser read on where it should have refused.
+
+    It stops where the payload closes the bracket put around it: such a one does not also fit between braces. And a
+    syntax error inside an array or an object costs only the field that is asked for, not the one that is skipped.
+    """
+    lost = F.lit(False)
+    for name in fields.names:
+        lost = lost | field("_objects", name).isNull()
+    suspect = payload.rlike(_CLOSED_EARLY) | (lost & payload.rlike(_NESTED))
+    member = T.StructType([T.StructField("payload", T.StructType([T.StructField("_", T.StringType())]))])
+    within = F.from_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), member, _STRICT)
+    return F.when(suspect, within["payload"].isNull()).otherwise(False)
+
+
+def text_fields(names: Sequence[str]) -> T.StructType:
+    """Fields read as texts: strings unquoted, numbers and nested values as the parser prints them."""
+    return T.StructType([T.StructField(name, T.StringType()) for name in names])
+
+
+def marked(payload: Column, fields: T.StructType) -> Column:
+    """Like `with_object`, of a valid payload, and keeps the digits of every number: strings begin with a mark, numbers
+    end with it.
+
+    A second pass over the whole payload, so callers guard it by `is_inexact` and `is_odd`.
+    """
+    tokens = T.StructType([T.StructField(_MARK + field.name, field.dataType) for field in fields])
+    found = F.from_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens, _STRICT)
+    return F.array(found.cast(fields))
+
+
+def is_string(token: Column) -> Column:
+    """Whether a marked token is a JSON string."""
+    return F.startswith(token, F.lit(_MARK))
+
+
+def is_digits(token: Column) -> Column:
+    """Whether a marked token is a JSON number."""
+    return token.rlike("^[0-9-]")
+
+
+def unmarked(token: Column) -> Column:
+    """The text of a marked string or number; other tokens (true, an array, an object) as they are."""
+    return (
+        F.when(is_string(token), F.substr(token, F.lit(2)))
+        .when(is_digits(token), F.substr(token, F.lit(1), F.length(token) - 1))
+        .otherwise(token)
+    )
+
+
+def as_marked_array(token: Column) -> Column:
+    """A marked array with a mark of its own in front, other tokens unmarked."""
+    return F.when(F.startswith(token, F.lit("[")), F.concat(F.lit(_MARK), token)).otherwise(unmarked(token))
+
+
+def is_inexact(payload: Column, max_bytes: int) -> Column:
+    """Whether the payload may hold a number that a double does not carry to the last digit."""
+    return F.coalesce(_bounded(payload, max_bytes).rlike(_INEXACT), F.lit(False))
 
 
 def trimmed(text: Column) -> Column:
@@ -58,29 +137,14 @@ def present(text: Column) -> Column:
 
 
 def is_odd(text: Column) -> Column:
-    """Whether a text may have been a boolean, an array, an object or a decimal number in the payload."""
-    return text.isin("true", "false", '"Infinity"', '"-Infinity"') | text.rlike(r"^(?:[\[{]|-?[0-9]+\.)")
+    """Whether a text may have been a boolean, an array, an object or a number printed otherwise in the payload."""
+    odd = text.isin("true", "false", "0", '"Infinity"', '"-Infinity"') | text.rlike(r"^(?:[\[{]|-?[0-9]+\.)")
+    return F.coalesce(odd, F.lit(False))
 
 
-def as_written(payload: Column, name: str, text: Column) -> Column:
-    """A text field's exact text: numbers as the payload writes them, NOT_TEXT for what is no text.
-
-    Expensive, so callers guard it by `is_odd`.
-    """
-    value = F.try_variant_get(F.try_parse_json(payload), f"$.{name}", "variant")
-    kind = F.schema_of_variant(value)
-    token = F.regexp_extract(payload, rf'"{name}"\s*:\s*(-?[0-9][0-9.eE+-]*)', 1)
-    return (
-        F.when(kind == "BOOLEAN", F.lit(NOT_TEXT))
-        .when(kind.startswith("ARRAY") | kind.startswith("OBJECT"), F.lit(NOT_TEXT))
-        .when((kind.startswith("DECIMAL") | kind.isin("DOUBLE", "FLOAT")) & (token != ""), token)
-        .otherwise(text)
-    )
-
-
-def needs_digits(payload: Column) -> Column:
-    """Whether the payload holds a number with more digits than a double carries."""
-    return payload.rlike(_LONG_RUN) & payload.rlike(_LONG_DECIMAL) & ~payload.rlike(_LONG_EXPONENT)
+def may_be_quoted_array(payload: Column) -> Column:
+    """Whether a string in the payload may be what looks like an array once its quotes are gone."""
+    return F.coalesce(payload.rlike(r'"[ \u00a0]*+[\[\\]'), F.lit(False))
 
 
 def is_number(text: Column) -> Column:
@@ -102,12 +166,15 @@ def to_decimal(text: Column, kind: T.DecimalType) -> Column:
 def to_long(text: Column) -> Column:
     """The integral number (100, 100.0, 1e2); NULL for fractions and beyond 64 bits."""
     number = trimmed(text)
-    exact = number.try_cast(T.DecimalType(38, 18))
-    integral = (exact == F.floor(exact)) & ((exact != 0) | number.rlike(_ZERO))
+    # Digits without a point; integral where those behind the point, once the exponent has moved it, are all zero.
+    whole, fraction, exponent = (F.regexp_extract(number, _PARTS, group) for group in (1, 2, 3))
+    digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
+    point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
+    integral = (F.length(digits) <= point) | (F.ltrim(digits, F.lit("0")) == "")
     return F.when(
         is_number(number),
         F.when(number.rlike(_WHOLE), F.substring_index(number, ".", 1).try_cast("bigint")).when(
-            integral, exact.try_cast("bigint")
+            integral, number.try_cast(T.DecimalType(38, 0)).try_cast("bigint")
         ),
     )
 
@@ -119,26 +186,38 @@ def to_instant(text: Column) -> Column:
     def part(group: int) -> Column:
         return F.regexp_extract(written, _DATE_TIME, group)
 
-    zone = F.upper(part(4))
+    zone = F.upper(part(5))
     offset = (
         F.when(zone.isin("", "Z"), F.lit("Z"))
         .when(F.length(zone) == 3, F.concat(zone, F.lit(":00")))
         .when(F.length(zone) == 5, F.concat(F.substring(zone, 1, 3), F.lit(":"), F.substring(zone, 4, 2)))
         .otherwise(zone)
     )
-    fraction = F.when(part(3) == "", F.lit("")).otherwise(F.concat(F.lit("."), F.substring(part(3), 1, 6)))
-    seconds = F.when(F.length(part(2)) == 5, F.concat(part(2), F.lit(":00"))).otherwise(part(2))
-    canonical = F.concat(part(1), F.lit("T"), seconds, fraction, offset)
+    seconds = F.when(part(3) == "", F.lit(":00")).otherwise(F.substring(part(3), 1, 3))
+    fraction = F.when(part(4) == "", F.lit("")).otherwise(F.concat(F.lit("."), F.substring(part(4), 1, 6)))
+    canonical = F.concat(part(1), F.lit("T"), part(2), seconds, fraction, offset)
+    instant = canonical.try_cast("timestamp")
+    in_years = F.unix_millis(instant).between(_EARLIEST_MILLIS, _LATEST_MILLIS)
     simple = written.rlike(r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z\z")
     millis = to_long(written)
     in_range = millis.between(_EARLIEST_MILLIS, _LATEST_MILLIS)
     return (
         F.when(simple, written.try_cast("timestamp"))
-        .when(written.rlike(_DATE_TIME), canonical.try_cast("timestamp"))
+        .when(written.rlike(_DATE_TIME), F.when(in_years, instant))
         .when(in_range, F.timestamp_millis(F.when(in_range, millis)))
     )
 
 
 def to_array_text(text: Column) -> Column:
-    """The JSON text of an array; NULL for anything else."""
-    return F.when(F.startswith(F.ltrim(text), F.lit("[")), text)
+    """The JSON text of an array, marked or not; NULL for anything else."""
+    numbers = F.regexp_replace(F.substr(text, F.lit(2)), F.lit(_MARKED_NUMBER), F.lit("$1"))
+    unmarked = F.regexp_replace(numbers, F.lit(_MARKED_STRING), F.lit('"'))
+    return F.when(F.startswith(text, F.lit("[")), text).when(F.startswith(text, F.lit(f"{_MARK}[")), unmarked)
+
+
+def to_rows(text: Column) -> Column:
+    """The texts in an array of arrays, marked or not; NULL for anything else."""
+    is_marked = F.startswith(text, F.lit(_MARK))
+    array = F.when(is_marked, F.substr(text, F.lit(2))).when(F.startswith(text, F.lit("[")), text)
+    rows = F.from_json(array, T.ArrayType(T.ArrayType(T.StringType())), _STRICT)
+    return F.when(is_marked, F.transform(rows, lambda row: F.transform(row, unmarked))).otherwise(rows)

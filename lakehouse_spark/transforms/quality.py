@@ -1,7 +1,7 @@
 """Rules of the silver layer: each field's value beside the reason, if any, for which it is refused."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -20,70 +20,84 @@ SYMBOL = r"^[A-Z0-9][A-Z0-9.\-]{0,14}\z"
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a record: its typed value, and the first rule it breaks (NULL: none)."""
+    """How a field's trimmed text (NULL: missing) becomes a value, and which rules the value must keep.
 
-    value: Column
-    reason: Column
+    A text without a value is `invalid_<name>`; of the `rules`, pairs of "is it broken" and reason code, the first
+    broken one counts.
+    """
 
-    def unless(self, broken: Column, reason: str) -> "Field":
+    name: str
+    value: Callable[[Column], Column]
+    required: bool = True
+    rules: tuple[tuple[Callable[[Column], Column], str], ...] = ()
+
+    def unless(self, broken: Callable[[Column], Column], reason: str) -> "Field":
         """The same field with one more rule, looked at only when no earlier one is broken."""
-        return Field(self.value, F.coalesce(self.reason, F.when(broken, F.lit(reason))))
+        return replace(self, rules=(*self.rules, (broken, reason)))
+
+    def reason(self, text: Column, value: Column, unread: Column) -> Column:
+        """The first rule broken, NULL for none; `unread` says whether the text is there and gave no value."""
+        missing = F.when(text.isNull(), F.lit(f"missing_{self.name}" if self.required else None))
+        broken = (F.when(is_broken(value), F.lit(code)) for is_broken, code in self.rules)
+        return F.coalesce(missing, F.when(unread, F.lit(f"invalid_{self.name}")), *broken)
 
 
-def _field(name: str, text: Column, value: Column, required: bool) -> Field:
-    missing = F.when(payload.present(text).isNull(), F.lit(f"missing_{name}" if required else None))
-    unparsable = F.when(payload.present(text).isNotNull() & value.isNull(), F.lit(f"invalid_{name}"))
-    return Field(value, F.coalesce(missing, unparsable))
-
-
-def text(fields: Column, name: str, *, required: bool = True) -> Field:
+def text(name: str, *, required: bool = True) -> Field:
     """Trimmed text; booleans, arrays and objects are invalid."""
-    value = payload.present(fields[name])
-    return _field(name, fields[name], F.when(value != payload.NOT_TEXT, value), required)
+    return Field(name, lambda text: F.when(text != payload.NOT_TEXT, text), required)
 
 
-def code(fields: Column, name: str, allowed: Sequence[str] = (), default: str | None = None) -> Field:
+def code(name: str, *allowed: str, default: str | None = None) -> Field:
     """Upper-cased text, one of `allowed` where given."""
-    found = text(fields, name, required=default is None)
-    value = F.upper(found.value) if default is None else F.coalesce(F.upper(found.value), F.lit(default))
-    field = Field(value, found.reason)
-    return field.unless(~value.isin(*allowed), f"invalid_{name}") if allowed else field
+
+    def value(text: Column) -> Column:
+        upper = F.when(text != payload.NOT_TEXT, F.upper(text))
+        return upper if default is None else F.when(text.isNull(), F.lit(default)).otherwise(upper)
+
+    field = Field(name, value, default is None)
+    return field.unless(lambda value: ~value.isin(*allowed), f"invalid_{name}") if allowed else field
 
 
-def symbol(fields: Column) -> Field:
-    field = code(fields, "symbol")
-    return field.unless(~field.value.rlike(SYMBOL), "invalid_symbol")
+def symbol() -> Field:
+    return code("symbol").unless(lambda value: ~value.rlike(SYMBOL), "invalid_symbol")
 
 
-def exchange(fields: Column, known: Column) -> Field:
-    return code(fields, "exchange").unless(~known, "unknown_exchange")
+def exchange() -> Field:
+    """One that `with_known_exchange` found."""
+    return code("exchange").unless(lambda value: ~F.col("_known"), "unknown_exchange")
 
 
-def decimal(fields: Column, name: str, exact: Column, *, required: bool = True, kind: T.DecimalType = PRICE) -> Field:
-    """The payload's own digits rounded HALF_UP once; `exact` holds those that a double would have cut."""
-    written = payload.trimmed(fields[name])
-    value = F.when(payload.is_number(written), F.coalesce(exact[name], payload.to_decimal(written, kind)))
-    return _field(name, fields[name], value, required)
+def decimal(name: str, *, required: bool = True, kind: T.DecimalType = PRICE) -> Field:
+    """The payload's own digits rounded HALF_UP once."""
+    return Field(name, lambda text: payload.to_decimal(text, kind), required)
 
 
-def integer(fields: Column, name: str, *, required: bool = True) -> Field:
-    return _field(name, fields[name], payload.to_long(fields[name]), required)
+def integer(name: str, *, required: bool = True) -> Field:
+    return Field(name, payload.to_long, required)
 
 
-def event_time(fields: Column, name: str, ingested_at: Column) -> Field:
+def event_time(name: str) -> Field:
     """Neither more than five minutes after the record arrived, nor before the year 2000."""
-    value = payload.to_instant(fields[name])
     return (
-        _field(name, fields[name], value, required=True)
-        .unless(value > ingested_at + F.expr(FUTURE_LIMIT), "future_timestamp")
-        .unless(value < F.lit(ANCIENT_LIMIT).cast("timestamp"), "ancient_timestamp")
+        Field(name, payload.to_instant)
+        .unless(lambda value: value > F.col("_ingested_at") + F.expr(FUTURE_LIMIT), "future_timestamp")
+        .unless(lambda value: value < F.lit(ANCIENT_LIMIT).cast("timestamp"), "ancient_timestamp")
     )
 
 
-def exact_digits(raw: Column, names: Sequence[str], max_bytes: int, kind: T.DataType = PRICE) -> Column:
-    """The named numbers read as decimals where the payload has more digits than a double carries, else NULL."""
-    schema = T.StructType([T.StructField(name, kind) for name in names])
-    return F.when(payload.needs_digits(raw), payload.parse(raw, schema, max_bytes))
+def with_values(records: DataFrame, fields: Sequence[Field]) -> DataFrame:
+    """Adds each field's value as `v_<name>` and its first broken rule as `r_<name>`, from the texts in `_fields`.
+
+    In stages, so that no expression holds another one twice: the optimizer leaves a shared column alone, and the
+    generated code stays small enough to be compiled.
+    """
+    texts = {f"t_{field.name}": payload.present(payload.field("_fields", field.name)) for field in fields}
+    values = {f"v_{field.name}": field.value(F.col(f"t_{field.name}")) for field in fields}
+    reasons = {}
+    for field in fields:
+        text, value = F.col(f"t_{field.name}"), F.col(f"v_{field.name}")
+        reasons[f"r_{field.name}"] = field.reason(text, value, text.isNotNull() & value.isNull())
+    return records.withColumns(texts).withColumns(values).withColumns(reasons)
 
 
 def reasons(raw: Column, raw_bytes: Column, fields: Column, rules: Sequence[Column]) -> Column:
@@ -100,6 +114,6 @@ def reasons(raw: Column, raw_bytes: Column, fields: Column, rules: Sequence[Colu
 def with_known_exchange(records: DataFrame, exchanges: DataFrame) -> DataFrame:
     """Adds `_known`: whether the payload's exchange is one of `exchanges` (one row per `exchange_code`)."""
     codes = exchanges.select(F.upper("exchange_code").alias("_code"), F.lit(True).alias("_found")).distinct()
-    code_of = F.upper(payload.trimmed(F.col("_fields")["exchange"]))
+    code_of = F.upper(payload.trimmed(payload.field("_fields", "exchange")))
     joined = records.join(F.broadcast(codes), on=code_of == F.col("_code"), how="left")
     return joined.withColumn("_known", F.col("_found").isNotNull()).drop("_code", "_found")

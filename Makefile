@@ -1,0 +1,15 @@
+# Each target does all the set-up itself. PYTHON=/path/to/python chooses the interpreter, ARGS="…" adds options.
+export PYTHON
+.PHONY: demo test check
+
+demo:
+	@scripts/install demo
+	@.venv/bin/lakehouse demo $(ARGS)
+
+test:
+	@scripts/install dev
+	@scripts/test $(ARGS)
+
+check:
+	@scripts/install dev
+	@scripts/check

@@ -1,0 +1,8 @@
+"""spark-submit entry: every step once, in one session."""
+
+import sys
+
+from lakehouse_spark.jobs.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("pipeline", sys.argv[1:]))

@@ -1,0 +1,8 @@
+"""spark-submit entry: bronze to silver."""
+
+import sys
+
+from lakehouse_spark.jobs.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("silver_processor", sys.argv[1:]))

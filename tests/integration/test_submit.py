@@ -1,0 +1,168 @@
+"""Jobs as a cluster runs them: the scripts, spark-submit, a real broker, a lakehouse of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from lake import TOPICS, trade
+
+from lakehouse_spark import jars
+from lakehouse_spark.broker import Broker, create_topics
+from lakehouse_spark.settings import Settings
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+NOISE = ("WARNING: Using incubator modules",)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended and what it said."""
+
+    code: int
+    lines: list[str]
+    complaints: list[str]
+
+    @property
+    def report(self) -> Mapping[str, object]:
+        return json.loads(self.lines[-1])
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        tables = self.report["tables"]
+        assert isinstance(tables, list)
+        return {table["table"]: table["counts"] for table in tables if table["snapshot_id"]}
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's shell with the settings of one lakehouse."""
+
+    bootstrap_servers: str
+    home: Path
+    cache: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "PYSPARK_"))}
+        return {
+            **own,
+            "PATH": f"{Path(sys.executable).parent}:{own['PATH']}",
+            "LAKEHOUSE_HOME": str(self.home),
+            "LAKEHOUSE_CACHE": str(self.cache),
+            "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "LAKEHOUSE_KAFKA__TOPICS": json.dumps({name: f"submit_{name}" for name in TOPICS}),
+            "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
+            "LAKEHOUSE_SPARK__MASTER": "local[2]",
+            "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
+        }
+
+    def start(self, script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        command = [str(SCRIPTS / script), *arguments]
+        return subprocess.Popen(
+            command,
+            env={**self.environment, **environment},
+            cwd=self.home.parent,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, script: str, *arguments: str, **environment: str) -> Done:
+        with self.start(script, *arguments, **environment) as process:
+            return finished(process)
+
+    def produce(self, topic: str, *values: bytes) -> None:
+        producer = Producer({"bootstrap.servers": self.bootstrap_servers})
+        for value in values:
+            producer.produce(f"submit_{topic}", value=value)
+        assert producer.flush(30) == 0
+
+
+def finished(process: "subprocess.Popen[str]") -> Done:
+    said, complained = process.communicate(timeout=180)
+    complaints = [line for line in complained.splitlines() if not line.startswith(NOISE)]
+    return Done(process.returncode, said.splitlines(), complaints)
+
+
+@pytest.fixture(scope="module")
+def shell(broker: Broker, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A migrated lakehouse with empty topics."""
+    jars.ensure(["spark"], settings.jar_cache, settings.java)
+    made = Shell(broker.bootstrap_servers, tmp_path_factory.mktemp("submit") / "home", settings.jar_cache)
+    create_topics(broker.bootstrap_servers, {f"submit_{name}": 1 for name in TOPICS})
+    done = made.run("submit", "schema_migration")
+    assert (done.code, done.complaints) == (0, [])
+    assert done.lines[0].startswith("schema_migration: _metadata.schema_migrations: ")
+    return made
+
+
+def test_records_go_through_bronze_and_silver_and_a_second_run_finds_nothing_new(shell: Shell) -> None:
+    shell.produce("raw_trades", trade(trade_id="T1"), trade(trade_id="T2"), trade(trade_id="T1"), b"{")
+
+    bronze = shell.run("submit", "bronze_writer", "--table", "raw_trades")
+    assert (bronze.code, bronze.complaints) == (0, [])
+    assert len(bronze.lines) == 2
+    assert bronze.lines[0].startswith("bronze_writer: bronze.raw_trades: 4 records in ")
+    assert bronze.report["job"] == "bronze_writer"
+    assert bronze.counts == {"bronze.raw_trades": {"records": 4}}
+
+    silver = shell.run("silver_processor", "--table", "trades")
+    assert (silver.code, silver.complaints) == (0, [])
+    counts = silver.counts["silver.trades"]
+    assert (counts["accepted"], counts["duplicates"], counts["rejected"]) == (2, 1, 1)
+
+    again = shell.run("bronze_writer", "--table", "raw_trades", "--table", "raw_orderbook")
+    assert (again.code, again.complaints) == (0, [])
+    assert again.lines[:-1] == [
+        f"bronze_writer: bronze.{name}: nothing new" for name in ("raw_trades", "raw_orderbook")
+    ]
+    assert again.counts == {}
+
+
+def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: Shell) -> None:
+    with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous") as process:
+        assert process.stdout is not None
+        shell.produce("raw_marketdata", b"{}", b"{}")
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        done = finished(process)
+
+    assert first.startswith("bronze_writer: bronze.raw_marketdata: ")
+    assert (done.code, done.complaints) == (0, [])
+    assert time.monotonic() - began < 60
+    assert done.counts == {"bronze.raw_marketdata": {"records": 2}}
+
+
+def test_a_wrong_table_ends_with_one_sentence_and_exit_code_2(shell: Shell) -> None:
+    done = shell.run("bronze_writer", "--table", "trades")
+
+    assert (done.code, done.lines) == (2, [])
+    assert len(done.complaints) == 1
+    assert done.complaints[0].startswith("bronze_writer: argument --table: invalid choice: 'trades'")
+
+
+def test_a_dead_broker_ends_with_one_sentence_and_exit_code_1(shell: Shell) -> None:
+    nowhere = "127.0.0.1:1"
+
+    done = shell.run("submit", "bronze_writer", LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS=nowhere)
+
+    assert (done.code, done.lines) == (1, [])
+    assert len(done.complaints) == 1
+    assert done.complaints[0].startswith(f"Kafka at {nowhere} does not answer for topic 'submit_raw_trades'")
+
+
+def test_a_lakehouse_without_tables_names_the_job_that_makes_them(shell: Shell, tmp_path: Path) -> None:
+    done = shell.run("submit", "silver_processor", LAKEHOUSE_HOME=str(tmp_path / "empty"))
+
+    assert (done.code, done.lines) == (2, [])
+    assert len(done.complaints) == 1
+    assert "run schema_migration first" in done.complaints[0]

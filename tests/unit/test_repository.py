@@ -1,0 +1,148 @@
+"""The repository as a whole: jobs, wrappers, scripts and what may stand in a tracked file."""
+
+import ast
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lakehouse_spark import jars, submit
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs import entry
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
+ENTRIES = sorted((ROOT / "jobs").glob("*.py"))
+COMPOSE = yaml.safe_load((ROOT / "infra" / "docker" / "docker-compose.storage.yml").read_text())
+
+_REGISTRIES = r"(?i)\b(?:[\w-]+\.)*(?:maven|pypi|pythonhosted|jfrog|artifactory|sonatype|nexus)[\w-]*\.[a-z]{2,}"
+_MACHINE_PATHS = r"(?<![\w.\-/*~}])/(?:work|root|Users|opt/wheels|home/(?!iceberg\b)\w+|tmp/(?!mc\b)\w+)(?:/|\b)"
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_every_job_has_an_entry_and_a_wrapper() -> None:
+    assert [path.stem for path in ENTRIES] == sorted(entry.JOBS)
+    assert set(entry.JOBS) <= {path.name for path in SCRIPTS}
+
+
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.name)
+def test_an_entry_is_short_and_runs_the_job_it_is_named_for(path: Path) -> None:
+    text = path.read_text()
+
+    assert len(text.splitlines()) <= 30
+    assert f'main("{path.stem}", sys.argv[1:])' in text
+    assert ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_portable_shell_that_stops_at_the_first_error(path: Path) -> None:
+    assert path.read_text().startswith("#!/bin/sh -e\n# ")
+    assert os.access(path, os.X_OK)
+    assert subprocess.run(["sh", "-n", str(path)], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("job", sorted(entry.JOBS))
+def test_a_wrapper_becomes_submit_and_passes_everything_on(job: str) -> None:
+    assert (ROOT / "scripts" / job).read_text().splitlines()[-1] == f'exec "$(dirname "$0")/submit" {job} "$@"'
+
+
+def test_a_wrapper_sizes_the_job_unless_the_environment_does(tmp_path: Path) -> None:
+    (tmp_path / "bronze_writer").write_text((ROOT / "scripts" / "bronze_writer").read_text())
+    (tmp_path / "submit").write_text('#!/bin/sh\necho "$LAKEHOUSE_SPARK__DRIVER_MEMORY|$*|$#"\n')
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+
+    def run(**environment: str) -> str:
+        command = [str(tmp_path / "bronze_writer"), "--table", "two words"]
+        done = subprocess.run(command, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert run() == "2g|bronze_writer --table two words|3"
+    assert run(LAKEHOUSE_SPARK__DRIVER_MEMORY="9g") == "9g|bronze_writer --table two words|3"
+
+
+def test_submit_hands_options_on_and_keeps_them_apart() -> None:
+    command = submit.command("bronze_writer", ["--table", "a b"], "local[2]", {"spark.jars": "a b.jar"})
+
+    entry_file = str(ROOT / "jobs" / "bronze_writer.py")
+    assert command == [
+        "spark-submit", "--master", "local[2]", "--conf", "spark.jars=a b.jar", entry_file, "--table", "a b",
+    ]  # fmt: skip
+    assert "--master" not in submit.command("bronze_writer", [], None, {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "no job given; jobs: schema_migration, bronze_writer"),
+        (["bronze_wrtier"], "no job 'bronze_wrtier'; did you mean bronze_writer?"),
+        (["bronze_writer", "--table", "trades"], "bronze_writer: argument --table: invalid choice: 'trades'"),
+        (["silver_processor", "--continuous"], "silver_processor: unrecognized arguments: --continuous"),
+    ],
+)
+def test_wrong_use_is_refused_before_a_jvm_starts(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        submit.main(argv)
+
+    assert ended.value.code == UsageError.exit_code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(message)
+    assert len(said.err.splitlines()) == 1
+
+
+def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine() -> None:
+    this = Path(__file__)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in tracked()
+        if path != this and path.suffix not in {".png", ".parquet"}
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if (match := re.search(f"{_REGISTRIES}|{_MACHINE_PATHS}", line))
+    ]
+    assert found == []
+
+
+def test_every_python_requirement_is_pinned_and_hashed() -> None:
+    for path in ROOT.glob("requirements*.txt"):
+        blocks = re.split(r"\n(?=\S)", path.read_text())
+        packages = [block for block in blocks if not block.startswith("#")]
+        assert packages, path.name
+        for block in packages:
+            assert re.match(r"[\w.\-]+(\[[\w,]+\])?==\S+", block), block.splitlines()[0]
+            assert "--hash=sha256:" in block, block.splitlines()[0]
+
+
+def test_the_installer_wants_the_java_that_spark_wants() -> None:
+    text = (ROOT / "scripts" / "install").read_text()
+
+    assert f"({'|'.join(map(str, jars.JAVA_MAJORS))})" in text
+
+
+@pytest.mark.parametrize("service", sorted(COMPOSE["services"]))
+def test_a_compose_service_is_pinned_local_and_locked_down(service: str) -> None:
+    declared = COMPOSE["services"][service]
+
+    assert re.search(r":(RELEASE\.\d|\d+\.\d+)", declared["image"])
+    assert all(str(port).startswith("127.0.0.1:") for port in declared.get("ports", []))
+    assert declared["cap_drop"] == ["ALL"]
+    assert declared["security_opt"] == ["no-new-privileges:true"]
+    for name, value in declared.get("environment", {}).items():
+        if re.search("USER|PASSWORD|SECRET|ACCESS_KEY", name):
+            assert str(value).startswith("${"), f"{name} holds a value"

@@ -1,0 +1,147 @@
+"""Settings: a profile's file, overridden by the environment; what they become as Spark configuration."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lakehouse_spark import session, settings
+from lakehouse_spark.errors import UsageError
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment of which only the test's own settings are left."""
+    for name in [name for name in os.environ if name.startswith("LAKEHOUSE_")]:
+        monkeypatch.delenv(name)
+
+
+def profile(monkeypatch: pytest.MonkeyPatch, name: str, **variables: str) -> settings.Settings:
+    monkeypatch.setenv("LAKEHOUSE_PROFILE", name)
+    for variable, value in variables.items():
+        monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
+    return settings.load()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("*.yaml")))
+def test_every_profile_loads_under_its_own_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert profile(monkeypatch, name).profile == name
+
+
+def test_without_any_setting_everything_is_embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    loaded = settings.load()
+
+    home = tmp_path / ".lakehouse"
+    assert loaded.catalog_uri == f"jdbc:sqlite:{home}/catalog.db?journal_mode=WAL&busy_timeout=30000"
+    assert loaded.warehouse == f"file://{home}/warehouse"
+    assert (loaded.spark.master, loaded.kafka.bootstrap_servers) == ("local[*]", None)
+    assert not session.uses_s3(loaded)
+
+
+def test_the_docker_profile_needs_nothing_but_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = profile(monkeypatch, "docker", S3__ACCESS_KEY_ID="key", S3__SECRET_ACCESS_KEY="hush")
+
+    conf = session.spark_conf(loaded)
+
+    assert conf["spark.sql.catalog.lake.type"] == "rest"
+    assert conf["spark.sql.catalog.lake.uri"] == "http://127.0.0.1:8181"
+    assert conf["spark.sql.catalog.lake.warehouse"] == "s3://warehouse/"
+    assert conf["spark.sql.catalog.lake.s3.endpoint"] == "http://127.0.0.1:9000"
+    assert conf["spark.sql.catalog.lake.s3.secret-access-key"] == "hush"
+
+
+def test_the_cluster_profile_leaves_the_master_to_spark_and_encrypts_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = profile(monkeypatch, "cluster", KAFKA__SECRETS='{"sasl.jaas.config": "hush"}')
+
+    assert loaded.spark.master is None
+    assert not session.is_local(loaded)
+    assert loaded.kafka_options() == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.jaas.config": "hush",
+    }
+
+
+def test_a_rest_catalog_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="profile cluster: a REST catalog needs LAKEHOUSE_CATALOG__URI"):
+        session.spark_conf(profile(monkeypatch, "cluster"))
+
+
+def test_the_environment_overrides_single_settings_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = profile(monkeypatch, "docker", KAFKA__BOOTSTRAP_SERVERS="broker:1", SPARK__SHUFFLE_PARTITIONS="7")
+
+    assert loaded.kafka.bootstrap_servers == "broker:1"
+    assert loaded.spark.shuffle_partitions == 7
+    assert loaded.catalog.uri == "http://127.0.0.1:8181"
+
+
+def test_spark_options_of_the_environment_are_added_to_those_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = profile(monkeypatch, "cluster", SPARK__CONF='{"spark.executor.memory": "9g"}')
+
+    assert loaded.spark.conf["spark.executor.memory"] == "9g"
+    assert loaded.spark.conf["spark.speculation"] == "false"
+
+
+def test_secrets_come_from_a_mounted_folder_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "LAKEHOUSE_CATALOG").write_text('{"token": "hush"}')
+
+    loaded = profile(monkeypatch, "cluster", SECRETS_DIR=str(tmp_path), CATALOG__URI="https://catalog.example")
+
+    assert loaded.catalog.token is not None
+    assert loaded.catalog.token.get_secret_value() == "hush"
+    assert loaded.catalog.uri == "https://catalog.example"
+
+
+def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(session.jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
+    loaded = profile(
+        monkeypatch,
+        "docker",
+        S3__ACCESS_KEY_ID="hush",
+        S3__SECRET_ACCESS_KEY="hush",
+        CATALOG__TOKEN="hush",
+        CATALOG__CREDENTIAL="hush",
+        KAFKA__SECRETS='{"sasl.jaas.config": "hush"}',
+    )
+
+    assert "hush" not in f"{loaded!r} {loaded} {loaded.model_dump_json()}"
+    assert "hush" not in str(session.launch_conf(loaded))
+    assert [name for name, value in session.spark_conf(loaded).items() if value == "hush"] == [
+        "spark.sql.catalog.lake.s3.access-key-id",
+        "spark.sql.catalog.lake.s3.secret-access-key",
+        "spark.hadoop.fs.s3a.access.key",
+        "spark.hadoop.fs.s3a.secret.key",
+        "spark.sql.catalog.lake.credential",
+        "spark.sql.catalog.lake.token",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("BROKER", "x", "unknown settings in the environment: LAKEHOUSE_BROKER"),
+        ("KAFKA__BOOTSTRAP", "x", r"wrong settings: kafka\.bootstrap"),
+        ("SPARK__SHUFFLE_PARTITIONS", "none", r"wrong settings: spark\.shuffle_partitions"),
+        ("SPARK__SHUFFLE_PARTITIONS", "0", r"wrong settings: spark\.shuffle_partitions"),
+        ("PROFILE", "prod", r"no profile 'prod' in .+: LAKEHOUSE_PROFILE is one of cluster, docker, local"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(f"LAKEHOUSE_{variable}", value)
+
+    with pytest.raises(UsageError, match=message):
+        settings.load()
+
+
+def test_a_wrong_secret_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_KAFKA__SECRETS", '{"sasl.jaas.config": ["hush"]}')
+
+    with pytest.raises(UsageError, match=r"kafka\.secrets") as refused:
+        settings.load()
+    assert "hush" not in str(refused.value)
