@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +21,15 @@ from typing import Self
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.settings import Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _HOST = "127.0.0.1"
+_PARTITIONS = 3
 # Below the ports systems give to outgoing connections: a client that keeps dialling a dead broker takes none of these.
 _PORTS = range(20_000, 32_000)
 _QUIET_CLIENT = {
@@ -246,6 +249,24 @@ class Broker:
         with (self.folder / "lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def serving(
+    settings: Settings, topics: Iterable[str], announce: Callable[[str], None] = lambda message: None
+) -> Iterator[Settings]:
+    """Settings with a broker to talk to: the configured one, else, in the local profile, the embedded one of this home
+    with the topics of these bronze tables; it is stopped in the end if it was started here."""
+    if settings.kafka.bootstrap_servers or settings.profile != "local":
+        yield settings
+        return
+    java = jars.find_java(settings.java)
+    found = jars.ensure(["broker"], settings.jar_cache, settings.java, announce=announce)
+    with Broker(settings.root, java, found["broker"]) as embedded:
+        servers = embedded.bootstrap_servers
+        create_topics(servers, {settings.topic(table): _PARTITIONS for table in topics})
+        connected = settings.kafka.model_copy(update={"bootstrap_servers": servers})
+        yield settings.model_copy(update={"kafka": connected})
 
 
 def create_topics(bootstrap_servers: str, partitions: Mapping[str, int]) -> list[str]:

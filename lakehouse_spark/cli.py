@@ -16,10 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
-from lakehouse_spark import commit, demo, migrations, session, simulator, verify
+from lakehouse_spark import broker, commit, demo, migrations, session, simulator, verify
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import entry, rejected
+from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings, conf_dir, load
@@ -56,7 +57,7 @@ def run_demo(
     settings = load()
     feed = simulator.Feed(demo.scenario(events, days, seed))
     log = _log(as_json)
-    with demo.kafka(settings, log) as connected:
+    with broker.serving(settings, TOPICS, log) as connected:
         log(f"Kafka answers at {connected.kafka.bootstrap_servers}; publishing {events:,} records")
         with (
             _counting("published", events, quiet=as_json) as progress,
@@ -235,8 +236,8 @@ def discard_rejected(
 @contextmanager
 def _session(name: str, *, with_kafka: bool = False) -> Iterator[tuple[SparkSession, Settings]]:
     settings = load()
-    if with_kafka:
-        with demo.kafka(settings) as connected:
+    if with_kafka and (settings.root / "kafka").exists():
+        with broker.serving(settings, TOPICS) as connected:
             yield session.open_session(connected, name), connected
     else:
         yield session.open_session(settings, name), settings

@@ -28,6 +28,7 @@ CURSOR = "lakehouse.cursor"
 
 _BRANCH_AGE_MS = 24 * 60 * 60 * 1000
 _ATTEMPTS = 5
+_NOT_AHEAD = "Cannot fast-forward"
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
 
 Cursor = Mapping[str, Any]
@@ -187,7 +188,8 @@ def _publish(spark: SparkSession, table: Table, base: State, cursor: Cursor, wri
         iceberg = load(spark, table)
         start = _carried_over(iceberg, table, base)
         branch = f"commit_{uuid.uuid4().hex}"
-        iceberg.manageSnapshots().createBranch(branch, start).setMaxRefAgeMs(branch, _BRANCH_AGE_MS).commit()
+        if not _branched(iceberg, branch, start):
+            continue
         try:
             write(branch)
             iceberg.refresh()
@@ -201,25 +203,41 @@ def _publish(spark: SparkSession, table: Table, base: State, cursor: Cursor, wri
     raise LostRaceError(f"{table.name}: {_ATTEMPTS} attempts to commit were overtaken; run the job again")
 
 
-def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
-    """Whether the staged snapshot is now current; an answer lost on the way (502, a dropped line) is looked up."""
+def _branched(iceberg: Any, branch: str, start: int) -> bool:
+    """Whether the branch is made; it is not if anything at all was committed to the table meanwhile."""
     try:
-        iceberg.manageSnapshots().fastForwardBranch("main", branch).removeBranch(branch).commit()
+        iceberg.manageSnapshots().createBranch(branch, start).setMaxRefAgeMs(branch, _BRANCH_AGE_MS).commit()
     except (Py4JError, PySparkException) as error:
-        iceberg.refresh()
-        if any(snapshot.snapshotId() == staged for snapshot in _ancestors(iceberg, iceberg.currentSnapshot())):
-            return True
         if not _was_overtaken(error):
             raise
         return False
     return True
 
 
+def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
+    """Whether the staged snapshot is now current; an answer lost on the way (502, a dropped line) is looked up.
+
+    A change of the table that left `main` alone, such as another writer's branch, only costs another try.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            iceberg.manageSnapshots().fastForwardBranch("main", branch).removeBranch(branch).commit()
+        except (Py4JError, PySparkException) as error:
+            iceberg.refresh()
+            if any(snapshot.snapshotId() == staged for snapshot in _ancestors(iceberg, iceberg.currentSnapshot())):
+                return True
+            if not _was_overtaken(error):
+                raise
+            if _NOT_AHEAD in str(error):
+                return False
+        else:
+            return True
+    return False
+
+
 def _was_overtaken(error: Exception) -> bool:
     text = str(error)
-    return any(
-        sign in text for sign in ("Cannot fast-forward", "CommitFailedException", "metadata refresh is required")
-    )
+    return any(sign in text for sign in (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required"))
 
 
 def _carried_over(iceberg: Any, table: Table, base: State) -> int:

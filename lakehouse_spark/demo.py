@@ -1,7 +1,6 @@
 """`lakehouse demo`: a simulated market through a real broker into the tables, and the proof that all of it arrived."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import broker, commit, jars, simulator, verify
+from lakehouse_spark import commit, simulator, verify
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.jobs.silver_processor import FEEDS
@@ -18,7 +17,6 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.silver.rejected_records import TABLE as REJECTED
 
-PARTITIONS = 3
 _OUTCOMES = ("accepted", "duplicates", "rejected")
 
 
@@ -69,20 +67,6 @@ class Outcome:
             "surprises": self.surprises,
             "findings": [finding.as_dict() for finding in self.findings],
         }
-
-
-@contextmanager
-def kafka(settings: Settings, announce: Callable[[str], None] = lambda message: None) -> Iterator[Settings]:
-    """Settings with a broker to talk to: the configured one, else the embedded one of this home, with its topics."""
-    if settings.kafka.bootstrap_servers:
-        yield settings
-        return
-    java = jars.find_java(settings.java)
-    found = jars.ensure(["broker"], settings.jar_cache, settings.java, announce=announce)
-    with broker.Broker(settings.root, java, found["broker"]) as embedded:
-        servers = embedded.bootstrap_servers
-        broker.create_topics(servers, {settings.topic(name): PARTITIONS for name in simulator.TOPICS})
-        yield settings.model_copy(update={"kafka": settings.kafka.model_copy(update={"bootstrap_servers": servers})})
 
 
 def last_trading_days_end(today: date) -> date:

@@ -109,6 +109,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.sql.streaming.forceDeleteTempCheckpointLocation": "true",
         "spark.ui.enabled": "false",
+        # The JVM never compiles a method of more than 8,000 bytes: let Spark split such stages into smaller ones.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,
         "spark.sql.redaction.string.regex": _REDACT,

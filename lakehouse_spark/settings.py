@@ -119,7 +119,7 @@ class Settings(BaseSettings):
 
     @property
     def warehouse(self) -> str:
-        return self.catalog.warehouse or (self.root / "warehouse").as_uri()
+        return self.catalog.warehouse or f"file://{self.root}/warehouse"
 
     @property
     def scratch(self) -> Path:

@@ -56,13 +56,14 @@ class Table:
     def apply(self, spark: SparkSession, records: Sequence[Record], *, from_start: bool = False) -> None:
         """Judges one batch against the rows held so far and writes what it says has to be written."""
         feed = FEEDS[self.topic]
-        for row in self._decided(spark, feed, records, from_start).collect():
+        all_judged = judged(spark, self.topic, records).persist()  # as the job does: planned, and computed, once
+        for row in self._decided(spark, feed, all_judged, from_start).collect():
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
             if row[dedup.ROW] is not None:
                 self._write(feed, row)
+        all_judged.unpersist()
 
-    def _decided(self, spark: SparkSession, feed: Feed, records: Sequence[Record], from_start: bool) -> DataFrame:
-        all_judged = judged(spark, self.topic, records)
+    def _decided(self, spark: SparkSession, feed: Feed, all_judged: DataFrame, from_start: bool) -> DataFrame:
         good = all_judged.where(F.size("_reasons") == 0)
         names = feed.table.column_names
         held = spark.createDataFrame(

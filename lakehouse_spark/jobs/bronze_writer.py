@@ -5,6 +5,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +92,7 @@ class _Writer:
         writer = records.writeStream.queryName(f"{JOB} {self.source.name}").foreachBatch(
             lambda batch, number: self.write(batch, number, settings)
         )
-        writer = writer.option("checkpointLocation", self.scratch.as_uri())
+        writer = writer.option("checkpointLocation", f"file://{self.scratch}")
         self.query = (writer.trigger(processingTime=every) if continuous else writer.trigger(availableNow=True)).start()
 
     def write(self, batch: DataFrame, number: int, settings: Settings) -> None:
@@ -104,7 +105,7 @@ class _Writer:
 
     def _write(self, batch: DataFrame, number: int, settings: Settings) -> None:
         ends = {**self.following, **self._planned(number)}
-        if ends == self.following:
+        if all(end <= self.following.get(partition, 0) for partition, end in ends.items()):
             return
         spark, table = batch.sparkSession, self.source.table
         stamp = self.state.next_stamp(datetime.now(UTC))
@@ -134,7 +135,8 @@ class _Writer:
     def finish(self, spark: SparkSession, others: Sequence["_Writer"]) -> None:
         """Waits for the end of the query; the first failure of any of them ends the job."""
         while self.query is not None and self.query.isActive:
-            self.query.awaitTermination(1)
+            with suppress(StreamingQueryException):  # check() has the better words for it
+                self.query.awaitTermination(1)
             for writer in others:
                 writer.check()
         self.check()

@@ -4,12 +4,14 @@ import json
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
 from pyspark.sql import SparkSession
 
+from lakehouse_spark import broker
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import bronze_writer, pipeline, schema_migration, silver_processor
 from lakehouse_spark.jobs.stopping import stop_on_signal
@@ -22,11 +24,12 @@ _NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW
 
 @dataclass(frozen=True)
 class Job:
-    """`summary` says what it does; `run` gets the parsed options."""
+    """`summary` says what it does; `run` gets the parsed options; `topics` are those it reads from Kafka."""
 
     summary: str
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[SparkSession, Settings, Namespace], list[Summary]]
+    topics: tuple[str, ...] = ()
 
 
 def _bronze_options(parser: ArgumentParser) -> None:
@@ -54,7 +57,7 @@ JOBS: Mapping[str, Job] = {
         lambda parser: None,
         lambda spark, settings, options: schema_migration.run(spark, settings),
     ),
-    "bronze_writer": Job("Kafka to bronze", _bronze_options, _run_bronze),
+    "bronze_writer": Job("Kafka to bronze", _bronze_options, _run_bronze, tuple(bronze_writer.TOPICS)),
     "silver_processor": Job(
         "bronze to silver",
         lambda parser: _table_option(parser, silver_processor.TABLES),
@@ -64,6 +67,7 @@ JOBS: Mapping[str, Job] = {
         "every step once, in one session",
         lambda parser: None,
         lambda spark, settings, options: pipeline.run(spark, settings),
+        tuple(bronze_writer.TOPICS),
     ),
 }
 
@@ -74,14 +78,17 @@ def main(job: str, argv: Sequence[str]) -> int:
     try:
         options = parse(job, argv)
         settings = load()
-        spark = open_session(settings, job, announce=complain)
-        try:
-            summaries = _run(spark, settings, job, options)
-            for summary in summaries:
-                _say(summary)
-            _say(_as_json(job, summaries, time.monotonic() - began))
-        finally:
-            spark.stop()
+        with (
+            broker.serving(settings, JOBS[job].topics, complain) if JOBS[job].topics else nullcontext(settings) as here
+        ):
+            spark = open_session(here, job, announce=complain)
+            try:
+                summaries = _run(spark, here, job, options)
+                for summary in summaries:
+                    _say(summary)
+                _say(_as_json(job, summaries, time.monotonic() - began))
+            finally:
+                spark.stop()
     except LakehouseError as error:
         complain(error)
         return error.exit_code
