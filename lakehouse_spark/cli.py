@@ -29,7 +29,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: look, replay, discard.")
 app.add_typer(rejected_app, name="rejected")
 
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+# Where there is no terminal, nothing is folded or cut to 80 columns.
+_WIDE = None if sys.stdout.isatty() else 200
+out, err = Console(soft_wrap=True, width=_WIDE), Console(stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -66,7 +68,7 @@ def run_demo(
             spark = session.open_session(settings, "demo", announce=log)
         with _stages(as_json) as step:
             step("pipeline: migrations, bronze_writer, silver_processor, verify")
-            outcome = demo.run(spark, connected, feed, report=lambda done: step(_line(done)))
+            outcome = demo.run(spark, connected, feed, report=_teller(step))
         spark.stop()
     if as_json:
         _print_json(outcome.as_dict())
@@ -307,6 +309,16 @@ def _show_findings(findings: Sequence[verify.Finding], *, only_violations: bool 
         unchecked = sum(1 for finding in findings if finding.violations is None)
         rest = f", {unchecked} could not be checked" if unchecked else ""
         out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
+
+
+def _teller(step: Callable[[str], None]) -> Callable[[Summary | verify.Finding], None]:
+    """Tells of every step of the work, and of invariants only where they do not hold."""
+
+    def tell(done: Summary | verify.Finding) -> None:
+        if isinstance(done, Summary) or not done.holds:
+            step(_line(done))
+
+    return tell
 
 
 def _line(done: Summary | verify.Finding) -> str:

@@ -109,8 +109,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
         "spark.sql.streaming.forceDeleteTempCheckpointLocation": "true",
         "spark.ui.enabled": "false",
-        # The JVM never compiles a method of more than 8,000 bytes: let Spark split such stages into smaller ones.
-        "spark.sql.codegen.hugeMethodLimit": "8000",
+        # Fused into one stage, the parsing of a payload becomes methods too large for the JVM to compile, and anew for
+        # every batch, whose stamps and offsets are written into them. Operator by operator it runs twice as fast.
+        "spark.sql.codegen.wholeStage": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,
         "spark.sql.redaction.string.regex": _REDACT,

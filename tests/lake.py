@@ -79,7 +79,8 @@ class Lake:
             for statement in ddl.create_table(BY_NAME[name]):
                 own.sql(statement)
             commit.open_table(own, BY_NAME[name])
-        seed_exchanges(own, conf_dir(), datetime(2025, 1, 1, tzinfo=UTC))
+        if "dim.dim_exchange" in tables:
+            seed_exchanges(own, conf_dir(), datetime(2025, 1, 1, tzinfo=UTC))
         return lake
 
     def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:

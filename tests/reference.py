@@ -33,7 +33,7 @@ _SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9.\-]{0,14}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Malformed(Exception):
+class MalformedError(Exception):
     """The payload is not one JSON object."""
 
 
@@ -58,26 +58,26 @@ class Record:
 
 
 def parse(text: str, max_bytes: int = MAX_RECORD_BYTES) -> dict[str, Any]:
-    """The one JSON object of RFC 8259 that the text is; the last of equal names wins. Raises Malformed."""
+    """The one JSON object of RFC 8259 that the text is; the last of equal names wins. Raises MalformedError."""
     if len(text.encode()) > max_bytes or _depth(text) > DEEPEST:
-        raise Malformed
+        raise MalformedError
     try:
         found = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise Malformed from error
+        raise MalformedError from error
     if not isinstance(found, dict):
-        raise Malformed
+        raise MalformedError
     return found
 
 
 def _number(text: str) -> Number:
     if len(text) > LONGEST_NUMBER:
-        raise Malformed  # the parser reads no longer one
+        raise MalformedError  # the parser reads no longer one
     return Number(text)
 
 
 def _refuse(constant: str) -> None:
-    raise Malformed
+    raise MalformedError
 
 
 def _depth(text: str) -> int:
@@ -172,9 +172,7 @@ def to_instant(value: Any) -> datetime | None:
         return None
     micros = int(((fraction or "") + "000000")[:6])
     try:
-        local = datetime(
-            int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, tzinfo=UTC
-        )
+        local = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second or 0), micros, tzinfo=UTC)
         return local + offset if sign == "-" else local - offset
     except (ValueError, OverflowError):
         return None
@@ -197,9 +195,9 @@ def bronze(topic: str, record: Record, max_bytes: int = MAX_RECORD_BYTES) -> dic
     if text is not None:
         try:
             fields = parse(text, max_bytes)
-        except Malformed:
+        except MalformedError:
             fields = {}
-    typed = {name: kind(fields.get(name)) for name, kind in _BRONZE[topic].items()}
+    typed = {name: kind(fields.get(name)) for name, kind in BRONZE[topic].items()}
     return {**typed, "raw_payload": text, "_raw_bytes": raw_bytes}
 
 
@@ -217,7 +215,7 @@ def _array(value: Any) -> Any:
     return value if isinstance(value, list) else None
 
 
-_BRONZE = {
+BRONZE = {
     "raw_trades": {
         "trade_id": to_text, "symbol": to_text, "price": to_double, "quantity": to_long, "trade_type": to_text,
         "order_type": to_text, "trader_id": to_text, "exchange": to_text, "timestamp": to_instant,
@@ -297,9 +295,7 @@ class _Fields:
         return value
 
 
-def judge(
-    topic: str, record: Record, exchanges: Iterable[str], max_bytes: int = MAX_RECORD_BYTES
-) -> Judged:
+def judge(topic: str, record: Record, exchanges: Iterable[str], max_bytes: int = MAX_RECORD_BYTES) -> Judged:
     """The record by itself, repeats not looked at."""
     text, raw_bytes = decoded(record.value)
     if text is None:
@@ -308,7 +304,7 @@ def judge(
         return Judged(reasons=["invalid_encoding"])
     try:
         fields = _Fields(record, exchanges, parse(text, max_bytes))
-    except Malformed:
+    except MalformedError:
         return Judged(reasons=["malformed_json"])
     values, event_time = _JUDGES[topic](fields)
     return Judged(values, sorted(set(fields.reasons.values())), event_time)
@@ -396,11 +392,11 @@ def _bar(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
     if interval and interval not in ("1m", "5m", "1h", "1d"):
         fields.refuse("interval", "invalid_interval")
     prices = {name: fields.read(name, to_decimal) for name in ("open", "high", "low", "close")}
-    ends = [price for price in (prices["open"], prices["close"]) if price is not None]
-    # What is known is enough: a low above the open is above min(open, close), whatever the close is.
-    low, high = prices["low"], prices["high"]
-    if ends and ((low is not None and low > min(ends)) or (high is not None and high < max(ends))):
-        fields.refuse("ohlc", "inconsistent_ohlc")
+    # Silent in SEMANTICS: looked at only where all four prices are there.
+    if None not in prices.values():
+        ends = prices["open"], prices["close"]
+        if prices["low"] > min(ends) or prices["high"] < max(ends):
+            fields.refuse("ohlc", "inconsistent_ohlc")
     volume = fields.read("volume", to_long)
     if volume is not None and volume < 0:
         fields.refuse("volume", "invalid_volume")

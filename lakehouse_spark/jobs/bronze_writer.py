@@ -107,7 +107,7 @@ class _Writer:
         ends = {**self.following, **self._planned(number)}
         if all(end <= self.following.get(partition, 0) for partition, end in ends.items()):
             return
-        spark, table = batch.sparkSession, self.source.table
+        spark, table, began = batch.sparkSession, self.source.table, time.monotonic()
         stamp = self.state.next_stamp(datetime.now(UTC))
         fresh = batch.where(_within(self.following, ends))
         rows = topic.build(fresh, self.source, stamp, settings.ingest.max_record_bytes)
@@ -116,7 +116,8 @@ class _Writer:
         self.following, self.gaps, self.committed = ends, [], True
         added = commit.added_records(spark, table, self.state)
         self.rows += added
-        self.report(Summary(JOB, table.name, {"records": added}, self.state.snapshot_id))
+        seconds = round(time.monotonic() - began, 3)
+        self.report(Summary(JOB, table.name, {"records": added}, self.state.snapshot_id, seconds))
 
     def _planned(self, number: int) -> dict[int, int]:
         """Where this micro-batch ends, from the offset log that Spark wrote before it began."""
@@ -196,7 +197,8 @@ def _progress(
         ends = {int(partition): end for partition, end in state.cursor["to"].items()}
         return ends, state.cursor["topic_id"], state.cursor.get("epoch")
     rows = commit.at(spark, source.table, state.snapshot_id)
-    latest = rows.groupBy("_kafka_partition").agg((F.max("_kafka_offset") + 1).alias("following"))
+    newest = F.max_by("_kafka_offset", F.struct("_ingested_at", "_kafka_offset"))  # a recreated topic counts anew
+    latest = rows.groupBy("_kafka_partition").agg((newest + 1).alias("following"))
     return {row["_kafka_partition"]: row["following"] for row in latest.collect()}, None, None
 
 

@@ -35,7 +35,9 @@ _INEXACT = r"[:,\[\s]-?(?:(?=[0-9.]{15})(?:[0-9]++\.|[0-9.]++[eE])|[0-9.]++[eE][
 # An array of objects, or a closing bracket that is not the one put around the payload.
 _CLOSED_EARLY = r"\}[ \t\n\r]*+\]"
 
-_NESTED = r"^[^{]*+\{[^\[{]*+[\[{]"
+
+# What has to be there for an error within a field: a control character, an escape, an array or an object.
+_FRAGILE = r"[\x00-\x1f\\\[]|\{[^{]*+\{"
 
 # One token of a valid payload: a string, or (group 2) a number. Possessive, so that no length exhausts the stack.
 _TOKEN = r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+\-]*+)'
@@ -70,13 +72,13 @@ def _bounded(payload: Column, max_bytes: int) -> Column:
 def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
     """Whether the parser read on where it should have refused.
 
-    It stops where the payload closes the bracket put around it: such a one does not also fit between braces. And a
-    syntax error inside an array or an object costs only the field that is asked for, not the one that is skipped.
+    It stops where the payload closes the bracket put around it: such a one does not also fit between braces. And an
+    error inside a string, an array or an object costs only the field that is asked for, but not where all are skipped.
     """
     lost = F.lit(False)
     for name in fields.names:
         lost = lost | field("_objects", name).isNull()
-    suspect = payload.rlike(_CLOSED_EARLY) | (lost & payload.rlike(_NESTED))
+    suspect = payload.rlike(_CLOSED_EARLY) | (lost & payload.rlike(_FRAGILE))
     member = T.StructType([T.StructField("payload", T.StructType([T.StructField("_", T.StringType())]))])
     within = F.from_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), member, _STRICT)
     return F.when(suspect, within["payload"].isNull()).otherwise(False)

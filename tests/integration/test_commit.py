@@ -77,9 +77,7 @@ def rows(spark: SparkSession, table: Table, stamp: datetime, *pairs: tuple[str, 
     return spark.createDataFrame([(*pair, stamp) for pair in pairs], table.schema).coalesce(1)
 
 
-def add(
-    spark: SparkSession, table: Table, base: State, stamp: datetime, key: str = "new", value: int = 9
-) -> State:
+def add(spark: SparkSession, table: Table, base: State, stamp: datetime, key: str = "new", value: int = 9) -> State:
     return commit.append(spark, table, rows(spark, table, stamp, (key, value)), base, cursor(stamp, "rows"))
 
 

@@ -1,0 +1,401 @@
+"""bronze_writer against a real broker: every record once, whatever happens to topic, broker, scratch and snapshots."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
+from lake import Lake, trade
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import commit, jars, kafka
+from lakehouse_spark.broker import Broker
+from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
+
+TABLE = raw_trades.TABLE
+QUIET = {"log_level": 0, "error_cb": lambda error: None}
+
+
+@pytest.fixture
+def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
+    """`bronze.raw_trades` alone, empty, with a topic of one partition."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", [TABLE.name])
+    made.create_topics(names=["raw_trades"])
+    return made
+
+
+def topic(lake: Lake) -> str:
+    return lake.settings.topic("raw_trades")
+
+
+def admin(lake: Lake) -> AdminClient:
+    return AdminClient({**QUIET, "bootstrap.servers": lake.settings.kafka.bootstrap_servers})
+
+
+def limit(lake: Lake, **ingest: int) -> None:
+    lake.settings = lake.settings.model_copy(update={"ingest": IngestSettings(**ingest)})
+
+
+def offsets(lake: Lake) -> list[tuple[int, int]]:
+    """Partition and offset of every row, as often as it is there."""
+    rows = lake.rows(TABLE.name, "_kafka_partition", "_kafka_offset")
+    return sorted((row["_kafka_partition"], row["_kafka_offset"]) for row in rows)
+
+
+def ids(lake: Lake) -> list[str]:
+    """Trade ids in the order of arrival."""
+    rows = lake.rows(TABLE.name, "trade_id", "_ingested_at", "_kafka_partition", "_kafka_offset", order="_ingested_at")
+    return [row["trade_id"] for row in sorted(rows, key=lambda row: tuple(row[1:]))]
+
+
+def files(lake: Lake) -> set[Path]:
+    return {path for path in lake.settings.root.joinpath("warehouse").rglob("*") if path.is_file()}
+
+
+def trades(*names: str) -> list[bytes]:
+    return [trade(trade_id=name) for name in names]
+
+
+def delete_records(lake: Lake, before: int) -> None:
+    client = admin(lake)  # its answers die with it
+    (future,) = client.delete_records([TopicPartition(topic(lake), 0, before)]).values()
+    assert future.result(30).low_watermark == before
+
+
+def recreate_topic(lake: Lake) -> None:
+    client, name = admin(lake), topic(lake)
+    client.delete_topics([name])[name].result(30)
+    until(lambda: name not in client.list_topics(timeout=5).topics)
+    lake.create_topics(names=["raw_trades"])
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def compact_and_expire(lake: Lake) -> None:
+    """Leaves one snapshot, a compaction's, which has no cursor."""
+    later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    options = "map('rewrite-all', 'true')"
+    lake.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{TABLE.name}', options => {options})").collect()
+    lake.spark.sql(
+        f"CALL lake.system.expire_snapshots(table => '{TABLE.name}', retain_last => 1, "
+        f"older_than => TIMESTAMP '{later}')"
+    ).collect()
+    assert lake.snapshots(TABLE.name) == 1
+    assert lake.state(TABLE.name).cursor is None
+
+
+def test_a_run_with_nothing_new_writes_nothing(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T1", "T2", "T3"))
+    (first,) = lake.bronze("raw_trades")
+    assert (first.counts, first.snapshot_id) == ({"records": 3}, lake.state(TABLE.name).snapshot_id)
+    before = files(lake)
+    (second,) = lake.bronze("raw_trades")
+    assert (second.counts, second.snapshot_id) == ({"records": 0}, None)
+    assert files(lake) == before
+    assert lake.snapshots(TABLE.name) == 2
+    assert offsets(lake) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_every_micro_batch_is_a_commit_with_a_later_stamp(lake: Lake) -> None:
+    limit(lake, max_offsets_per_trigger=2)
+    lake.produce("raw_trades", *trades("T1", "T2", "T3", "T4", "T5"))
+    reported: list[int] = []
+    (done,) = lake.bronze("raw_trades", report=lambda summary: reported.append(summary.counts["records"]))
+    assert (reported, done.counts) == ([2, 2, 1], {"records": 5})
+    assert ids(lake) == ["T1", "T2", "T3", "T4", "T5"]
+    assert len({row["_ingested_at"] for row in lake.rows(TABLE.name, "_ingested_at")}) == 3
+    cursor = lake.cursor(TABLE.name)
+    assert (cursor["from"], cursor["to"]) == ({"0": 4}, {"0": 5})
+
+
+def test_a_partition_added_later_is_read_from_its_beginning(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T1"))
+    lake.bronze("raw_trades")
+    client, name = admin(lake), topic(lake)
+    client.create_partitions([NewPartitions(name, 2)])[name].result(30)
+    until(lambda: all(p.leader >= 0 for p in client.list_topics(name, timeout=5).topics[name].partitions.values()))
+    until(lambda: len(client.list_topics(name, timeout=5).topics[name].partitions) == 2)
+    lake.produce("raw_trades", *trades("T2", "T3"), partition=1)
+    lake.produce("raw_trades", *trades("T4"))
+    lake.bronze("raw_trades")
+    assert offsets(lake) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert lake.cursor(TABLE.name)["to"] == {"0": 2, "1": 2}
+
+
+def test_records_of_aborted_transactions_never_appear(lake: Lake) -> None:
+    producer = transactional(lake)
+    for names, end in (
+        (["aborted 1", "aborted 2"], producer.abort_transaction),
+        (["T1"], producer.commit_transaction),
+        (["aborted 3"], producer.abort_transaction),
+    ):
+        producer.begin_transaction()
+        for value in trades(*names):
+            producer.produce(topic(lake), value, partition=0)
+        producer.flush(30)
+        end()
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T1"]
+    # 0 and 1 aborted, 2 the marker, 3 = T1, 4 its marker, 5 aborted, 6 its marker
+    assert offsets(lake) == [(0, 3)]
+    assert lake.cursor(TABLE.name)["to"] == {"0": 7}
+    (again,) = lake.bronze("raw_trades")
+    assert again.snapshot_id is None
+
+
+def test_an_open_transaction_is_waited_for(lake: Lake) -> None:
+    producer = transactional(lake)
+    producer.begin_transaction()
+    producer.produce(topic(lake), trade(trade_id="T1"), partition=0)
+    producer.flush(30)
+    lake.produce("raw_trades", *trades("T2"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == []
+    producer.commit_transaction()
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T1", "T2"]
+
+
+def transactional(lake: Lake) -> Producer:
+    servers = lake.settings.kafka.bootstrap_servers
+    producer = Producer({**QUIET, "bootstrap.servers": servers, "transactional.id": topic(lake)})
+    producer.init_transactions(60)
+    return producer
+
+
+def test_a_retention_gap_is_refused_until_it_is_accepted(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T0", "T1"))
+    lake.bronze("raw_trades")
+    lake.produce("raw_trades", *trades("T2", "T3", "T4", "T5"))
+    delete_records(lake, before=4)
+    with pytest.raises(RefusedError) as refused:
+        lake.bronze("raw_trades")
+    assert refused.value.exit_code == 3
+    assert f"bronze.raw_trades: 2 offsets of topic {topic(lake)}, partition 0, from 2 to 3, were removed" in str(
+        refused.value
+    )
+    assert "lakehouse run bronze_writer --table raw_trades --accept-gap" in str(refused.value)
+    assert ids(lake) == ["T0", "T1"]
+
+    lake.bronze("raw_trades", accept_gap=True)
+    assert ids(lake) == ["T0", "T1", "T4", "T5"]
+    (gap,) = lake.cursor(TABLE.name)["gaps"]
+    assert "2 offsets" in gap["accepted"]
+    assert gap["was"] == {"0": 2}
+
+    lake.produce("raw_trades", *trades("T6"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T4", "T5", "T6"]
+    assert "gaps" not in lake.cursor(TABLE.name)
+
+
+def test_a_gap_with_nothing_behind_it_is_recorded_once_accepted(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T0"))
+    lake.bronze("raw_trades")
+    lake.produce("raw_trades", *trades("T1", "T2"))
+    delete_records(lake, before=3)
+    with pytest.raises(RefusedError, match="from 1 to 2, were removed"):
+        lake.bronze("raw_trades")
+    lake.bronze("raw_trades", accept_gap=True)
+    cursor = lake.cursor(TABLE.name)
+    assert (cursor["to"], len(cursor["gaps"])) == ({"0": 3}, 1)
+    (again,) = lake.bronze("raw_trades")
+    assert again.snapshot_id is None
+    assert ids(lake) == ["T0"]
+
+
+def test_a_first_run_begins_with_what_retention_has_left(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T0", "T1", "T2"))
+    delete_records(lake, before=1)
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T1", "T2"]
+
+
+def test_a_recreated_topic_is_refused_until_it_is_accepted_even_where_it_is_longer(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("old 0", "old 1"))
+    lake.bronze("raw_trades")
+    recreate_topic(lake)
+    lake.produce("raw_trades", *trades("new 0", "new 1", "new 2"))
+    with pytest.raises(RefusedError, match="was deleted and created again") as refused:
+        lake.bronze("raw_trades")
+    assert refused.value.exit_code == 3
+    assert ids(lake) == ["old 0", "old 1"]
+    lake.bronze("raw_trades", accept_gap=True)
+    assert ids(lake) == ["old 0", "old 1", "new 0", "new 1", "new 2"]
+    (again,) = lake.bronze("raw_trades")
+    assert again.snapshot_id is None
+
+
+def test_a_recreated_topic_is_read_on_from_its_own_offsets_after_its_cursor_expired(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("old 0", "old 1", "old 2", "old 3"))
+    lake.bronze("raw_trades")
+    recreate_topic(lake)
+    lake.produce("raw_trades", *trades("new 0", "new 1"))
+    lake.bronze("raw_trades", accept_gap=True)
+    compact_and_expire(lake)
+    lake.produce("raw_trades", *trades("new 2", "new 3", "new 4"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["old 0", "old 1", "old 2", "old 3", "new 0", "new 1", "new 2", "new 3", "new 4"]
+
+
+def test_a_truncated_topic_is_refused(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T0", "T1"))
+    lake.bronze("raw_trades")
+    state = lake.state(TABLE.name)
+    assert state.cursor is not None
+    further = {**state.cursor, "to": {"0": 10}, "stamp": commit.to_text(state.next_stamp(datetime.now(UTC)))}
+    commit.advance(lake.spark, TABLE, state, further)
+    with pytest.raises(RefusedError, match=r"partition 0, ends at 2, before the next offset to read, 10: it was trunc"):
+        lake.bronze("raw_trades")
+
+
+def test_whatever_a_record_holds_its_bytes_are_kept(lake: Lake) -> None:
+    limit(lake, max_record_bytes=400)
+    large = trade(trade_id="large", note="x" * 400)
+    lake.produce("raw_trades", b'{"trade_id": "\xff\xfe"}', None, large, b"", b"[1, 2]", *trades("T5"))
+    lake.bronze("raw_trades")
+    rows = lake.rows(TABLE.name, "_kafka_offset", "trade_id", "raw_payload", "_raw_bytes")
+    assert [tuple(row) for row in rows] == [
+        (0, None, '{"trade_id": "��"}', bytearray(b'{"trade_id": "\xff\xfe"}')),
+        (1, None, None, None),
+        (2, None, large.decode(), None),
+        (3, None, "", None),
+        (4, None, "[1, 2]", None),
+        (5, "T5", trades("T5")[0].decode(), None),
+    ]
+
+
+def test_a_record_of_several_megabytes_is_kept_unparsed(lake: Lake) -> None:
+    huge = trade(trade_id="huge", note="x" * 3_000_000)
+    lake.produce("raw_trades", huge, *trades("T1"))
+    lake.bronze("raw_trades")
+    rows = lake.rows(TABLE.name, "_kafka_offset", "trade_id", "raw_payload")
+    assert [row["trade_id"] for row in rows] == [None, "T1"]
+    assert rows[0]["raw_payload"] == huge.decode()
+
+
+def test_a_scratch_folder_lost_or_replaced_by_an_older_one_loses_and_doubles_nothing(
+    lake: Lake, tmp_path: Path
+) -> None:
+    limit(lake, max_offsets_per_trigger=2)
+    older, scratch = tmp_path / "older", lake.settings.scratch
+    lake.produce("raw_trades", *trades("T0", "T1", "T2"))
+    lake.bronze("raw_trades", report=lambda summary: shutil.copytree(scratch, older, dirs_exist_ok=True))
+    assert list(older.rglob("offsets/0"))
+    assert list(scratch.iterdir()) == []
+    shutil.rmtree(scratch)
+    lake.produce("raw_trades", *trades("T3"))
+    lake.bronze("raw_trades")
+    shutil.rmtree(scratch)
+    shutil.copytree(older, scratch)
+    lake.produce("raw_trades", *trades("T4"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T2", "T3", "T4"]
+
+
+def test_a_scratch_folder_removed_while_the_stream_runs_loses_and_doubles_nothing(lake: Lake) -> None:
+    limit(lake, max_offsets_per_trigger=2)
+    lake.produce("raw_trades", *trades("T0", "T1", "T2", "T3", "T4"))
+    with pytest.raises(LakehouseError, match=r"^bronze.raw_trades: "):
+        lake.bronze("raw_trades", report=lambda summary: shutil.rmtree(lake.settings.scratch))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T2", "T3", "T4"]
+
+
+def test_compaction_and_expiry_between_any_two_batches_change_nothing(lake: Lake) -> None:
+    lake.produce("raw_trades", *trades("T0", "T1"))
+    lake.bronze("raw_trades")
+    compact_and_expire(lake)
+    (nothing,) = lake.bronze("raw_trades")
+    assert nothing.snapshot_id is None
+    lake.produce("raw_trades", *trades("T2"))
+    lake.bronze("raw_trades")
+    cursor = lake.cursor(TABLE.name)
+    assert (cursor["from"], cursor["to"]) == ({"0": 2}, {"0": 3})
+    compact_and_expire(lake)
+    lake.produce("raw_trades", *trades("T3", "T4"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T2", "T3", "T4"]
+
+
+def test_a_compaction_between_two_micro_batches_of_one_run_changes_nothing(lake: Lake) -> None:
+    limit(lake, max_offsets_per_trigger=1)
+    lake.produce("raw_trades", *trades("T0", "T1", "T2"))
+
+    def compact(summary: object) -> None:
+        options = "map('rewrite-all', 'true')"
+        lake.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{TABLE.name}', options => {options})").collect()
+
+    (done,) = lake.bronze("raw_trades", report=compact)
+    assert done.counts == {"records": 3}
+    assert ids(lake) == ["T0", "T1", "T2"]
+
+
+@pytest.fixture
+def own_broker(settings: Settings, tmp_path: Path) -> Iterator[Broker]:
+    """A broker that may be killed."""
+    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
+    with Broker(tmp_path / "killed", jars.find_java(settings.java), found["broker"]) as running:
+        yield running
+
+
+def test_after_the_broker_was_killed_a_later_run_completes(
+    spark: SparkSession, own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.new(spark, own_broker.bootstrap_servers, tmp_path / "home", [TABLE.name])
+    lake.create_topics(names=["raw_trades"])
+    limit(lake, max_offsets_per_trigger=2)
+    lake.produce("raw_trades", *trades("T0", "T1", "T2", "T3", "T4"))
+    killed: list[int] = []
+
+    def kill(summary: object) -> None:
+        if not killed:
+            pid = own_broker.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+            own_broker.start()  # its predecessor's streams find it under the same port
+
+    lake.bronze("raw_trades", report=kill)
+    assert ids(lake) == ["T0", "T1", "T2", "T3", "T4"]
+
+    pid = own_broker.pid
+    assert pid not in (None, *killed)
+    os.kill(pid or 0, signal.SIGKILL)
+    until(lambda: not own_broker.running)
+    monkeypatch.setattr(kafka, "_TIMEOUT_MS", 5_000)
+    began = time.monotonic()
+    with pytest.raises(LakehouseError, match=r"^Kafka at 127.0.0.1:\d+ does not answer for topic") as unanswered:
+        lake.bronze("raw_trades")
+    assert unanswered.value.exit_code == 1
+    assert time.monotonic() - began < 30
+    own_broker.start()
+    lake.produce("raw_trades", *trades("T5"))
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T2", "T3", "T4", "T5"]
+
+
+def test_a_topic_that_does_not_exist_is_named(lake: Lake) -> None:
+    given = KafkaSettings(bootstrap_servers=lake.settings.kafka.bootstrap_servers, topics={"raw_trades": "nowhere"})
+    lake.settings = lake.settings.model_copy(update={"kafka": given})
+    with pytest.raises(UsageError, match=r"topic 'nowhere' does not exist on 127\.0\.0\.1:") as wrong:
+        lake.bronze("raw_trades")
+    assert wrong.value.exit_code == 2
+
+
+def test_an_unknown_table_is_refused_before_anything_runs(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="no such table raw_trade; tables: raw_trades, raw_orderbook, raw_marketdata"):
+        lake.bronze("raw_trade")

@@ -1,0 +1,358 @@
+"""silver_processor on real tables: each bronze row counted once, whatever is repeated, expired, replayed or broken."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lake import TABLES, Lake, bar, book, trade
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse_spark import commit, verify
+from lakehouse_spark.broker import Broker
+from lakehouse_spark.bronze import raw_trades, topic
+from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs import rejected, silver_processor
+from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.transforms import dedup
+
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
+TRADE_TABLES = (
+    "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
+)  # fmt: skip
+RECORD = "value binary, topic string, partition int, offset long"
+
+
+@pytest.fixture
+def lake(spark: SparkSession, tmp_path: Path) -> Lake:
+    """The tables that trades pass through; their records come from `arrive`, not from a broker."""
+    return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TRADE_TABLES)
+
+
+def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON) -> None:
+    """One bronze commit of the records, on the offsets that follow."""
+    table = raw_trades.TABLE
+    state = commit.state(lake.spark, table)
+    first = state.cursor["to"]["0"] if state.cursor else lake.spark.table(table.identifier).count()
+    records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
+    stamp = state.next_stamp(at)
+    rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), raw_trades.TOPIC, stamp, 1_000_000)
+    cursor = {"to": {"0": first + len(values)}, "topic_id": "id", "stamp": commit.to_text(stamp)}
+    commit.append(lake.spark, table, rows, state, cursor)
+
+
+def process(lake: Lake) -> dict[str, int]:
+    """Runs trades and the activity behind them; the counts of the trades."""
+    trades, _ = lake.silver("trades", "trader_activity")
+    return trades.counts
+
+
+def data_files(lake: Lake, table: str) -> set[Path]:
+    folder = lake.settings.root / "warehouse" / table.replace(".", "/") / "data"
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def expire(lake: Lake, *tables: str) -> None:
+    """Compacts, then expires every snapshot but the last: no cursor is left."""
+    later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+    for table in tables:
+        options = "map('rewrite-all', 'true')"
+        lake.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{table}', options => {options})").collect()
+        # a table without rows has nothing to rewrite, and its last snapshot may be one with a cursor
+        lake.spark.sql(
+            f"CALL lake.system.expire_snapshots(table => '{table}', retain_last => 1, "
+            f"older_than => TIMESTAMP '{later}')"
+        ).collect()
+        assert lake.snapshots(table) == 1
+
+
+def counts(**given: int) -> dict[str, int]:
+    names = ("records", "accepted", "duplicates", "rejected", "rows", "inserted", "updated")
+    return {name: given.get(name, 0) for name in names}
+
+
+def held(lake: Lake) -> list[tuple[str, int, str]]:
+    rows = lake.rows("silver.trades", "trade_id", "_source_offset", "status")
+    return [(row["trade_id"], row["_source_offset"], row["status"]) for row in rows]
+
+
+def test_records_that_come_a_second_time_are_duplicates_and_write_no_data(lake: Lake) -> None:
+    values = [trade(trade_id="T1"), trade(trade_id="T2", status="PARTIAL"), trade(trade_id="T3", price=-1), b"{"]
+    arrive(lake, *values)
+    assert process(lake) == counts(records=4, accepted=2, rejected=2, rows=2, inserted=2)
+    trades, activity = data_files(lake, "silver.trades"), data_files(lake, "silver.trader_activity")
+    before = [lake.content("silver.trades"), lake.content("silver.trader_activity")]
+    arrive(lake, *values)
+    assert process(lake) == counts(records=4, duplicates=2, rejected=2)
+    assert [lake.content("silver.trades"), lake.content("silver.trader_activity")] == before
+    assert data_files(lake, "silver.trades") == trades
+    assert data_files(lake, "silver.trader_activity") == activity
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "PARTIAL")]
+    assert lake.rejects("raw_trades") == [["invalid_price"], ["malformed_json"]] * 2
+
+
+def test_a_run_with_nothing_new_writes_nothing(lake: Lake) -> None:
+    arrive(lake, trade(), b"{")
+    process(lake)
+    snapshots = [lake.snapshots(table) for table in TRADE_TABLES]
+    done = lake.silver("trades", "trader_activity")
+    assert [(summary.counts, summary.snapshot_id) for summary in done] == [({}, None), ({}, None)]
+    assert [lake.snapshots(table) for table in TRADE_TABLES] == snapshots
+
+
+def test_a_batch_of_only_bad_records_moves_the_cursor(lake: Lake) -> None:
+    arrive(lake, b"{", None, at=datetime(2025, 6, 1, 12, 0, 0, 7, tzinfo=UTC))
+    assert process(lake) == counts(records=2, rejected=2)
+    cursor = lake.cursor("silver.trades")
+    assert (cursor["from"], cursor["to"]) == (None, "2025-06-01T12:00:00.000007+00:00")
+    assert held(lake) == []
+    arrive(lake, trade(trade_id="T1"), at=NOON + timedelta(minutes=1))
+    assert process(lake) == counts(records=1, accepted=1, rows=1, inserted=1)
+    assert lake.cursor("silver.trades")["from"] == "2025-06-01T12:00:00.000007+00:00"
+
+
+def test_a_clock_set_back_between_two_batches_hides_no_record(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_clock(monkeypatch, datetime(2025, 6, 1, 12, tzinfo=UTC))
+    arrive(lake, trade(trade_id="T1"), at=NOON)
+    process(lake)
+    set_clock(monkeypatch, datetime(2025, 6, 1, 9, tzinfo=UTC))
+    arrive(lake, trade(trade_id="T2"), b"{", at=NOON - timedelta(hours=3))
+    assert process(lake) == counts(records=2, accepted=1, rejected=1, rows=1, inserted=1)
+    stamps = {row["trade_id"]: row["_processed_at"] for row in lake.rows("silver.trades", "trade_id", "_processed_at")}
+    assert stamps == {"T1": datetime(2025, 6, 1, 12), "T2": datetime(2025, 6, 1, 12, 0, 0, 1)}
+    (activity,) = lake.rows("silver.trader_activity", "total_buys")
+    assert activity["total_buys"] == 2
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return now
+
+    monkeypatch.setattr(silver_processor, "datetime", Clock)
+
+
+def test_the_counts_of_all_batches_add_up_to_the_rows_of_bronze(lake: Lake) -> None:
+    arrive(lake, trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T1", status="PARTIAL"), b"{")
+    assert process(lake) == counts(records=3, accepted=1, duplicates=1, rejected=1, rows=1, inserted=1)
+    arrive(lake, trade(trade_id="T1", status="EXECUTED"), trade(trade_id="T2"), at=NOON + timedelta(minutes=1))
+    assert process(lake) == counts(records=2, accepted=2, rows=1, inserted=1, updated=1)
+    arrive(lake, trade(trade_id="T2", price=1), at=NOON + timedelta(minutes=2))
+    assert process(lake) == counts(records=1, rejected=1)
+    cursor = lake.cursor("silver.trades")
+    assert cursor["totals"] == counts(records=6, accepted=3, duplicates=1, rejected=2, rows=2, inserted=2, updated=1)
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 4, "EXECUTED")]
+
+
+def test_a_trade_id_that_comes_back_on_another_day_is_a_conflict(lake: Lake) -> None:
+    arrive(lake, trade(trade_id="T1", timestamp="2025-01-15T15:30:00Z"))
+    process(lake)
+    arrive(lake, trade(trade_id="T1", timestamp="2025-03-20T15:30:00Z"), at=NOON + timedelta(minutes=1))
+    assert process(lake) == counts(records=1, rejected=1)
+    assert lake.rejects("raw_trades") == [["conflicting_duplicate"]]
+    assert held(lake) == [("T1", 0, "EXECUTED")]
+
+
+@pytest.mark.parametrize("days", [3, 30])
+def test_the_files_looked_into_do_not_grow_with_history(lake: Lake, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    def of_day(day: int, *numbers: int) -> list[bytes]:
+        when = (datetime(2025, 1, 1, 15) + timedelta(days=day)).isoformat() + "Z"
+        return [trade(trade_id=f"T{day:03}{number:03}", timestamp=when) for number in numbers]
+
+    arrive(lake, *(value for day in range(days) for value in of_day(day, 1, 2)))
+    assert process(lake)["inserted"] == 2 * days
+    # a file of its own for each task, so that tasks count files
+    lake.spark.sql("ALTER TABLE lake.silver.trades SET TBLPROPERTIES ('read.split.open-file-cost' = '134217728')")
+    looked_into: list[int] = []
+    classify = dedup.classify
+
+    def counted(records: DataFrame, held: DataFrame, **given: Any) -> DataFrame:
+        looked_into.append(held.rdd.getNumPartitions())
+        return classify(records, held, **given)
+
+    monkeypatch.setattr(dedup, "classify", counted)
+    arrive(lake, *of_day(days, *range(10)), *of_day(1, 2), at=NOON + timedelta(minutes=1))
+    assert process(lake) == counts(records=11, accepted=10, duplicates=1, rows=10, inserted=10)
+    assert lake.spark.table("lake.silver.trades.files").count() == days + 1
+    assert looked_into == [1]
+
+
+def test_compaction_and_expiry_between_any_two_batches_change_nothing(lake: Lake) -> None:
+    tables = ("bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records")
+    arrive(lake, trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T2"), trade(trade_id="T2"), b"{")
+    process(lake)
+    before = [lake.content(table) for table in tables]
+    expire(lake, *tables)
+    assert lake.state("silver.trades").cursor is None
+    again = process(lake)
+    assert again == counts(records=4, accepted=2, duplicates=1, rejected=1, rows=2)
+    assert [lake.content(table) for table in tables] == before
+
+    expire(lake, *tables)
+    arrive(lake, trade(trade_id="T1", status="EXECUTED"), trade(trade_id="T3"), b"[", at=NOON + timedelta(minutes=1))
+    done = process(lake)
+    assert done == counts(records=7, accepted=4, duplicates=1, rejected=2, rows=3, inserted=1, updated=1)
+    assert lake.cursor("silver.trades")["totals"] == done
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T3", 5, "EXECUTED")]
+    assert lake.rejects("raw_trades") == [["malformed_json"], ["malformed_json"]]
+    (activity,) = lake.rows("silver.trader_activity", "total_buys")
+    assert activity["total_buys"] == 3
+
+
+def test_an_unknown_table_is_refused_before_anything_runs(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="no such table trade; tables: trades, orderbook_snapshots, market_data"):
+        lake.silver("trade")
+
+
+@pytest.fixture(scope="module")
+def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lakehouse with some history: two batches, a replay, a discard, all snapshots expired, a third batch."""
+    home = tmp_path_factory.mktemp("proved")
+    lake = Lake.new(spark, broker.bootstrap_servers, home, (*TABLES, "dim.dim_time"))
+    lake.create_topics()
+    lake.ingest("raw_trades", trade(trade_id="T1"), trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW"), b"{")
+    lake.ingest("raw_orderbook", book(), book(), b"[]")
+    lake.ingest("raw_marketdata", bar(), bar(close=187.6), bar(open=-1))
+    lake.silver()
+    lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
+    rejected.replay(lake.spark, lake.settings, Selection(reason="unknown_exchange"))
+    assert rejected.discard(lake.spark, Selection(table="raw_orderbook"), "a test") == 1
+    expire(lake, *(table for table in TABLES if table.startswith("bronze") or table.startswith("silver")))
+    lake.ingest("raw_trades", trade(trade_id="T3"), trade(trade_id="T2", exchange="NEW"), b"}")
+    lake.silver()
+    return lake
+
+
+@pytest.fixture
+def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[tuple[str, int | None]]]]:
+    """Gives the tables that a check finds broken, with the number of violations."""
+    monkeypatch.setattr(verify, "TABLES", tuple(BY_NAME[name] for name in (*TABLES, "dim.dim_time")))
+
+    def check(*checks: Any) -> list[tuple[str, int | None]]:
+        findings = [finding for check in checks for finding in check(proved.spark, proved.settings)]
+        assert findings
+        return [(finding.table, finding.violations) for finding in findings if not finding.holds]
+
+    return check
+
+
+def test_every_invariant_holds_after_repeats_replays_and_expiry(proved: Lake, checked: Any) -> None:
+    assert checked(*verify.CHECKS) == []
+    assert held(proved) == [("T1", 0, "EXECUTED"), ("T2", 2, "EXECUTED"), ("T3", 4, "EXECUTED")]
+
+
+def repeat_a_row(table: str) -> Callable[[Lake], None]:
+    def insert(lake: Lake) -> None:
+        lake.spark.table(f"lake.{table}").limit(1).writeTo(f"lake.{table}").append()
+
+    return insert
+
+
+def run_sql(statement: str) -> Callable[[Lake], None]:
+    return lambda lake: lake.spark.sql(statement) and None
+
+
+BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, int]]]] = (
+    ("a bronze row twice", verify.offsets_are_there_once, "bronze.raw_trades",
+     repeat_a_row("bronze.raw_trades"), [("bronze.raw_trades", 1)]),
+    ("a bronze row lost", verify.offsets_are_complete, "bronze.raw_trades",
+     run_sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 1"), [("bronze.raw_trades", 1)]),
+    ("a bronze row not counted", verify.rows_are_accounted_for, "bronze.raw_trades",
+     run_sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 1"), [("silver.trades", 1)]),
+    ("a silver row lost", verify.rows_are_accounted_for, "silver.trades",
+     run_sql("DELETE FROM lake.silver.trades WHERE trade_id = 'T1'"), [("silver.trades", 1)]),
+    ("a rejected record lost", verify.rows_are_accounted_for, "silver._rejected_records",
+     run_sql("DELETE FROM lake.silver._rejected_records WHERE source_table = 'bronze.raw_marketdata'"),
+     [("bronze.raw_marketdata", 1)]),
+    ("a key twice", verify.keys_are_unique, "silver.trades",
+     repeat_a_row("silver.trades"), [("silver.trades", 1)]),
+    ("wrong sums", verify.activity_follows_from_trades, "silver.trader_activity",
+     run_sql("UPDATE lake.silver.trader_activity SET total_buys = total_buys + 1"), [("silver.trader_activity", 2)]),
+    ("a minute missing", verify.days_have_1440_minutes, "dim.dim_time",
+     run_sql("INSERT INTO lake.dim.dim_time (date) VALUES (DATE '2025-01-01')"), [("dim.dim_time", 1)]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("check", "table", "damage", "found"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
+def test_verify_finds(
+    proved: Lake, checked: Any, check: Any, table: str, damage: Callable[[Lake], None], found: list[tuple[str, int]]
+) -> None:
+    assert checked(check) == []
+    before = proved.state(table).snapshot_id
+    damage(proved)
+    assert checked(check) == found
+    proved.spark.sql(f"CALL lake.system.rollback_to_snapshot('{table}', {before})")
+    assert checked(check) == []
+
+
+def test_verify_finds_a_property_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
+    alter = "ALTER TABLE lake.silver.trades SET TBLPROPERTIES ('write.parquet.compression-codec' = '{}')"
+    proved.spark.sql(alter.format("gzip"))
+    assert checked(verify.declarations_hold) == [("silver.trades", 1)]
+    proved.spark.sql(alter.format("zstd"))
+    assert checked(verify.declarations_hold) == []
+
+
+def test_verify_finds_a_schema_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
+    proved.spark.sql("ALTER TABLE lake.silver.market_data ADD COLUMN extra STRING")
+    assert checked(verify.declarations_hold) == [("silver.market_data", 1)]
+    proved.spark.sql("ALTER TABLE lake.silver.market_data DROP COLUMN extra")
+    assert checked(verify.declarations_hold) == []
+
+
+def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: Path) -> None:
+    row = proved.spark.table("lake.silver.market_data.files").select("file_path").first()
+    assert row is not None
+    path = Path("/" + row["file_path"].removeprefix("file:").lstrip("/"))
+    aside = path.rename(tmp_path / path.name)
+    assert checked(verify.files_exist) == [("silver.market_data", 1)]
+    aside.rename(path)
+    assert checked(verify.files_exist) == []
+
+
+def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lakehouse_spark.kafka._TIMEOUT_MS", 3_000)
+        kafka = proved.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
+        settings = proved.settings.model_copy(update={"kafka": kafka})
+        findings = list(verify.offsets_are_complete(proved.spark, settings))
+    assert [(finding.violations, finding.holds) for finding in findings] == [(None, False)] * 3
+    assert findings[0].detail.startswith("not checked: Kafka at 127.0.0.1:9 does not answer")
+
+
+def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exchange_is_known(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TABLES)
+    arrive(lake, trade(trade_id="T1", exchange="NEW"), trade(trade_id="T2", exchange="OTHER"), b"{")
+    process(lake)
+    assert lake.rejects("raw_trades") == [["unknown_exchange"], ["unknown_exchange"], ["malformed_json"]]
+    lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
+
+    everything = Selection(table="raw_trades")
+    done = {summary.table: summary.counts for summary in rejected.replay(lake.spark, lake.settings, everything)}
+    assert done["bronze.raw_trades"] == {"records": 3, "replayed": 1, "rejected again": 2}
+    assert held(lake) == [("T1", 0, "EXECUTED")]
+    (activity,) = lake.rows("silver.trader_activity", "total_buys")
+    assert activity["total_buys"] == 1
+    assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 2, None), ("OPEN", 2, None)]
+
+    before = [lake.content(table) for table in ("silver.trades", "silver.trader_activity")]
+    done = {summary.table: summary.counts for summary in rejected.replay(lake.spark, lake.settings, everything)}
+    assert done["bronze.raw_trades"] == {"records": 2, "replayed": 0, "rejected again": 2}
+    assert [lake.content(table) for table in ("silver.trades", "silver.trader_activity")] == before
+    assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("OPEN", 3, None)]
+
+    assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 1
+    assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 0
+    assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("DISCARDED", 3, "line noise")]
+
+
+def fates(lake: Lake) -> list[tuple[str, int, str | None]]:
+    rows = lake.rows(
+        "silver._rejected_records", "status", "attempts", "resolution", "_kafka_offset", order="_kafka_offset"
+    )
+    return [(row["status"], row["attempts"], row["resolution"]) for row in rows]
