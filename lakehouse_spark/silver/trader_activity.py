@@ -39,24 +39,26 @@ GROUP = ("trader_id", "symbol", "activity_date")
 def build(trades: DataFrame) -> DataFrame:
     """Activity of all given silver trades, stamp left out; cancelled trades count nowhere.
 
-    Volumes in shares, values in the trading currency; a group whose trades are all cancelled has no row.
+    Volumes in shares, values in the trading currency; a group whose trades are all cancelled has no row. A sum beyond
+    its column's type is NULL: records that were accepted must not stop the table.
     """
     active = trades.where(F.col("status") != "CANCELLED").withColumn("activity_date", F.col("trade_date"))
     buys, sells = F.col("trade_type") == "BUY", F.col("trade_type") == "SELL"
 
     def total(column_name: str, side: Column) -> Column:
-        return F.sum(F.when(side, F.col(column_name)).otherwise(0))
+        return F.try_sum(F.when(side, F.col(column_name)).otherwise(0))
 
     sums = active.groupBy(*GROUP).agg(
         F.count_if(buys).alias("total_buys"),
         F.count_if(sells).alias("total_sells"),
         total("quantity", buys).alias("buy_volume"),
         total("quantity", sells).alias("sell_volume"),
-        total("total_value", buys).cast(PRICE).alias("buy_value"),
-        total("total_value", sells).cast(PRICE).alias("sell_value"),
+        total("total_value", buys).try_cast(PRICE).alias("buy_value"),
+        total("total_value", sells).try_cast(PRICE).alias("sell_value"),
     )
-    volume = (F.col("buy_volume") + F.col("sell_volume")).cast("decimal(20,0)")
-    trades_count = (F.col("total_buys") + F.col("total_sells")).cast("decimal(11,0)")
+    volume = F.col("buy_volume").cast("decimal(19,0)") + F.col("sell_volume").cast("decimal(19,0)")
+    # 16 digits make Spark divide to 17 decimal places, so that the second rounding finds nothing to round up twice.
+    trades_count = (F.col("total_buys") + F.col("total_sells")).cast("decimal(16,0)")
     return sums.select(
         generated_key(F.col("trader_id"), F.col("symbol"), F.col("activity_date").cast("string")).alias("activity_id"),
         *GROUP[:1],
@@ -68,6 +70,6 @@ def build(trades: DataFrame) -> DataFrame:
         "sell_volume",
         "buy_value",
         "sell_value",
-        (F.col("buy_volume") - F.col("sell_volume")).alias("net_position"),
-        (volume / trades_count).cast(PRICE).alias("avg_trade_size"),
+        F.try_subtract("buy_volume", "sell_volume").alias("net_position"),
+        (volume / trades_count).try_cast(PRICE).alias("avg_trade_size"),
     )

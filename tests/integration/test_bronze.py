@@ -269,7 +269,7 @@ def test_whatever_a_record_holds_its_bytes_are_kept(lake: Lake) -> None:
     lake.bronze("raw_trades")
     rows = lake.rows(TABLE.name, "_kafka_offset", "trade_id", "raw_payload", "_raw_bytes")
     assert [tuple(row) for row in rows] == [
-        (0, None, '{"trade_id": "��"}', bytearray(b'{"trade_id": "\xff\xfe"}')),
+        (0, "��", '{"trade_id": "��"}', b'{"trade_id": "\xff\xfe"}'),
         (1, None, None, None),
         (2, None, large.decode(), None),
         (3, None, "", None),
@@ -376,12 +376,12 @@ def test_after_the_broker_was_killed_a_later_run_completes(
     assert pid not in (None, *killed)
     os.kill(pid or 0, signal.SIGKILL)
     until(lambda: not own_broker.running)
-    monkeypatch.setattr(kafka, "_TIMEOUT_MS", 5_000)
+    monkeypatch.setattr(kafka, "_TIMEOUT_MS", 15_000)
     began = time.monotonic()
     with pytest.raises(LakehouseError, match=r"^Kafka at 127.0.0.1:\d+ does not answer for topic") as unanswered:
         lake.bronze("raw_trades")
     assert unanswered.value.exit_code == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     own_broker.start()
     lake.produce("raw_trades", *trades("T5"))
     lake.bronze("raw_trades")

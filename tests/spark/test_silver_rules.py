@@ -206,7 +206,9 @@ BARS: Cases = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("topic", "cases"), [("raw_trades", TRADES), ("raw_orderbook", BOOKS), ("raw_marketdata", BARS)])
+@pytest.mark.parametrize(
+    ("topic", "cases"), [("raw_trades", TRADES), ("raw_orderbook", BOOKS), ("raw_marketdata", BARS)]
+)
 def test_a_record_is_refused_for_just_these_reasons(spark: SparkSession, topic: str, cases: Cases) -> None:
     refused_as_expected(spark, topic, cases)
 
@@ -342,7 +344,7 @@ def test_nasty_records_fare_as_the_oracle_says(spark: SparkSession, topic: str) 
     table = pure.Table(topic)
     table.apply(spark, records)
     assert table.outcomes == said.outcomes
-    assert {key: {name: row[name] for name in said.rows[key]} for key, row in table.rows.items()} == said.rows
+    assert {key: {name: _plain(row[name]) for name in said.rows[key]} for key, row in table.rows.items()} == said.rows
 
 
 def _typed(topic: str, row: Row) -> dict[str, Any]:
@@ -351,6 +353,8 @@ def _typed(topic: str, row: Row) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
     return bytes(value) if isinstance(value, bytearray) else value
 
 
