@@ -30,7 +30,7 @@ rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: lo
 app.add_typer(rejected_app, name="rejected")
 
 # Where there is no terminal, nothing is folded or cut to 80 columns.
-_WIDE = None if sys.stdout.isatty() else 200
+_WIDE = None if sys.stdout.isatty() else 400
 out, err = Console(soft_wrap=True, width=_WIDE), Console(stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
@@ -141,7 +141,7 @@ def query(
         try:
             found = spark.sql(sql)
         except (AnalysisException, ParseException) as error:
-            raise UsageError(str(error).split(";\n", maxsplit=1)[0].strip()) from None
+            raise UsageError(str(error).splitlines()[0].split(";", maxsplit=1)[0]) from None
         rows = found.limit(limit + 1).collect()
     if as_json:
         _print_json([row.asDict(recursive=True) for row in rows[:limit]])
@@ -344,6 +344,8 @@ def _text(value: Any) -> str:
         return bytes(value).hex()
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
     return str(value)
 
 

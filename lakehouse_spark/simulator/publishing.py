@@ -17,6 +17,7 @@ _SETTINGS: Mapping[str, str] = {
     "message.max.bytes": "20000000",
     "queue.buffering.max.messages": "500000",
     "message.timeout.ms": "120000",
+    "log_level": "2",  # retries are no news; a record that fails is reported below
 }
 _PROGRESS_EVERY = 10_000
 

@@ -79,8 +79,8 @@ CONFLICTS = (
     {"commission": 0}, {"price": 188, "status": "CANCELLED"},
 )  # fmt: skip
 SAME = (
-    {}, {"price": "187.5000004"}, {"price": "18750e-2"}, {"quantity": "1e2"}, {"symbol": " aapl"}, {"trade_type": "buy"},
-    {"timestamp": "2025-01-15T16:30:00+01:00"},
+    {}, {"price": "187.5000004"}, {"price": "18750e-2"}, {"quantity": "1e2"}, {"symbol": " aapl"},
+    {"trade_type": "buy"}, {"timestamp": "2025-01-15T16:30:00+01:00"},
     {"timestamp": 1736955000000}, {"status": "executed"}, {"status": None},
     {"account_id": ""}, {"commission": None}, {"venue": "X"}, {"status": "PARTIAL"},
 )  # fmt: skip

@@ -308,8 +308,15 @@ def test_a_bar_is_typed_and_named(spark: SparkSession) -> None:
         spark,
         "raw_marketdata",
         bar(),
-        bar(interval="1M", open="187.0000005", vwap=..., trade_count="", volume="1.2e4", exchange="nasdaq",
-        symbol=" aapl "),
+        bar(
+            interval="1M",
+            open="187.0000005",
+            vwap=...,
+            trade_count="",
+            volume="1.2e4",
+            exchange="nasdaq",
+            symbol=" aapl ",
+        ),
     )
     first = (
         "bd72dbe1cc95bac340129d9f6d1cd94e", "AAPL", NOON, "1m", Decimal("187"), Decimal("188"), Decimal("186.5"),
