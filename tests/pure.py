@@ -7,6 +7,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from reference import MAX_RECORD_BYTES, Record
 
 from lakehouse_spark.bronze import topic as bronze_topic
@@ -40,6 +41,30 @@ def judged(spark: SparkSession, topic: str, records: Sequence[Record], max_bytes
     return FEEDS[topic].judge(bronze(spark, topic, records, max_bytes), exchanges, max_bytes)
 
 
+_JUDGED: dict[tuple[str, bytes | None], Row] = {}
+
+
+def judged_once(spark: SparkSession, topic: str, records: Sequence[Record]) -> DataFrame:
+    """The judged records, each payload judged only the first time it is seen: as if it had come at STAMP."""
+    new = list({record.value for record in records if (topic, record.value) not in _JUDGED})
+    rows = judged(spark, topic, records_of(new or [None]))
+    if new:
+        for row in rows.collect():
+            _JUDGED[topic, new[row["_source_offset"]]] = row
+    placed = []
+    for record in records:
+        row = _JUDGED[topic, record.value].asDict()
+        place = (record.topic, record.partition, record.offset)
+        placed.append({**row, **dict(zip(_PLACE, place, strict=True)), "_ingested_at": record.ingested_at})
+    return frame(spark, rows.schema, placed)
+
+
+def frame(spark: SparkSession, schema: T.StructType, rows: Iterable[dict[str, Any]]) -> DataFrame:
+    """Rows by name as a DataFrame; a name a row lacks is NULL, whatever the schema says."""
+    nullable = T.StructType([T.StructField(each.name, each.dataType) for each in schema])
+    return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in rows], nullable)
+
+
 @dataclass
 class Table:
     """A silver table in memory: its rows by key, and what became of every record."""
@@ -56,19 +81,14 @@ class Table:
     def apply(self, spark: SparkSession, records: Sequence[Record], *, from_start: bool = False) -> None:
         """Judges one batch against the rows held so far and writes what it says has to be written."""
         feed = FEEDS[self.topic]
-        all_judged = judged(spark, self.topic, records).persist()  # as the job does: planned, and computed, once
-        for row in self._decided(spark, feed, all_judged, from_start).collect():
+        for row in self._decided(spark, feed, judged_once(spark, self.topic, records), from_start).collect():
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
             if row[dedup.ROW] is not None:
                 self._write(feed, row)
-        all_judged.unpersist()
 
     def _decided(self, spark: SparkSession, feed: Feed, all_judged: DataFrame, from_start: bool) -> DataFrame:
         good = all_judged.where(F.size("_reasons") == 0)
-        names = feed.table.column_names
-        held = spark.createDataFrame(
-            [tuple(row.get(name) for name in names) for row in self.rows.values()], feed.table.schema
-        )
+        held = frame(spark, feed.table.schema, self.rows.values())
         if feed.restates:
             classified = dedup.restate(
                 good, held, key=feed.key, content=feed.content, arrival=("_ingested_at", *_PLACE),

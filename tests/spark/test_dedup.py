@@ -1,8 +1,9 @@
 """Repeats: which record counts, however the records are cut into batches and however often they are read."""
 
 import random
-from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import combinations_with_replacement
 from typing import Any
 
 import pure
@@ -14,63 +15,71 @@ from lake import bar, book, trade
 from pyspark.sql import SparkSession
 from reference import ACCEPTED, DUPLICATE, REJECTED, Record
 
-TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
+MAKE = {"raw_trades": trade, "raw_orderbook": book, "raw_marketdata": bar}
+NAMED_BY = {"raw_trades": "trade_id", "raw_orderbook": "symbol", "raw_marketdata": "symbol"}
+CONFLICT = "conflicting_duplicate"
+
+Changes = Mapping[str, Any]
 
 
 def batches(*values: Iterable[bytes | None]) -> list[list[Record]]:
     """Each group of values as a batch of its own, one second after the other."""
-    made, offset = [], 0
+    made: list[list[Record]] = []
     for number, group in enumerate(values):
-        made.append(pure.records_of(group, stamp=pure.STAMP + timedelta(seconds=number), first=offset))
-        offset += len(made[-1])
+        first = sum(len(batch) for batch in made)
+        made.append(pure.records_of(group, stamp=pure.STAMP + timedelta(seconds=number), first=first))
     return made
 
 
-def run(spark: SparkSession, topic: str, parts: Sequence[Sequence[Record]], *, from_start: bool = False) -> pure.Table:
+def run(spark: SparkSession, topic: str, parts: Sequence[Sequence[Record]]) -> pure.Table:
     table = pure.Table(topic)
     for number, part in enumerate(parts):
-        table.apply(spark, part, from_start=from_start or number == 0)
+        table.apply(spark, part, from_start=number == 0)
     return table
 
 
-def said(table: pure.Table) -> list[str]:
-    """What became of the records, in the order of their offsets; a rejected one by its reasons."""
-    return [
-        " ".join(reasons) if outcome == REJECTED else outcome
-        for (_, _), (outcome, reasons) in sorted(table.outcomes.items())
-    ]
+def played(
+    spark: SparkSession, topic: str, histories: Sequence[Sequence[Changes]], *columns: str
+) -> Iterator[tuple[set[tuple[str, ...]], set[tuple[Any, ...]]]]:
+    """Each history's outcomes, and its row: the record that made it and the columns; over all cuts into 3 batches.
 
+    A history is the records of one key, as changes of a valid one. Each cut is played under a key of its own, so that
+    three jobs play them all; a set of more than one element is a cut that made a difference.
+    """
+    parts: list[list[tuple[str, int, bytes]]] = [[], [], []]
+    for number, history in enumerate(histories):
+        for way, cut in enumerate(combinations_with_replacement(range(3), len(history))):
+            for step, changes in enumerate(history):
+                name = f"H{number}.{way}"
+                parts[cut[step]].append((name, step, MAKE[topic](**{NAMED_BY[topic]: name, **changes})))
+    told = [(name, step) for part in parts for name, step, _ in part]
+    table = run(spark, topic, batches(*([value for _, _, value in part] for part in parts)))
+    outcomes: dict[str, list[str]] = {}
+    for (_, offset), (outcome, reasons) in sorted(table.outcomes.items()):
+        outcomes.setdefault(told[offset][0], []).append(" ".join(reasons) if outcome == REJECTED else outcome)
+    rows: dict[str, set[tuple[Any, ...]]] = {}
+    for row in table.rows.values():
+        name, step = told[row["_source_offset"]]
+        rows.setdefault(name.split(".")[0], set()).add((step, *(row[column] for column in columns)))
+    for number in range(len(histories)):
+        mine = {tuple(found) for name, found in outcomes.items() if name.split(".")[0] == f"H{number}"}
+        yield mine, rows.get(f"H{number}", set())
 
-def held(table: pure.Table, *names: str) -> dict[str, tuple[Any, ...]]:
-    return {key: tuple(row[name] for name in names) for key, row in table.rows.items()}
-
-
-CONFLICT = "conflicting_duplicate"
 
 STATUS_STORIES = {
-    ("PARTIAL", "EXECUTED", "CANCELLED"): ([ACCEPTED] * 3, "CANCELLED"),
-    ("PARTIAL", "CANCELLED", "EXECUTED"): ([ACCEPTED, ACCEPTED, DUPLICATE], "CANCELLED"),
-    ("EXECUTED", "PARTIAL", "CANCELLED"): ([ACCEPTED, DUPLICATE, ACCEPTED], "CANCELLED"),
-    ("EXECUTED", "EXECUTED", "PARTIAL"): ([ACCEPTED, DUPLICATE, DUPLICATE], "EXECUTED"),
-    ("CANCELLED", "PARTIAL", "EXECUTED"): ([ACCEPTED, DUPLICATE, DUPLICATE], "CANCELLED"),
-    ("PARTIAL", "PARTIAL", "EXECUTED"): ([ACCEPTED, DUPLICATE, ACCEPTED], "EXECUTED"),
+    ("PARTIAL", "EXECUTED", "CANCELLED"): ((ACCEPTED, ACCEPTED, ACCEPTED), "CANCELLED"),
+    ("PARTIAL", "CANCELLED", "EXECUTED"): ((ACCEPTED, ACCEPTED, DUPLICATE), "CANCELLED"),
+    ("EXECUTED", "PARTIAL", "CANCELLED"): ((ACCEPTED, DUPLICATE, ACCEPTED), "CANCELLED"),
+    ("EXECUTED", "EXECUTED", "PARTIAL"): ((ACCEPTED, DUPLICATE, DUPLICATE), "EXECUTED"),
+    ("CANCELLED", "PARTIAL", "EXECUTED"): ((ACCEPTED, DUPLICATE, DUPLICATE), "CANCELLED"),
+    ("PARTIAL", "PARTIAL", "EXECUTED"): ((ACCEPTED, DUPLICATE, ACCEPTED), "EXECUTED"),
 }
 
 
-@pytest.mark.parametrize("cut", [(3,), (1, 1, 1), (1, 2), (2, 1)])
-def test_a_status_only_moves_forward(spark: SparkSession, cut: tuple[int, ...]) -> None:
-    rounds = [[trade(trade_id="-".join(story), status=story[n]) for story in STATUS_STORIES] for n in range(3)]
-    groups, at = [], 0
-    for size in cut:
-        groups.append([value for part in rounds[at : at + size] for value in part])
-        at += size
-    table = run(spark, "raw_trades", batches(*groups))
-    outcomes = said(table)
-    stories = len(STATUS_STORIES)
-    assert [outcomes[n::stories] for n in range(stories)] == [wanted for wanted, _ in STATUS_STORIES.values()]
-    assert held(table, "status", "_source_offset") == {
-        "-".join(story): (last, number) for number, (story, (_, last)) in enumerate(STATUS_STORIES.items())
-    }
+def test_a_status_only_moves_forward_and_the_first_record_stays_the_rows_own(spark: SparkSession) -> None:
+    histories = [[{"status": status} for status in story] for story in STATUS_STORIES]
+    found = list(played(spark, "raw_trades", histories, "status"))
+    assert found == [({outcomes}, {(0, last)}) for outcomes, last in STATUS_STORIES.values()]
 
 
 CONFLICTS = (
@@ -80,76 +89,58 @@ CONFLICTS = (
 )  # fmt: skip
 SAME = (
     {}, {"price": "187.5000004"}, {"price": "18750e-2"}, {"quantity": "1e2"}, {"symbol": " aapl"},
-    {"trade_type": "buy"}, {"timestamp": "2025-01-15T16:30:00+01:00"},
-    {"timestamp": 1736955000000}, {"status": "executed"}, {"status": None},
-    {"account_id": ""}, {"commission": None}, {"venue": "X"}, {"status": "PARTIAL"},
+    {"trade_type": "buy"}, {"timestamp": "2025-01-15T16:30:00+01:00"}, {"timestamp": 1736955000000},
+    {"status": "executed"}, {"status": None}, {"account_id": ""}, {"commission": None}, {"venue": "X"},
+    {"status": "PARTIAL"},
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("together", [True, False])
-def test_every_business_column_but_the_status_tells_a_conflict_from_a_duplicate(
-    spark: SparkSession, together: bool
-) -> None:
-    changes = (*CONFLICTS, *SAME)
-    first = [trade(trade_id=f"T{n}") for n in range(len(changes))]
-    second = [trade(trade_id=f"T{n}", **change) for n, change in enumerate(changes)]
-    table = run(spark, "raw_trades", batches([*first, *second]) if together else batches(first, second))
-    outcomes = said(table)
-    assert set(outcomes[: len(changes)]) == {ACCEPTED}
-    found = {str(change): outcome for change, outcome in zip(changes, outcomes[len(changes) :], strict=True)}
-    assert found == {str(c): CONFLICT for c in CONFLICTS} | {str(c): DUPLICATE for c in SAME}
-    assert set(held(table, "status", "price", "symbol").values()) == {("EXECUTED", first_price(), "AAPL")}
-
-
-def first_price() -> Any:
-    return reference.to_decimal("187.5")
+def test_every_business_column_but_the_status_tells_a_conflict_from_a_duplicate(spark: SparkSession) -> None:
+    histories = [[{}, changes] for changes in (*CONFLICTS, *SAME)]
+    found = list(played(spark, "raw_trades", histories, "status", "quantity", "account_id"))
+    row = {(0, "EXECUTED", 100, None)}
+    assert found == [({(ACCEPTED, CONFLICT)}, row)] * len(CONFLICTS) + [({(ACCEPTED, DUPLICATE)}, row)] * len(SAME)
 
 
 def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -> None:
-    values = [
-        trade(price=0), trade(), trade(price=0), trade(quantity=7, status="CANCELLED"), trade(exchange="?"), trade(),
-        trade(status="CANCELLED"),
+    history = [
+        {"price": 0}, {}, {"price": 0}, {"quantity": 7, "status": "CANCELLED"}, {"exchange": "?"}, {},
+        {"status": "CANCELLED"},
     ]  # fmt: skip
-    wanted = [
-        "invalid_price", ACCEPTED, "invalid_price", CONFLICT, "unknown_exchange", DUPLICATE, ACCEPTED,
-    ]  # fmt: skip
-    for parts in (batches(values), batches(values[:1], values[1:4], values[4:])):
-        table = run(spark, "raw_trades", parts)
-        assert said(table) == wanted
-        assert held(table, "status", "quantity", "_source_offset") == {"T1": ("CANCELLED", 100, 1)}
+    outcomes = ("invalid_price", ACCEPTED, "invalid_price", CONFLICT, "unknown_exchange", DUPLICATE, ACCEPTED)
+    found = list(played(spark, "raw_trades", [history, [{"price": 0}]], "status", "quantity"))
+    assert found == [({outcomes}, {(1, "CANCELLED", 100)}), ({("invalid_price",)}, set())]
 
 
-def test_an_order_book_is_never_restated_and_a_bar_always(spark: SparkSession) -> None:
-    books = [book(), book(bids=[[187.4, 1]]), book(), book(bids=[[187.49, 50], [187.49, 250]]), book(exchange="NYSE")]
-    for parts in (batches(books), batches(*([value] for value in books))):
-        table = run(spark, "raw_orderbook", parts)
-        assert said(table) == [ACCEPTED, CONFLICT, DUPLICATE, CONFLICT, ACCEPTED]
-        assert sorted(held(table, "_source_offset").values()) == [(0,), (4,)]
+def test_an_order_book_is_never_restated(spark: SparkSession) -> None:
+    history = [{}, {"bids": [[187.4, 1]]}, {}, {"bids": [[187.49, 50], [187.49, 250]]}, {"bids": []}]
+    same_top = [{}, {"bids": [["187.490", "1e2"], [187.48, 200], [187.3, 0]]}]
+    found = list(played(spark, "raw_orderbook", [history, same_top], "best_bid_qty"))
+    outcomes = (ACCEPTED, CONFLICT, DUPLICATE, CONFLICT, CONFLICT)
+    assert found == [({outcomes}, {(0, 100)}), ({(ACCEPTED, DUPLICATE)}, {(0, 100)})]
 
-    bars = [
-        bar(),
-        bar(volume=1),
-        bar(),
-        bar(vwap=...),
-        bar(volume=1),
-        bar(trade_count=...),
-        bar(interval="5m"),
-        bar(vwap=""),
+
+def test_the_latest_new_content_of_a_bar_wins_and_an_old_one_never_returns(spark: SparkSession) -> None:
+    histories = [
+        [{}, {"volume": 1}, {}, {"vwap": ...}, {"volume": 1}, {"vwap": ""}],
+        [{}, {"trade_count": 0}, {"trade_count": ...}, {"volume": -1}],
+        [{"vwap": 0, "trade_count": ...}, {"vwap": ..., "trade_count": 0}],
     ]
-    for parts in (batches(bars), batches(bars[:3], bars[3:]), batches(*([value] for value in bars))):
-        table = run(spark, "raw_marketdata", parts)
-        wanted = [ACCEPTED, ACCEPTED, DUPLICATE, ACCEPTED, DUPLICATE, ACCEPTED, ACCEPTED, DUPLICATE]
-        assert said(table) == wanted
-        assert sorted(held(table, "interval", "volume", "trade_count", "_source_offset").values(), key=str) == [
-            ("1m", 12000, None, 5),
-            ("5m", 12000, 17, 6),
-        ]
+    found = list(played(spark, "raw_marketdata", histories, "volume", "vwap", "trade_count"))
+    assert found == [
+        (
+            {(ACCEPTED, ACCEPTED, DUPLICATE, ACCEPTED, DUPLICATE, DUPLICATE)},
+            {(3, 12000, None, 17)},
+        ),
+        ({(ACCEPTED, ACCEPTED, ACCEPTED, "invalid_volume")}, {(2, 12000, reference.to_decimal("187.3"), None)}),
+        ({(ACCEPTED, ACCEPTED)}, {(1, 12000, None, 0)}),
+    ]
 
 
 def test_arrival_is_the_stamp_then_the_partition_then_the_offset(spark: SparkSession) -> None:
     early, late = pure.STAMP, pure.STAMP + timedelta(microseconds=1)
 
-    def placed(value: bytes, stamp: Any, partition: int, offset: int) -> Record:
+    def placed(value: bytes, stamp: datetime, partition: int, offset: int) -> Record:
         return Record(value, offset, stamp, partition)
 
     first = [
@@ -158,15 +149,17 @@ def test_arrival_is_the_stamp_then_the_partition_then_the_offset(spark: SparkSes
         placed(trade(price=3), early, 0, 8),
     ]
     second = [placed(trade(price=4), late, 0, 1), placed(trade(price=1, status="CANCELLED"), late, 3, 0)]
-    table = run(spark, "raw_trades", [first, second])
-    assert table.outcomes == {
-        (0, 7): (ACCEPTED, []),
-        (0, 8): (REJECTED, [CONFLICT]),
-        (1, 0): (REJECTED, [CONFLICT]),
-        (0, 1): (REJECTED, [CONFLICT]),
-        (3, 0): (ACCEPTED, []),
-    }
-    assert held(table, "_source_partition", "_source_offset", "status") == {"T1": (0, 7, "CANCELLED")}
+    for parts in ([first, second], [first + second]):
+        table = run(spark, "raw_trades", parts)
+        assert table.outcomes == {
+            (0, 7): (ACCEPTED, []),
+            (0, 8): (REJECTED, [CONFLICT]),
+            (1, 0): (REJECTED, [CONFLICT]),
+            (0, 1): (REJECTED, [CONFLICT]),
+            (3, 0): (ACCEPTED, []),
+        }
+        (row,) = table.rows.values()
+        assert (row["_source_partition"], row["_source_offset"], row["status"]) == (0, 7, "CANCELLED")
 
 
 STORY = {
@@ -179,28 +172,26 @@ STORY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("topic", TOPICS)
-def test_reading_the_same_records_again_from_the_start_says_the_same_and_writes_nothing(
-    spark: SparkSession, topic: str
-) -> None:
-    (records,) = batches(STORY[topic])
-    table = run(spark, topic, [records])
-    again = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
-    again.apply(spark, records, from_start=True)
-    assert again.outcomes == table.outcomes
-    assert again.rows == table.rows
-
-
-@pytest.mark.parametrize("topic", TOPICS)
-def test_the_same_payloads_sent_twice_change_no_row(spark: SparkSession, topic: str) -> None:
+@pytest.mark.parametrize("topic", STORY)
+def test_records_read_or_sent_again_change_no_row(spark: SparkSession, topic: str) -> None:
     first, second = batches(STORY[topic], STORY[topic])
-    once, twice = run(spark, topic, [first]), run(spark, topic, [first, second])
-    assert twice.rows == once.rows
-    assert twice.counts[ACCEPTED] == once.counts[ACCEPTED]
-    assert {outcome for (_, offset), (outcome, _) in twice.outcomes.items() if offset >= len(first)} <= {
-        DUPLICATE,
-        REJECTED,
-    }
+    table = run(spark, topic, [first])
+
+    from_start = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    from_start.apply(spark, first, from_start=True)
+    assert from_start.outcomes == table.outcomes
+    assert from_start.rows == table.rows
+
+    sent_again = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    sent_again.apply(spark, second)
+    assert sent_again.rows == table.rows
+    assert sent_again.counts[ACCEPTED] == 0
+    assert sent_again.counts[REJECTED] == table.counts[REJECTED]
+
+    both_from_start = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    both_from_start.apply(spark, first + second, from_start=True)
+    assert both_from_start.rows == table.rows
+    assert both_from_start.counts[ACCEPTED] == table.counts[ACCEPTED]
 
 
 # Any cut into batches
@@ -218,7 +209,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("topic", STORY)
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 3), min_size=1, max_size=3))
 def test_any_cut_into_batches_ends_where_the_oracle_does(
