@@ -42,21 +42,22 @@ def judged(spark: SparkSession, topic: str, records: Sequence[Record], max_bytes
 
 
 _JUDGED: dict[tuple[str, bytes | None], Row] = {}
+_SCHEMAS: dict[str, T.StructType] = {}
 
 
 def judged_once(spark: SparkSession, topic: str, records: Sequence[Record]) -> DataFrame:
     """The judged records, each payload judged only the first time it is seen: as if it had come at STAMP."""
     new = list({record.value for record in records if (topic, record.value) not in _JUDGED})
-    rows = judged(spark, topic, records_of(new or [None]))
     if new:
+        rows = judged(spark, topic, records_of(new))
+        _SCHEMAS[topic] = rows.schema
         for row in rows.collect():
             _JUDGED[topic, new[row["_source_offset"]]] = row
     placed = []
     for record in records:
-        row = _JUDGED[topic, record.value].asDict()
-        place = (record.topic, record.partition, record.offset)
-        placed.append({**row, **dict(zip(_PLACE, place, strict=True)), "_ingested_at": record.ingested_at})
-    return frame(spark, rows.schema, placed)
+        place = dict(zip(_PLACE, (record.topic, record.partition, record.offset), strict=True))
+        placed.append({**_JUDGED[topic, record.value].asDict(), **place, "_ingested_at": record.ingested_at})
+    return frame(spark, _SCHEMAS[topic], placed)
 
 
 def frame(spark: SparkSession, schema: T.StructType, rows: Iterable[dict[str, Any]]) -> DataFrame:

@@ -160,6 +160,7 @@ def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
     assert_as_if_nothing_had_happened(lake, undisturbed, records=6 * len(POINTS))
 
 
+@pytest.mark.soak
 def test_kill_9_at_named_points_leaves_nothing_to_repair(lake: Lake, undisturbed: Lake, children: Children) -> None:
     for number, (table, stage) in enumerate(KILLED):
         lake.produce("raw_trades", *round_of(number))
@@ -173,6 +174,7 @@ def test_kill_9_at_named_points_leaves_nothing_to_repair(lake: Lake, undisturbed
     assert_as_if_nothing_had_happened(lake, undisturbed, records=6 * len(KILLED))
 
 
+@pytest.mark.soak
 def test_kill_9_at_random_moments_leaves_nothing_to_repair(lake: Lake, undisturbed: Lake, children: Children) -> None:
     chance = random.Random(20250101 + ROUNDS)
     for number in range(ROUNDS):
@@ -191,6 +193,7 @@ def test_kill_9_at_random_moments_leaves_nothing_to_repair(lake: Lake, undisturb
     assert lake.cursor("silver.trades")["totals"]["records"] == produced
 
 
+@pytest.mark.soak
 def test_of_two_writers_at_once_exactly_one_commits_each_range(
     lake: Lake, undisturbed: Lake, children: Children, tmp_path: Path
 ) -> None:
@@ -226,6 +229,7 @@ def run_and_meet(lake: Lake, job: str, table: str, folder: Path) -> list[Any]:
     return [0, ""]
 
 
+@pytest.mark.soak
 def test_a_writer_that_slept_while_another_overtook_it_is_refused(
     lake: Lake, undisturbed: Lake, children: Children
 ) -> None:
@@ -261,6 +265,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.soak
 def test_a_full_disk_ends_the_job_with_a_clear_error_and_a_later_run_completes(
     spark: SparkSession, broker: Broker, undisturbed: Lake, lake: Lake, small_disk: Path
 ) -> None:

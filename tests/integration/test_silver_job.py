@@ -239,6 +239,7 @@ def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     return check
 
 
+@pytest.mark.soak
 def test_every_invariant_holds_after_repeats_replays_and_expiry(proved: Lake, checked: Any) -> None:
     assert checked(*verify.CHECKS) == []
     assert held(proved) == [("T1", 0, "EXECUTED"), ("T2", 2, "EXECUTED"), ("T3", 4, "EXECUTED")]
@@ -276,6 +277,7 @@ BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, in
 )  # fmt: skip
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("check", "table", "damage", "found"), [b[1:] for b in BREAKS], ids=[b[0] for b in BREAKS])
 def test_verify_finds(
     proved: Lake, checked: Any, check: Any, table: str, damage: Callable[[Lake], None], found: list[tuple[str, int]]
@@ -288,6 +290,7 @@ def test_verify_finds(
     assert checked(check) == []
 
 
+@pytest.mark.soak
 def test_verify_finds_a_property_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
     alter = "ALTER TABLE lake.silver.trades SET TBLPROPERTIES ('write.parquet.compression-codec' = '{}')"
     proved.spark.sql(alter.format("gzip"))
@@ -296,6 +299,7 @@ def test_verify_finds_a_property_that_is_not_as_declared(proved: Lake, checked: 
     assert checked(verify.declarations_hold) == []
 
 
+@pytest.mark.soak
 def test_verify_finds_a_schema_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
     proved.spark.sql("ALTER TABLE lake.silver.market_data ADD COLUMN extra STRING")
     assert checked(verify.declarations_hold) == [("silver.market_data", 1)]
@@ -303,6 +307,7 @@ def test_verify_finds_a_schema_that_is_not_as_declared(proved: Lake, checked: An
     assert checked(verify.declarations_hold) == []
 
 
+@pytest.mark.soak
 def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: Path) -> None:
     row = proved.spark.table("lake.silver.market_data.files").select("file_path").first()
     assert row is not None
@@ -313,6 +318,7 @@ def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: 
     assert checked(verify.files_exist) == []
 
 
+@pytest.mark.soak
 def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lakehouse_spark.kafka._TIMEOUT_MS", 15_000)
@@ -323,6 +329,7 @@ def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: 
     assert findings[0].detail.startswith("not checked: Kafka at 127.0.0.1:9 does not answer")
 
 
+@pytest.mark.soak
 def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exchange_is_known(
     spark: SparkSession, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ def test_records_go_through_bronze_and_silver_and_a_second_run_finds_nothing_new
     assert again.counts == {}
 
 
+@pytest.mark.soak
 def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: Shell) -> None:
     with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous") as process:
         assert process.stdout is not None
@@ -150,6 +151,7 @@ def test_a_wrong_table_ends_with_one_sentence_and_exit_code_2(shell: Shell) -> N
     assert done.complaints[0].startswith("bronze_writer: argument --table: invalid choice: 'trades'")
 
 
+@pytest.mark.soak
 def test_a_dead_broker_ends_with_one_sentence_and_exit_code_1(shell: Shell) -> None:
     nowhere = "127.0.0.1:1"
 
@@ -160,6 +162,7 @@ def test_a_dead_broker_ends_with_one_sentence_and_exit_code_1(shell: Shell) -> N
     assert done.complaints[0].startswith(f"Kafka at {nowhere} does not answer for topic 'submit_raw_trades'")
 
 
+@pytest.mark.soak
 def test_a_lakehouse_without_tables_names_the_job_that_makes_them(shell: Shell, tmp_path: Path) -> None:
     done = shell.run("submit", "silver_processor", LAKEHOUSE_HOME=str(tmp_path / "empty"))
 
