@@ -17,7 +17,7 @@ from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
@@ -32,6 +32,9 @@ _NOT_AHEAD = "Cannot fast-forward"
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
 
 Cursor = Mapping[str, Any]
+
+Bounds = Callable[[Callable[[str], Column]], Column]
+"""Makes a predicate of the columns it is given by name, those of a table or of one side of a MERGE."""
 
 
 @dataclass(frozen=True)
@@ -114,51 +117,35 @@ def merge(
     base: State,
     cursor: Cursor,
     *,
-    bounds: str,
+    bounds: Bounds,
     updates: Sequence[str],
-    deletes: str | None = None,
+    deletes: Column | None = None,
 ) -> State:
     """Updates the columns `updates` of rows held under the same key, deletes where `deletes` holds, inserts the rest.
 
-    `bounds` is a predicate on the target (alias `target`) made of literals: only its partitions are looked at.
-    Raises LostRaceError like `append`.
+    `bounds` makes a predicate of literals on the table's columns: only its partitions are looked at. `deletes` knows
+    the rows as `source`. Raises LostRaceError like `append`.
     """
-    view = f"merge_{uuid.uuid4().hex}"
 
     def write(branch: str) -> None:
-        rows.createOrReplaceTempView(view)
-        try:
-            with _summary(spark, cursor):
-                spark.sql(
-                    merge_statement(
-                        table, view, target=f"{table.identifier}.branch_{branch}", bounds=bounds, updates=updates,
-                        deletes=deletes,
-                    )
-                )  # fmt: skip
-        finally:
-            spark.catalog.dropTempView(view)
+        def target(name: str) -> Column:
+            return F.col(f"branch_{branch}.{name}")
+
+        on = bounds(target)
+        for name in table.key:
+            on &= target(name) == F.col(f"source.{name}")
+        # Not SQL over a temporary view: a view looks its tables up anew, so that the MERGE would not find the rows
+        # that are kept in memory, and would compute them again from what the tables hold by then.
+        merging = rows.alias("source").mergeInto(f"{table.identifier}.branch_{branch}", on)
+        if deletes is not None:
+            merging = merging.whenMatched(deletes).delete()
+        merging = merging.whenMatched().update({name: F.col(f"source.{name}") for name in updates})
+        missing = merging.whenNotMatched() if deletes is None else merging.whenNotMatched(~deletes)
+        merging = missing.insert({name: F.col(f"source.{name}") for name in table.column_names})
+        with _summary(spark, cursor):
+            merging.merge()
 
     return _publish(spark, table, base, cursor, write)
-
-
-def merge_statement(
-    table: Table, source: str, *, target: str, bounds: str, updates: Sequence[str], deletes: str | None = None
-) -> str:
-    """MERGE INTO `target` by the table's key; every column is spelled out, `bounds` prunes the target."""
-    matches = " AND ".join(f"target.`{name}` = source.`{name}`" for name in table.key)
-    sets = ", ".join(f"target.`{name}` = source.`{name}`" for name in updates)
-    names = ", ".join(f"`{name}`" for name in table.column_names)
-    values = ", ".join(f"source.`{name}`" for name in table.column_names)
-    unless = f" AND NOT ({deletes})" if deletes else ""
-    return "\n".join(
-        [
-            f"MERGE INTO {target} AS target USING {source} AS source",
-            f"ON {matches} AND ({bounds})",
-            *([f"WHEN MATCHED AND ({deletes}) THEN DELETE"] if deletes else []),
-            f"WHEN MATCHED THEN UPDATE SET {sets}",
-            f"WHEN NOT MATCHED{unless} THEN INSERT ({names}) VALUES ({values})",
-        ]
-    )
 
 
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:

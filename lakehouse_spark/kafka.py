@@ -1,7 +1,8 @@
 """The only Kafka source: what a topic offers, whether a cursor still fits it, and the stream from there on."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +47,31 @@ def bootstrap_servers(settings: Settings) -> str:
     return settings.kafka.bootstrap_servers
 
 
+def exists(spark: SparkSession, settings: Settings, topic: str) -> bool:
+    """Whether the broker has such a topic, and lets us see it."""
+    with _admin(spark, settings) as admin:
+        try:
+            return topic in admin.listTopics().names().get()
+        except (Py4JJavaError, PySparkException) as error:
+            raise _silent(settings, topic, error) from None
+
+
 def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
     """Asks the broker; UsageError if the topic does not exist, LakehouseError if the broker does not answer."""
+    with _admin(spark, settings) as admin:
+        try:
+            return _describe(spark._jvm, admin, topic)
+        except (Py4JJavaError, PySparkException) as error:
+            if "UnknownTopicOrPartition" in str(error):
+                raise UsageError(
+                    f"topic {topic!r} does not exist on {bootstrap_servers(settings)}: create it, or name the right "
+                    "one in LAKEHOUSE_KAFKA__TOPICS"
+                ) from None
+            raise _silent(settings, topic, error) from None
+
+
+@contextmanager
+def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
     jvm: Any = spark._jvm
     properties = jvm.java.util.HashMap()
     options = {"bootstrap.servers": bootstrap_servers(settings), **settings.kafka_options()}
@@ -58,18 +82,15 @@ def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
     except (Py4JJavaError, PySparkException) as error:
         raise UsageError(f"Kafka options are refused: {_cause(error)}") from None
     try:
-        return _describe(jvm, admin, topic)
-    except (Py4JJavaError, PySparkException) as error:
-        if "UnknownTopicOrPartition" in str(error):
-            raise UsageError(
-                f"topic {topic!r} does not exist on {options['bootstrap.servers']}: create it, or name the right one "
-                "in LAKEHOUSE_KAFKA__TOPICS"
-            ) from None
-        raise LakehouseError(
-            f"Kafka at {options['bootstrap.servers']} does not answer for topic {topic!r}: {_cause(error)}"
-        ) from None
+        yield admin
     finally:
         admin.close()
+
+
+def _silent(settings: Settings, topic: str, error: Exception) -> LakehouseError:
+    return LakehouseError(
+        f"Kafka at {bootstrap_servers(settings)} does not answer for topic {topic!r}: {_cause(error)}"
+    )
 
 
 def _describe(jvm: Any, admin: Any, topic: str) -> Offered:

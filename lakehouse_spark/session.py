@@ -112,6 +112,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Fused into one stage, the parsing of a payload becomes methods too large for the JVM to compile, and anew for
         # every batch, whose stamps and offsets are written into them. Operator by operator it runs twice as fast.
         "spark.sql.codegen.wholeStage": "false",
+        # What the optimizer infers about columns doubles with every alias of a CASE; a replay was planned for minutes.
+        "spark.sql.constraintPropagation.enabled": "false",
+        "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,
         "spark.sql.redaction.string.regex": _REDACT,

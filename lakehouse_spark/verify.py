@@ -56,6 +56,7 @@ def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[
     for source in TOPICS.values():
         state = commit.state(spark, source.table)
         rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), state)
+        rows = rows.where(F.col("_kafka_partition").isNotNull())
         again = _repeated(rows, ("_kafka_partition", "_kafka_offset"))
         yield Finding("each Kafka offset is stored once", source.table.name, again, f"{again} stored more than once")
 
@@ -66,7 +67,7 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
     for source in TOPICS.values():
         table = source.table
         state = commit.state(spark, table)
-        if state.cursor is None:
+        if state.cursor is None or "topic" not in state.cursor:
             yield Finding(check, table.name, 0, "nothing ingested yet")
             continue
         try:

@@ -1,9 +1,14 @@
 """`bronze.raw_reference`: the change log of all dimensions."""
 
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.table import Retention, Table, column
-from lakehouse_spark.types import DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
+from lakehouse_spark.transforms.payload import trimmed
+from lakehouse_spark.types import BYTES, DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
 
 TABLE = Table(
     name="bronze.raw_reference",
@@ -21,7 +26,9 @@ TABLE = Table(
         column("_kafka_topic", TEXT, "Source Kafka topic; NULL from a file"),
         column("_kafka_partition", INTEGER, "Kafka partition; NULL from a file"),
         column("_kafka_offset", LONG, "Kafka offset; NULL from a file"),
-        column("_source_row", LONG, "Position of the record in its load, the arrival order within a stamp"),
+        column("_source_row", LONG, "Position of the record in its file, the arrival order within a stamp"),
+        column("_source_digest", TEXT, "SHA-256 of the file; NULL from Kafka"),
+        column("_raw_bytes", BYTES, "The exact bytes where they are not valid UTF-8, else NULL"),
     ),
     key=(),
     # A load names one dimension and few keys: both prune to at most one bucket per key when a key's history is read
@@ -32,3 +39,88 @@ TABLE = Table(
     distribution="hash",
     retention=Retention(snapshot_days=7),  # the dimensions are rebuilt from here: rows stay for ever
 )
+
+ATTRIBUTES = T.MapType(TEXT, TEXT)
+
+_DATE = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|[+]00:00)?)?\z"
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+def build(records: DataFrame, natural_key: Column, stamp: datetime) -> DataFrame:
+    """One row per record, whatever it holds: `dimension`, `attributes` (NULL if unreadable) and where it came from.
+
+    What does not parse is NULL here and refused by the dimension: nothing is rejected in bronze.
+    """
+    written = F.col("attributes")
+    given = text(written, "effective_date")
+    undated = written.isNotNull() & given.isNull()
+    arrived = F.lit(stamp).cast("timestamp")
+    columns = {
+        "natural_key": natural_key,
+        "effective_date": F.when(undated, F.to_date(arrived)).otherwise(day(given)),
+        "sequence": whole(text(written, "sequence")),
+        "is_deleted": F.coalesce(flag(text(written, "is_deleted")), F.lit(False)),
+        "_ingested_at": arrived,
+    }
+    return records.select(*(columns.get(name, F.col(name)).alias(name) for name in TABLE.column_names))
+
+
+def from_kafka(records: DataFrame, max_bytes: int) -> DataFrame:
+    """Kafka records (`value`, `topic`, `partition`, `offset`) as `build` takes them; `dimension` is a field of theirs.
+
+    Records larger than `max_bytes` are kept and not parsed."""
+    raw = F.col("value").cast("string")
+    decoded = records.select(
+        F.make_valid_utf8(raw).alias("raw_payload"),
+        F.col("topic").alias("_kafka_topic"),
+        F.col("partition").alias("_kafka_partition"),
+        F.col("offset").alias("_kafka_offset"),
+        F.when(~F.is_valid_utf8(raw), F.col("value")).alias("_raw_bytes"),
+    )
+    return with_attributes(decoded, max_bytes).select(
+        text(F.col("attributes"), "dimension").alias("dimension"),
+        "attributes",
+        F.col("_kafka_topic").alias("source"),
+        "raw_payload",
+        "_kafka_topic",
+        "_kafka_partition",
+        "_kafka_offset",
+        F.lit(None).cast(LONG).alias("_source_row"),
+        F.lit(None).cast(TEXT).alias("_source_digest"),
+        "_raw_bytes",
+    )
+
+
+def with_attributes(records: DataFrame, max_bytes: int) -> DataFrame:
+    """Adds `attributes`, the fields of the JSON object in `raw_payload`; NULL if it is none."""
+    payload = F.when(F.octet_length("raw_payload") <= max_bytes, F.col("raw_payload"))
+    bracketed = F.concat(F.lit("["), payload, F.lit("]"))  # what follows the object is an error then
+    records = records.withColumn("_objects", F.from_json(bracketed, T.ArrayType(ATTRIBUTES)))
+    only = F.when(F.size("_objects") == 1, F.get("_objects", 0))
+    return records.withColumn("attributes", named(only)).drop("_objects")
+
+
+def named(attributes: Column) -> Column:
+    """Attributes with their names trimmed and in lower case."""
+    return F.transform_keys(attributes, lambda name, value: F.lower(trimmed(name)))
+
+
+def text(attributes: Column, name: str) -> Column:
+    """An attribute's trimmed text; NULL for one that is missing, empty or blank."""
+    return F.nullif(trimmed(attributes[name]), F.lit(""))
+
+
+def day(written: Column) -> Column:
+    """An ISO date, also with the time of midnight; NULL for anything else."""
+    return F.regexp_extract(written, _DATE, 1).try_cast("date")
+
+
+def flag(written: Column) -> Column:
+    lower = F.lower(written)
+    return F.when(lower.isin(*_TRUE), True).when(lower.isin(*_FALSE), False)
+
+
+def whole(written: Column) -> Column:
+    return F.when(
+        written.rlike(r"^[+-]?[0-9]{1,19}(\.0+)?\z"), F.regexp_extract(written, r"^[^.]+", 0).try_cast("bigint")
+    )

@@ -40,6 +40,9 @@ class Topic:
     def name(self) -> str:
         return self.table.short_name
 
+    def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
+        return build(records, self, stamp, max_bytes)
+
 
 def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> DataFrame:
     """One row per Kafka record (`value`, `topic`, `partition`, `offset`): nothing dropped, nothing rejected.

@@ -1,6 +1,11 @@
 """`dim.dim_account`: trading accounts with their current and previous tier and status (SCD3)."""
 
+from pyspark.sql import DataFrame
+
+from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.transforms import scd_type3
+from lakehouse_spark.transforms.scd_type3 import Pair
 from lakehouse_spark.types import DATE, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -26,4 +31,32 @@ TABLE = Table(
     distribution="hash",
     retention=DIM_RETENTION,
     sources=("bronze.raw_reference",),
+)
+
+PAIRS = (
+    Pair("tier", "current_tier", "previous_tier", "tier_change_date"),
+    Pair("status", "current_status", "previous_status", "status_change_date"),
+)
+_OTHERS = ("trader_id", "account_open_date", "account_type")
+
+
+def build(changes: DataFrame) -> DataFrame:
+    """The changes' accounts as they are now, surrogate key and stamp left out; a deleted account stays."""
+    return scd_type3.latest(
+        changes,
+        key="account_id",
+        pairs=PAIRS,
+        columns=_OTHERS,
+        order=("effective_date", *ORDER),
+        stated=stated(*_OTHERS),
+    )
+
+
+DIMENSION = Dimension(
+    table=TABLE,
+    natural_key="account_id",
+    surrogate_key="account_key",
+    first_key=300_000,
+    attributes=(*(column(pair.column, TEXT, "") for pair in PAIRS), *(TABLE.schema[name] for name in _OTHERS)),
+    derive=build,
 )

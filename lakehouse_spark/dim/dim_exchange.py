@@ -1,10 +1,10 @@
 """`dim.dim_exchange`: the exchanges trades may name (SCD1), seeded from a reference file."""
 
-import csv
-from pathlib import Path
+from pyspark.sql import DataFrame
 
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.transforms import scd_type1
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -28,31 +28,23 @@ TABLE = Table(
     sources=("bronze.raw_reference",),
 )
 
-_FILE_COLUMNS = [name for name in TABLE.column_names if name not in ("exchange_key", "_updated_at")]
+_ATTRIBUTES = tuple(c for c in TABLE.columns if c.name not in ("exchange_key", "exchange_code", "_updated_at"))
 
 
-def read(path: Path) -> list[tuple[int | str | None, ...]]:
-    """The rows of a reference CSV in the table's column order without the stamp; empty fields are NULL.
+def build(changes: DataFrame) -> DataFrame:
+    """The changes' exchanges as they are now, surrogate key and stamp left out; a deleted exchange stays."""
+    names = [a.name for a in _ATTRIBUTES]
+    return scd_type1.latest(
+        changes, key="exchange_code", columns=names, order=("effective_date", *ORDER), stated=stated(*names)
+    )
 
-    `exchange_key` is the line's position from 1, so new exchanges go at the end of the file. Raises UsageError for a
-    file that is missing, lacks a column, or has an empty or repeated code.
-    """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = set(_FILE_COLUMNS) - set(reader.fieldnames or ())
-            if missing:
-                raise UsageError(f"{path}: expected the columns {', '.join(_FILE_COLUMNS)}; missing {sorted(missing)}")
-            lines = list(reader)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot read the exchange reference file: {error.strerror}") from error
-    rows: list[tuple[int | str | None, ...]] = []
-    codes: set[str] = set()
-    for key, line in enumerate(lines, start=1):
-        values = [(line[name] or "").strip() or None for name in _FILE_COLUMNS]
-        code = values[0]
-        if code is None or code in codes:
-            raise UsageError(f"{path}: exchange {key}: expected a new exchange_code, found {code!r}")
-        codes.add(code)
-        rows.append((key, *values))
-    return rows
+
+DIMENSION = Dimension(
+    table=TABLE,
+    natural_key="exchange_code",
+    surrogate_key="exchange_key",
+    first_key=1,
+    attributes=_ATTRIBUTES,
+    derive=build,
+    upper_case=True,
+)

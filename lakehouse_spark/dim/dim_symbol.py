@@ -1,6 +1,10 @@
 """`dim.dim_symbol`: every version of every traded symbol (SCD2)."""
 
+from pyspark.sql import DataFrame
+
+from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.transforms import scd_type2
 from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -28,4 +32,27 @@ TABLE = Table(
     distribution="hash",
     retention=DIM_RETENTION,
     sources=("bronze.raw_reference",),
+)
+
+TRACKED = ("company_name", "sector", "industry", "market_cap_category", "listing_exchange")
+UNTRACKED = ("ipo_date",)
+
+
+def build(changes: DataFrame) -> DataFrame:
+    """All versions of the changes' symbols, surrogate key, inferred members and stamp left out."""
+    return scd_type2.versions(
+        changes, key="symbol", tracked=TRACKED, untracked=UNTRACKED, order=ORDER, stated=stated(*UNTRACKED)
+    )
+
+
+DIMENSION = Dimension(
+    table=TABLE,
+    natural_key="symbol",
+    surrogate_key="symbol_key",
+    first_key=100_000,
+    attributes=tuple(TABLE.schema[name] for name in (*TRACKED, *UNTRACKED)),
+    derive=build,
+    upper_case=True,
+    untracked=UNTRACKED,
+    name_columns=("company_name",),
 )

@@ -1,6 +1,10 @@
 """`dim.dim_trader`: every version of every trader (SCD2)."""
 
+from pyspark.sql import DataFrame
+
+from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.transforms import scd_type2
 from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -27,4 +31,26 @@ TABLE = Table(
     distribution="hash",
     retention=DIM_RETENTION,
     sources=("bronze.raw_reference",),
+)
+
+TRACKED = ("name", "account_type", "risk_category", "trading_tier")
+UNTRACKED = ("registration_date",)
+
+
+def build(changes: DataFrame) -> DataFrame:
+    """All versions of the changes' traders, surrogate key, inferred members and stamp left out."""
+    return scd_type2.versions(
+        changes, key="trader_id", tracked=TRACKED, untracked=UNTRACKED, order=ORDER, stated=stated(*UNTRACKED)
+    )
+
+
+DIMENSION = Dimension(
+    table=TABLE,
+    natural_key="trader_id",
+    surrogate_key="trader_key",
+    first_key=200_000,
+    attributes=tuple(TABLE.schema[name] for name in (*TRACKED, *UNTRACKED)),
+    derive=build,
+    untracked=UNTRACKED,
+    name_columns=("name",),
 )

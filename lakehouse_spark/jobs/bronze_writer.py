@@ -16,15 +16,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse_spark import commit, kafka
+from lakehouse_spark import change_log, commit, kafka
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades, topic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 
 JOB = "bronze_writer"
-TOPICS: Mapping[str, topic.Topic] = {
-    source.name: source for source in (raw_trades.TOPIC, raw_orderbook.TOPIC, raw_marketdata.TOPIC)
+OPTIONAL = change_log.ReferenceTopic()
+"""Reference data may come from files alone: by default its topic is read where there is one."""
+TOPICS: Mapping[str, topic.Topic | change_log.ReferenceTopic] = {
+    source.name: source for source in (raw_trades.TOPIC, raw_orderbook.TOPIC, raw_marketdata.TOPIC, OPTIONAL)
 }
 
 
@@ -37,14 +39,17 @@ def run(
     accept_gap: bool = False,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
-    """Appends what the topics of `tables` (default: all) hold beyond each table's cursor, then stops.
+    """Appends what the topics of `tables` (default: all there are) hold beyond each table's cursor, then stops.
 
     With `continuous`, goes on until it is stopped. `report` hears of every commit. Raises RefusedError where going on
     would lose or repeat records unseen (unless `accept_gap`), LostRaceError if another writer committed first.
     """
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
-    writers = [_open(spark, settings, TOPICS[name], accept_gap, report) for name in tables or TOPICS]
+    chosen = tables or [name for name in TOPICS if name != OPTIONAL.name]
+    if not tables and kafka.exists(spark, settings, settings.topic(OPTIONAL.name)):
+        chosen = list(TOPICS)
+    writers = [_open(spark, settings, TOPICS[name], accept_gap, report) for name in chosen]
     waiting = [writer for writer in writers if continuous or writer.is_behind]
     try:
         for writer in waiting:
@@ -61,7 +66,7 @@ def run(
 class _Writer:
     """One topic's query, and the state of the table as its last commit left it."""
 
-    source: topic.Topic
+    source: topic.Topic | change_log.ReferenceTopic
     found: kafka.Offered
     state: commit.State
     following: dict[int, int]
@@ -110,7 +115,7 @@ class _Writer:
         spark, table, began = batch.sparkSession, self.source.table, time.monotonic()
         stamp = self.state.next_stamp(datetime.now(UTC))
         fresh = batch.where(_within(self.following, ends))
-        rows = topic.build(fresh, self.source, stamp, settings.ingest.max_record_bytes)
+        rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes)
         cursor = _cursor(self.found, self.following, ends, stamp, self.epoch, self.gaps)
         self.state = commit.append(spark, table, rows, self.state, cursor)
         self.following, self.gaps, self.committed = ends, [], True
@@ -170,7 +175,7 @@ class _Writer:
 def _open(
     spark: SparkSession,
     settings: Settings,
-    source: topic.Topic,
+    source: topic.Topic | change_log.ReferenceTopic,
     accept_gap: bool,
     report: Callable[[Summary], None],
 ) -> _Writer:
@@ -190,13 +195,13 @@ def _open(
 
 
 def _progress(
-    spark: SparkSession, source: topic.Topic, state: commit.State
+    spark: SparkSession, source: topic.Topic | change_log.ReferenceTopic, state: commit.State
 ) -> tuple[dict[int, int], str | None, str | None]:
     """The next offset per partition, the topic's id and since when it is that topic; from the rows if need be."""
-    if state.cursor is not None:
+    if state.cursor is not None and "topic" in state.cursor:
         ends = {int(partition): end for partition, end in state.cursor["to"].items()}
         return ends, state.cursor["topic_id"], state.cursor.get("epoch")
-    rows = commit.at(spark, source.table, state.snapshot_id)
+    rows = commit.at(spark, source.table, state.snapshot_id).where(F.col("_kafka_partition").isNotNull())
     newest = F.max_by("_kafka_offset", F.struct("_ingested_at", "_kafka_offset"))  # a recreated topic counts anew
     latest = rows.groupBy("_kafka_partition").agg((newest + 1).alias("following"))
     return {row["_kafka_partition"]: row["following"] for row in latest.collect()}, None, None

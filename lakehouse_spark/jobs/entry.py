@@ -12,8 +12,9 @@ from typing import NoReturn
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import broker
+from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.jobs import bronze_writer, pipeline, schema_migration, silver_processor
+from lakehouse_spark.jobs import bronze_writer, dimension_loader, pipeline, schema_migration, silver_processor
 from lakehouse_spark.jobs.stopping import stop_on_signal
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.session import complain, open_session
@@ -51,6 +52,15 @@ def _table_option(parser: ArgumentParser, names: Sequence[str]) -> None:
     parser.add_argument("--table", action="append", default=[], choices=names, help="may be repeated; default: all")
 
 
+def _dimension_options(parser: ArgumentParser) -> None:
+    names = list(DIMENSIONS)
+    parser.add_argument("--dimension", action="append", default=[], choices=names, help="may be repeated; default: all")
+    parser.add_argument(
+        "--source", action="extend", nargs="+", default=[], metavar="PATH",
+        help="csv, json lines or parquet by extension; for one --dimension; default: only what is in the change log",
+    )  # fmt: skip
+
+
 JOBS: Mapping[str, Job] = {
     "schema_migration": Job(
         "create the tables, or bring them to this release",
@@ -62,6 +72,11 @@ JOBS: Mapping[str, Job] = {
         "bronze to silver",
         lambda parser: _table_option(parser, silver_processor.TABLES),
         lambda spark, settings, options: silver_processor.run(spark, settings, options.table),
+    ),
+    "dimension_loader": Job(
+        "reference data to dimensions",
+        _dimension_options,
+        lambda spark, settings, options: dimension_loader.run(spark, options.dimension, options.source),
     ),
     "pipeline": Job(
         "every step once, in one session",

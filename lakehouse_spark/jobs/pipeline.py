@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
-from lakehouse_spark.jobs import bronze_writer, silver_processor
+from lakehouse_spark.jobs import bronze_writer, dimension_loader, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings, conf_dir
 
@@ -14,9 +14,10 @@ from lakehouse_spark.settings import Settings, conf_dir
 def run(
     spark: SparkSession, settings: Settings, *, report: Callable[[Summary], None] = lambda summary: None
 ) -> list[Summary]:
-    """Migrates, then brings bronze and silver up to what Kafka holds now."""
+    """Migrates, then brings every layer up to what Kafka holds now."""
     migrations.migrate(spark, datetime.now(UTC), conf_dir())
     return [
         *bronze_writer.run(spark, settings, report=report),
+        *dimension_loader.run(spark, report=report),
         *silver_processor.run(spark, settings, report=report),
     ]

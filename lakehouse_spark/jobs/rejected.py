@@ -8,10 +8,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
+from lakehouse_spark.batch import days_of, kept, within_days
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
-from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide, kept
+from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.feed import Feed
@@ -146,12 +147,12 @@ def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
 def _update(spark: SparkSession, rows: DataFrame, now: datetime) -> None:
     """Writes the records' new fate; others may add to the dead-letter table meanwhile."""
     fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
-    days = silver_processor.days_of(rows, "_ingested_at")
+    days = days_of(rows, "_ingested_at")
 
     def attempt() -> None:
         base = commit.state(spark, TABLE)
         cursor = {"resolved": True, "stamp": commit.to_text(base.next_stamp(now))}
-        bounds = silver_processor.day_bounds("_ingested_at", days)
+        bounds = within_days("_ingested_at", days)
         commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
 
     commit.again_if_overtaken(attempt)

@@ -1,16 +1,14 @@
 """Bronze → silver: judge, deduplicate, refuse or accept; every bronze row is accounted for in the same commit."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.storagelevel import StorageLevel
 
-from lakehouse_spark import commit
+from lakehouse_spark import commit, dead_letters
+from lakehouse_spark.batch import MOST_RANGES, Done, day_predicate, days_of, in_days, kept, settle, within_days
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.summary import Summary
@@ -27,8 +25,6 @@ FEEDS: Mapping[str, Feed] = {
 TABLES = (*FEEDS, trader_activity.TABLE.short_name)
 
 _PLACE = ("_source_topic", "_source_partition", "_source_offset")
-_MOST_RANGES = 64
-"""Literal ranges a predicate may hold; beyond that one range covers all."""
 
 
 def run(
@@ -54,14 +50,6 @@ def run(
     return summaries
 
 
-@dataclass(frozen=True)
-class Done:
-    """What one table's run counted, and the snapshot it committed, if any."""
-
-    counts: dict[str, int]
-    snapshot_id: int | None = None
-
-
 def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     """One batch: everything the bronze table was given since the last commit of the silver table."""
     base, upstream = commit.state(spark, feed.table), commit.state(spark, feed.topic.table)
@@ -73,7 +61,10 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     with kept(judged) as records, kept(decide(spark, feed, records, base, from_start=after is None)) as decided:
         counts = count(decided)
-        _refuse(spark, feed, decided, raw, after, upstream)
+        if counts["rejected"]:
+            source = feed.topic.table.name
+            letters = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
+            dead_letters.keep(spark, letters, source, after, upstream)
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
         return Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
 
@@ -111,42 +102,14 @@ def derive_activity(spark: SparkSession) -> Done:
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:
         days = days_of(touched, "activity_date")
-        all_trades = commit.at(spark, source, upstream.snapshot_id).where(_day_predicate("trade_timestamp", days))
+        all_trades = commit.at(spark, source, upstream.snapshot_id).where(day_predicate("trade_timestamp", days))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
-        held = commit.at(spark, table, base.snapshot_id).where(_day_predicate("activity_date", days))
-        with kept(_activity_changes(trader_activity.build(of_groups), touched, held)) as rows:
-            written = rows.count()
-            cursor = _cursor(source, base, after, upstream, {"groups": touched.count(), "written": written})
-            if not written:
-                return Done({"rows": 0}, commit.advance(spark, table, base, cursor).snapshot_id)
-            stamped = rows.withColumn(str(table.stamp), F.lit(commit.from_text(cursor["stamp"])).cast("timestamp"))
-            state = commit.merge(
-                spark, table, stamped, base, cursor,
-                bounds=day_bounds("activity_date", days_of(rows, "activity_date")),
-                updates=[name for name in table.column_names if name not in table.key],
-                deletes="source._gone",
-            )  # fmt: skip
-            return Done({"rows": written}, state.snapshot_id)
-
-
-def _activity_changes(fresh: DataFrame, touched: DataFrame, held: DataFrame) -> DataFrame:
-    """Rows to write: fresh ones that differ from the held, and the key of held ones whose group is gone (`_gone`)."""
-    table = trader_activity.TABLE
-    values = [name for name in table.column_names if name != table.stamp]
-    same = held.select(F.col("activity_id"), F.struct(*values).alias("_held"))
-    changed = (
-        fresh.join(same, on="activity_id", how="left")
-        .where(~F.struct(*values).eqNullSafe(F.col("_held")))
-        .select(*values, F.lit(False).alias("_gone"))
-    )
-    group = list(trader_activity.GROUP)
-    gone = (
-        held.join(touched, on=group, how="left_semi")
-        .join(fresh, on="activity_id", how="left_anti")
-        .select(*values, F.lit(True).alias("_gone"))
-    )
-    return changed.unionByName(gone)
+        held = commit.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
+        of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
+        cursor = {"source": source.name, "from": commit.to_text(after), "to": commit.to_text(upstream.stamp)}
+        fresh = trader_activity.build(of_groups)
+        return settle(spark, table, fresh, of_touched, base, cursor, bounds=in_days("activity_date"))
 
 
 def _within_reach(feed: Feed, good: DataFrame) -> Column:
@@ -156,7 +119,7 @@ def _within_reach(feed: Feed, good: DataFrame) -> Column:
     ranges of ids that occur together, day by day, and the statistics of the files tell which ones can hold it.
     """
     if not feed.key_repeats_across_days:
-        return _day_predicate(feed.event_time, days_of(good, feed.event_time))
+        return day_predicate(feed.event_time, days_of(good, feed.event_time))
     ranges = _key_ranges(good, feed.key, feed.event_time)
     reach = F.lit(False)
     for low, high in ranges:
@@ -167,8 +130,8 @@ def _within_reach(feed: Feed, good: DataFrame) -> Column:
 def _key_ranges(good: DataFrame, key: str, event_time: str) -> list[tuple[str, str]]:
     bounds = (F.min(key).alias("low"), F.max(key).alias("high"))
     family = (F.to_date(event_time).alias("day"), F.substring(key, 1, 3).alias("prefix"))
-    found = good.groupBy(*family).agg(*bounds).orderBy("low").limit(_MOST_RANGES + 1).collect()
-    if len(found) > _MOST_RANGES:
+    found = good.groupBy(*family).agg(*bounds).orderBy("low").limit(MOST_RANGES + 1).collect()
+    if len(found) > MOST_RANGES:
         found = good.agg(*bounds).collect()
     merged: list[tuple[str, str]] = []
     for low, high in ((row["low"], row["high"]) for row in found if row["low"] is not None):
@@ -177,37 +140,6 @@ def _key_ranges(good: DataFrame, key: str, event_time: str) -> list[tuple[str, s
         else:
             merged.append((low, high))
     return merged
-
-
-def days_of(rows: DataFrame, column: str) -> list[tuple[date, date]]:
-    """The days of the rows as inclusive ranges of consecutive days; one range where they are many."""
-    found = rows.select(F.to_date(column).alias("day")).distinct().orderBy("day").limit(1000).collect()
-    days = [row["day"] for row in found if row["day"] is not None]
-    if len(found) == 1000:
-        low, high = rows.agg(F.min(F.to_date(column)), F.max(F.to_date(column))).collect()[0]
-        return [(low, high)]
-    ranges: list[tuple[date, date]] = []
-    for day in days:
-        if ranges and day == ranges[-1][1] + timedelta(days=1):
-            ranges[-1] = (ranges[-1][0], day)
-        else:
-            ranges.append((day, day))
-    return ranges if len(ranges) <= _MOST_RANGES else [(days[0], days[-1])]
-
-
-def day_bounds(column: str, days: Iterable[tuple[date, date]], alias: str = "target.") -> str:
-    """The days as a predicate of literals that Iceberg turns into partitions; instants and dates alike."""
-    kind = "DATE" if column.endswith("_date") else "TIMESTAMP"
-    zone = "" if kind == "DATE" else " 00:00:00Z"
-    parts = [
-        f"({alias}`{column}` >= {kind} '{low}{zone}' AND {alias}`{column}` < {kind} '{high + timedelta(days=1)}{zone}')"
-        for low, high in days
-    ]
-    return " OR ".join(parts) or "false"
-
-
-def _day_predicate(column: str, days: Iterable[tuple[date, date]]) -> Column:
-    return F.expr(day_bounds(column, days, alias=""))
 
 
 def count(decided: DataFrame) -> dict[str, int]:
@@ -222,28 +154,6 @@ def count(decided: DataFrame) -> dict[str, int]:
         F.count_if(F.col(dedup.ROW) == "update").alias("updated"),
     ).collect()[0]
     return {name: int(counted[name]) for name in ("records", *names, "rows", "inserted", "updated")}
-
-
-def _refuse(
-    spark: SparkSession, feed: Feed, decided: DataFrame, raw: DataFrame, after: datetime | None, upto: commit.State
-) -> None:
-    """Writes the batch's rejects that are not in the dead-letter table yet; before silver, so that none is lost."""
-    table, source = rejected_records.TABLE, feed.topic.table.name
-    letters = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
-    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
-
-    def write() -> None:
-        base = commit.state(spark, table)
-        known = commit.at(spark, table, base.snapshot_id).where((F.col("source_table") == source) & since)
-        with kept(letters.join(known, on=list(table.key), how="left_anti")) as missing:
-            if missing.isEmpty():
-                return
-            stamp = base.next_stamp(datetime.now(UTC))
-            cursor = {"source": source, "upto": commit.to_text(upto.stamp), "stamp": commit.to_text(stamp)}
-            stamped = missing.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
-            commit.append(spark, table, stamped, base, cursor)
-
-    commit.again_if_overtaken(write)
 
 
 def write(
@@ -266,7 +176,7 @@ def write(
     days = days_of(rows, feed.event_time)
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
-        bounds=day_bounds(feed.event_time, days),
+        bounds=within_days(feed.event_time, days),
         updates=[*changing, str(table.stamp)],
     )  # fmt: skip
 
@@ -286,13 +196,3 @@ def _cursor(
         "counts": dict(counts),
         "totals": {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
     }
-
-
-@contextmanager
-def kept(rows: DataFrame) -> Iterator[DataFrame]:
-    """The rows computed once, however often they are looked at."""
-    kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        yield kept
-    finally:
-        kept.unpersist()

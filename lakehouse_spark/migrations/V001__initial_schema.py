@@ -17,5 +17,5 @@ def apply(spark: SparkSession, now: datetime, conf_dir: Path) -> None:
         for statement in ddl.create_table(table):
             spark.sql(statement)
         commit.open_table(spark, table)
-    seed_exchanges(spark, conf_dir, now)
+    seed_exchanges(spark, conf_dir)
     seed_time(spark, (now.year - 1, now.year))

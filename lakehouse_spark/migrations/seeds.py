@@ -1,15 +1,13 @@
 """What a new lakehouse starts with: the exchanges and the minutes of `dim_time`."""
 
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from lakehouse_spark import commit
+from lakehouse_spark import change_log, commit, reference_files
 from lakehouse_spark.dim import dim_exchange, dim_time
 from lakehouse_spark.table import Table
 
@@ -39,11 +37,11 @@ def write_once(rows: DataFrame, table: Table, where: Column) -> bool:
     return True
 
 
-def seed_exchanges(spark: SparkSession, conf_dir: Path, now: datetime) -> None:
-    """Fill an empty `dim_exchange` from the reference file; a filled one stays as its change log made it."""
-    table = dim_exchange.TABLE
-    rows = [(*row, now) for row in dim_exchange.read(conf_dir / EXCHANGES)]
-    write_once(spark.createDataFrame(rows, table.schema).coalesce(1), table, F.lit(True))
+def seed_exchanges(spark: SparkSession, conf_dir: Path) -> None:
+    """Enter the reference file's exchanges into the change log, once, and derive `dim_exchange` from it."""
+    if change_log.is_empty(spark, dim_exchange.DIMENSION):
+        reference_files.load(spark, dim_exchange.DIMENSION, [str(conf_dir / EXCHANGES)])
+    change_log.apply(spark, dim_exchange.DIMENSION)
 
 
 def seed_time(spark: SparkSession, years: Iterable[int]) -> None:

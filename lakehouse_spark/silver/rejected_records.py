@@ -1,6 +1,6 @@
 """`silver._rejected_records`: the dead-letter table; nothing that arrived is ever lost."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.table import SILVER_RETENTION, Table, column
@@ -11,11 +11,11 @@ TABLE = Table(
     name="silver._rejected_records",
     doc="Records that silver refused, with every reason. Grain: one row per Kafka record.",
     columns=(
-        column("rejected_id", TEXT, "md5(topic|partition|offset)"),
+        column("rejected_id", TEXT, "md5(topic|partition|offset); of a file's record md5(source|digest|row)"),
         column("source_table", TEXT, "Bronze table that holds the record"),
-        column("_kafka_topic", TEXT, "Source Kafka topic"),
-        column("_kafka_partition", INTEGER, "Kafka partition"),
-        column("_kafka_offset", LONG, "Kafka offset"),
+        column("_kafka_topic", TEXT, "Source Kafka topic, or file"),
+        column("_kafka_partition", INTEGER, "Kafka partition; NULL from a file"),
+        column("_kafka_offset", LONG, "Kafka offset, or row of the file"),
         column("event_time", INSTANT, "Event time (UTC), NULL if none"),
         column("reasons", TEXTS, "Reason codes in alphabetical order"),
         column("raw_payload", TEXT, "The record's text"),
@@ -32,7 +32,7 @@ TABLE = Table(
     partitioned_by=("source_table", "days(_ingested_at)"),
     stamp="_rejected_at",
     retention=SILVER_RETENTION,
-    sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata"),
+    sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
 )
 
 
@@ -51,19 +51,38 @@ def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame
     named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
     letters = bronze.select(*place, "raw_payload", "_raw_bytes").join(places, on=place, how="inner")
     return letters.select(
-        F.md5(named.cast("binary")).alias("rejected_id"),
-        F.lit(source_table).alias("source_table"),
-        "_kafka_topic",
-        "_kafka_partition",
-        "_kafka_offset",
-        F.col("_event_time").alias("event_time"),
-        F.col("_reasons").alias("reasons"),
+        *_letter(F.md5(named.cast("binary")), source_table, F.col("_event_time"), F.col("_reasons")),
+        *place,
         "raw_payload",
         "_raw_bytes",
+    )
+
+
+def of_change_log(refused: DataFrame) -> DataFrame:
+    """The dead letters among new rows of `bronze.raw_reference` (with `_reasons`), stamp left out."""
+    from_topic = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
+    from_file = F.concat_ws("|", "source", "_source_digest", F.col("_source_row"))
+    named = F.when(F.col("_source_digest").isNull(), from_topic).otherwise(from_file)
+    return refused.select(
+        *_letter(F.md5(named.cast("binary")), "bronze.raw_reference", F.lit(None).cast(INSTANT), F.col("_reasons")),
+        F.col("source").alias("_kafka_topic"),
+        "_kafka_partition",
+        F.coalesce("_kafka_offset", "_source_row").alias("_kafka_offset"),
+        "_ingested_at",
+        "raw_payload",
+        "_raw_bytes",
+    )
+
+
+def _letter(rejected_id: Column, source_table: str, event_time: Column, reasons: Column) -> list[Column]:
+    return [
+        rejected_id.alias("rejected_id"),
+        F.lit(source_table).alias("source_table"),
+        event_time.alias("event_time"),
+        reasons.alias("reasons"),
         F.lit(RULES_VERSION).alias("rules_version"),
         F.lit("OPEN").alias("status"),
         F.lit(1).alias("attempts"),
         F.lit(None).cast(TEXT).alias("resolution"),
         F.lit(None).cast(INSTANT).alias("_resolved_at"),
-        "_ingested_at",
-    )
+    ]

@@ -84,7 +84,7 @@ def add(spark: SparkSession, table: Table, base: State, stamp: datetime, key: st
 def change(spark: SparkSession, table: Table, base: State, stamp: datetime) -> State:
     source = rows(spark, table, stamp, ("a", 100))
     return commit.merge(
-        spark, table, source, base, cursor(stamp, "merge"), bounds="target.`id` = 'a'", updates=["value", "_at"]
+        spark, table, source, base, cursor(stamp, "merge"), bounds=lambda column: column("id") == "a", updates=["value", "_at"]
     )
 
 
@@ -386,6 +386,6 @@ def test_a_merge_deletes_updates_and_inserts_in_one_commit(session: SparkSession
     gone = source.withColumn("_gone", F.col("value") == 0)
     commit.merge(
         session, table, gone, commit.state(session, table), cursor(minute(10), "merge"),
-        bounds="target.`id` >= 'a'", updates=["value", "_at"], deletes="source._gone",
+        bounds=lambda column: column("id") >= "a", updates=["value", "_at"], deletes=F.col("source._gone"),
     )  # fmt: skip
     assert content(session, table) == [("a", 7), ("c", 3)]

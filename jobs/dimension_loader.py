@@ -1,0 +1,8 @@
+"""spark-submit entry: reference data to dimensions."""
+
+import sys
+
+from lakehouse_spark.jobs.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("dimension_loader", sys.argv[1:]))

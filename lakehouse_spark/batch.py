@@ -1,0 +1,153 @@
+"""What the batches of all jobs share: rows computed once, literal bounds, and the step from held to fresh rows."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.storagelevel import StorageLevel
+
+from lakehouse_spark import commit
+from lakehouse_spark.table import Table
+
+MOST_RANGES = 64
+"""Literal ranges a predicate may hold; beyond that one range covers all."""
+
+MOST_KEYS = 500
+"""Literal keys a predicate may hold; beyond that the keys are joined."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one table's run counted, and the snapshot it committed, if any."""
+
+    counts: dict[str, int]
+    snapshot_id: int | None = None
+
+
+def days_of(rows: DataFrame, column: str) -> list[tuple[date, date]]:
+    """The days of the rows as inclusive ranges of consecutive days; one range where they are many."""
+    found = rows.select(F.to_date(column).alias("day")).distinct().orderBy("day").limit(1000).collect()
+    days = [row["day"] for row in found if row["day"] is not None]
+    if len(found) == 1000:
+        low, high = rows.agg(F.min(F.to_date(column)), F.max(F.to_date(column))).collect()[0]
+        return [(low, high)]
+    ranges: list[tuple[date, date]] = []
+    for day in days:
+        if ranges and day == ranges[-1][1] + timedelta(days=1):
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges if len(ranges) <= MOST_RANGES else [(days[0], days[-1])]
+
+
+def within_days(name: str, days: Iterable[tuple[date, date]]) -> commit.Bounds:
+    """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
+
+    def midnight(day: date) -> Column:
+        return F.lit(day if name.endswith("_date") else datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+    def bounds(column: Callable[[str], Column]) -> Column:
+        inside = F.lit(False)
+        for low, high in days:
+            inside |= (column(name) >= midnight(low)) & (column(name) < midnight(high + timedelta(days=1)))
+        return inside
+
+    return bounds
+
+
+def day_predicate(name: str, days: Iterable[tuple[date, date]]) -> Column:
+    return within_days(name, days)(F.col)
+
+
+@contextmanager
+def kept(rows: DataFrame) -> Iterator[DataFrame]:
+    """The rows computed once, however often they are looked at."""
+    kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        yield kept
+    finally:
+        kept.unpersist()
+
+
+def in_days(name: str) -> Callable[[DataFrame], commit.Bounds]:
+    """Bounds for `settle`: the days of the rows to write."""
+    return lambda rows: within_days(name, days_of(rows, name))
+
+
+def keys_of(rows: DataFrame, key: str) -> list[str] | None:
+    """The rows' keys where they are few enough to be written into a predicate, else None."""
+    found = [row[0] for row in rows.select(key).distinct().limit(MOST_KEYS + 1).collect()]
+    return found if len(found) <= MOST_KEYS else None
+
+
+def of_keys(rows: DataFrame, key: str, keys: DataFrame, literal: Sequence[str] | None) -> DataFrame:
+    """The rows of these keys; `literal`, where there is one, prunes files and partitions."""
+    chosen = rows if literal is None else rows.where(F.col(key).isin(*literal))
+    return chosen.join(keys.select(key).distinct(), on=key, how="left_semi")
+
+
+def in_keys(name: str) -> Callable[[DataFrame], commit.Bounds]:
+    """Bounds for `settle`: the keys of the rows to write, where they are few."""
+
+    def bounds(rows: DataFrame) -> commit.Bounds:
+        found = keys_of(rows, name)
+        return lambda column: F.lit(True) if found is None else column(name).isin(*found)
+
+    return bounds
+
+
+def differences(table: Table, fresh: DataFrame, held: DataFrame) -> DataFrame:
+    """What turns `held` into `fresh`, rows of the same keys: grain one row per key that is new, changed or gone.
+
+    The table's columns but the stamp, `_new` where no row was held and `_gone` where none is left (then as held).
+    """
+    values = [c for c in table.columns if c.name != table.stamp]
+    row = F.struct(*(F.col(c.name).cast(c.dataType).alias(c.name) for c in values))
+    ours, theirs = fresh.select(*table.key, row.alias("_fresh")), held.select(*table.key, row.alias("_held"))
+    joined = ours.join(theirs, on=list(table.key), how="full").where(~F.col("_fresh").eqNullSafe(F.col("_held")))
+    gone = F.col("_fresh").isNull()
+    return joined.select(
+        F.coalesce("_fresh", "_held").alias("_row"), gone.alias("_gone"), F.col("_held").isNull().alias("_new")
+    ).select("_row.*", "_gone", "_new")
+
+
+def settle(
+    spark: SparkSession,
+    table: Table,
+    fresh: DataFrame,
+    held: DataFrame,
+    base: commit.State,
+    cursor: Mapping[str, Any],
+    *,
+    bounds: Callable[[DataFrame], commit.Bounds],
+) -> Done:
+    """Turns the `held` rows of a table into `fresh` ones in one commit that also moves the cursor.
+
+    Only rows that differ are written; where none does, the cursor alone moves. Raises LostRaceError like `append`.
+    """
+    with kept(differences(table, fresh, held)) as rows:
+        counted = rows.agg(
+            F.count_if("_new").alias("inserted"),
+            F.count_if(~F.col("_new") & ~F.col("_gone")).alias("updated"),
+            F.count_if("_gone").alias("deleted"),
+        ).collect()[0]
+        counts = {name: int(counted[name]) for name in ("inserted", "updated", "deleted")}
+        stamp = base.next_stamp(datetime.now(UTC))
+        told = {**cursor, "stamp": commit.to_text(stamp), "counts": counts}
+        stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
+        if not any(counts.values()):
+            state = commit.advance(spark, table, base, told)
+        elif not counts["updated"] and not counts["deleted"]:
+            state = commit.append(spark, table, stamped, base, told)
+        else:
+            state = commit.merge(
+                spark, table, stamped, base, told,
+                bounds=bounds(rows),
+                updates=[name for name in table.column_names if name not in table.key],
+                deletes=F.col("source._gone"),
+            )  # fmt: skip
+    return Done(counts, state.snapshot_id)

@@ -1,0 +1,219 @@
+"""Dimensions as functions of their change log: records land in `bronze.raw_reference`, members are derived anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from lakehouse_spark import commit, dead_letters
+from lakehouse_spark.batch import Done, in_keys, kept, keys_of, of_keys, settle
+from lakehouse_spark.bronze import raw_reference
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, surrogate_keys
+from lakehouse_spark.dim.dimension import Dimension, changes, reasons
+from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import scd_type2
+
+LOG = raw_reference.TABLE
+DIMENSIONS: Mapping[str, Dimension] = {
+    dimension.name: dimension
+    for dimension in (dim_exchange.DIMENSION, dim_symbol.DIMENSION, dim_trader.DIMENSION, dim_account.DIMENSION)
+}
+
+
+@dataclass(frozen=True)
+class ReferenceTopic:
+    """The Kafka topic of reference records, for bronze_writer."""
+
+    table: Table = LOG
+    name: str = LOG.short_name
+
+    def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
+        return log_rows(raw_reference.from_kafka(records, max_bytes), stamp)
+
+
+def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
+    """Records of any dimension as rows of the log; grain: one row per record."""
+    written = F.col("attributes")
+    keys = (F.when(F.col("dimension") == d.name, d.key_of(written)) for d in DIMENSIONS.values())
+    return raw_reference.build(records, F.coalesce(*keys), stamp)
+
+
+def land(spark: SparkSession, records: DataFrame, source: str, digest: str) -> int:
+    """Appends a file's records to the log and returns their number; 0 where this very content is there already.
+
+    A file is known by its name and content: loading it again changes nothing, loading it with other content does.
+    """
+    landed = 0
+
+    def attempt() -> None:
+        nonlocal landed
+        base = commit.state(spark, LOG)
+        stamp = base.next_stamp(datetime.now(UTC))
+        rows = log_rows(records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)}), stamp)
+        progress = {name: value for name, value in (base.cursor or {}).items() if name in _KAFKA_PROGRESS}
+        cursor = {**progress, "source": source, "stamp": commit.to_text(stamp)}
+        landed = commit.added_records(spark, LOG, commit.append(spark, LOG, rows, base, cursor))
+
+    commit.again_if_overtaken(attempt)
+    return landed
+
+
+_KAFKA_PROGRESS = ("topic", "topic_id", "from", "to", "epoch", "gaps")
+"""Fields of the log's cursor that tell how far the topic was read; a file's commit hands them on."""
+
+
+def is_landed(spark: SparkSession, dimension: Dimension, source: str, digest: str) -> bool:
+    """Whether the newest content loaded from this source, or of this dimension, is this one."""
+    rows = spark.table(LOG.identifier).where((F.col("dimension") == dimension.name) & F.col("_source_row").isNotNull())
+    newest = F.max_by("_source_digest", "_ingested_at")
+    of_source = F.max_by("_source_digest", F.when(F.col("source") == source, F.col("_ingested_at")))
+    return digest in tuple(rows.agg(newest, of_source).first() or ())
+
+
+def is_empty(spark: SparkSession, dimension: Dimension) -> bool:
+    """Whether the log has no record of the dimension."""
+    return spark.table(LOG.identifier).where(_of(dimension)).limit(1).isEmpty()
+
+
+def apply(spark: SparkSession, dimension: Dimension) -> Done:
+    """Refuses the bad ones of the log's new records and derives the members of the good ones anew, in one commit."""
+    done = Done({})
+
+    def attempt() -> None:
+        nonlocal done
+        done = _apply(spark, dimension)
+
+    commit.again_if_overtaken(attempt)
+    return done
+
+
+def _apply(spark: SparkSession, dimension: Dimension) -> Done:
+    table = dimension.table
+    base, upstream = commit.state(spark, table), commit.state(spark, LOG)
+    after = commit.from_text(base.cursor["to"]) if base.cursor else None
+    if upstream.stamp is None or (after is not None and upstream.stamp <= after):
+        return Done({})
+    fresh = commit.changes(spark, LOG, upstream, after).where(_of(dimension))
+    judged = fresh.withColumn("_reasons", reasons(fresh, dimension))
+    with kept(judged) as records:
+        counted = records.agg(F.count("*"), F.count_if(F.size("_reasons") > 0)).first()
+        total, refused = (int(counted[0]), int(counted[1])) if counted else (0, 0)
+        if not total:
+            return Done({})
+        if refused:
+            letters = rejected_records.of_change_log(records.where(F.size("_reasons") > 0))
+            dead_letters.keep(spark, letters, LOG.name, after, upstream)
+        good = records.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
+        with kept(good.distinct()) as keys:
+            cursor = {"source": LOG.name, "from": commit.to_text(after), "to": commit.to_text(upstream.stamp)}
+            done = _rederive(spark, dimension, keys, None, base, upstream, cursor)
+        return Done({"records": total, "rejected": refused, **done.counts}, done.snapshot_id)
+
+
+def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
+    """Gives the facts of `wanted` (natural key, `first_day`, `last_day`) members to refer to where there are none."""
+    done = Done({})
+
+    def attempt() -> None:
+        nonlocal done
+        base, upstream = commit.state(spark, dimension.table), commit.state(spark, LOG)
+        seen = base.cursor or {"from": None, "to": None}
+        cursor = {**seen, "source": LOG.name}
+        with kept(wanted.select(dimension.natural_key).distinct()) as keys:
+            done = _rederive(spark, dimension, keys, wanted, base, upstream, cursor)
+
+    commit.again_if_overtaken(attempt)
+    return done
+
+
+def _rederive(
+    spark: SparkSession,
+    dimension: Dimension,
+    keys: DataFrame,
+    wanted: DataFrame | None,
+    base: commit.State,
+    upstream: commit.State,
+    cursor: Mapping[str, Any],
+) -> Done:
+    """Derives the members of `keys` from all their changes up to the cursor, and commits what differs."""
+    key = dimension.natural_key
+    literal = keys_of(keys, key)
+    upto = commit.from_text(cursor["to"])
+    log = commit.at(spark, LOG, upstream.snapshot_id).where(_of(dimension))
+    log = log.where(F.lit(False) if upto is None else F.col("_ingested_at") <= F.lit(upto).cast("timestamp"))
+    theirs = of_keys(log, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
+    rows = dimension.derive(changes(theirs, dimension))
+    with kept(of_keys(commit.at(spark, dimension.table, base.snapshot_id), key, keys, literal)) as held:
+        if dimension.is_versioned:
+            rows = _with_inferred(dimension, rows, held, wanted)
+        with kept(rows) as derived, kept(_with_surrogate_keys(spark, dimension, derived, held)) as fresh:
+            return settle(spark, dimension.table, fresh, held, base, cursor, bounds=in_keys(key))
+
+
+def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
+    """The versions, and inferred members in the gaps that held one before or hold a wanted day."""
+    key = dimension.natural_key
+    asked = held.where("is_inferred").select(
+        key, F.col("effective_date").alias("first_day"), F.col("expiry_date").alias("last_day")
+    )
+    if wanted is not None:
+        asked = asked.unionByName(wanted.select(key, "first_day", "last_day"))
+    gaps = scd_type2.gaps(versions, asked, key=key)
+    attributes = {
+        a.name: F.col(key) if a.name in dimension.name_columns else F.lit(None).cast(a.dataType)
+        for a in dimension.attributes
+    }
+    inferred = gaps.withColumns(attributes)
+    tracked = [a.name for a in dimension.attributes if a.name not in dimension.untracked]
+    inferred = inferred.withColumns(
+        {
+            "is_current": F.col("expiry_date") == F.lit(scd_type2.OPEN_END),
+            "_row_hash": scd_type2.row_hash(tracked),
+            "is_inferred": F.lit(True),
+        }
+    )
+    return versions.withColumn("is_inferred", F.lit(False)).unionByName(inferred)
+
+
+def _with_surrogate_keys(spark: SparkSession, dimension: Dimension, rows: DataFrame, held: DataFrame) -> DataFrame:
+    """The rows with the surrogate key each had before, and new ones for those that had none."""
+    identity, surrogate = list(dimension.table.key), dimension.surrogate_key
+    known = rows.join(held.select(*identity, surrogate), on=identity, how="left")
+    new = known.where(F.col(surrogate).isNull())
+    needed = new.count()
+    if not needed:
+        return known
+    first = reserve(spark, dimension, needed)
+    numbered = new.withColumn(surrogate, F.row_number().over(Window.orderBy(*identity)) + F.lit(first - 1))
+    return known.where(F.col(surrogate).isNotNull()).unionByName(numbered)
+
+
+def reserve(spark: SparkSession, dimension: Dimension, count: int) -> int:
+    """The first of `count` surrogate keys that are this caller's alone, whoever else asks and whenever it dies."""
+    table, first = surrogate_keys.TABLE, 0
+
+    def attempt() -> None:
+        nonlocal first
+        base = commit.state(spark, table)
+        held = commit.at(spark, table, base.snapshot_id).where(F.col("table_name") == dimension.name)
+        found = held.first()
+        first = max(found["last_issued_key"] + 1 if found else dimension.first_key, dimension.first_key)
+        row = [(dimension.name, first + count - 1)]
+        fresh = spark.createDataFrame(row, "table_name string, last_issued_key long")
+        settle(spark, table, fresh, held, base, {"reserved": dimension.name}, bounds=in_keys("table_name"))
+
+    commit.again_if_overtaken(attempt)
+    return first
+
+
+def _of(dimension: Dimension) -> Any:
+    return F.col("dimension") == dimension.name
+
+
+def names(given: Sequence[str] = ()) -> list[Dimension]:
+    """The dimensions of these names, all by default, in the order in which they are loaded."""
+    return [dimension for name, dimension in DIMENSIONS.items() if not given or name in given]

@@ -1,0 +1,40 @@
+"""Reference data → dimensions: files land in the change log, and every dimension follows from it."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import change_log, reference_files
+from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs.summary import Summary
+
+JOB = "dimension_loader"
+
+
+def run(
+    spark: SparkSession,
+    dimensions: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    *,
+    report: Callable[[Summary], None] = lambda summary: None,
+) -> list[Summary]:
+    """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
+
+    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer).
+    """
+    if unknown := set(dimensions) - set(DIMENSIONS):
+        raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
+    if sources and len(dimensions) != 1:
+        raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
+    summaries = []
+    for dimension in change_log.names(dimensions):
+        began = time.monotonic()
+        if sources:
+            reference_files.load(spark, dimension, sources)
+        done = change_log.apply(spark, dimension)
+        summary = Summary(JOB, dimension.table.name, done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
+        report(summary)
+        summaries.append(summary)
+    return summaries
