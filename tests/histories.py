@@ -33,7 +33,7 @@ TIMES = (
     time(20, 0), time(23, 59, 59, 999_999),
 )  # fmt: skip
 PRICES = tuple(map(Decimal, ("10.000000", "10.500000", "9.990001", "3.333333", "20.000000", "7.000000")))
-QUANTITIES = (1, 2, 3, 4, 5, 1, 2, 3, 10_000, 9_999)
+QUANTITIES = (*range(1, 6), *range(1, 6), *range(1, 6), 10_000)
 TEXTS = (None, "", "a", "b", "a|b", "\\", "é")
 
 
@@ -49,7 +49,7 @@ def changes(
     constants: Sequence[tuple[str, tuple[Any, ...]]] = (),
     *,
     ties: bool = True,
-    max_size: int = 10,
+    max_size: int = 12,
 ) -> list[ChangeEvent]:
     """The changes of a dimension, arrivals in the list's order; without `ties` the arrivals decide nothing.
 
@@ -58,11 +58,11 @@ def changes(
     columns = {name: st.sampled_from(TEXTS) for name in texts}
     columns |= {name: st.sampled_from((None, date(2001, 2, 3), FRIDAY)) for name in dates}
     columns |= {name: st.sampled_from(values) for name, values in constants}
-    pool = draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=3))
+    pool = draw(st.lists(st.fixed_dictionaries(columns), min_size=2, max_size=3))
     made: list[ChangeEvent] = []
     for _ in range(draw(st.integers(0, max_size))):
         event = ChangeEvent(
-            natural_key=draw(st.sampled_from(keys)),
+            natural_key=draw(_often_the_first(keys)),
             effective_date=draw(st.sampled_from(CHANGE_DAYS)),
             sequence=draw(st.sampled_from((None, None, 0, 1, 2, -1))),
             arrival=len(made),
@@ -72,6 +72,10 @@ def changes(
         if ties or all(_place(event) != _place(other) for other in made):
             made.append(event)
     return made
+
+
+def _often_the_first(keys: Sequence[Item]) -> st.SearchStrategy[Item]:
+    return st.sampled_from((keys[0], *keys))
 
 
 def _place(event: ChangeEvent) -> tuple[str, date, int | None]:
@@ -98,18 +102,18 @@ def trader_changes(*, ties: bool = True) -> st.SearchStrategy[list[ChangeEvent]]
 def account_changes(*, ties: bool = True) -> st.SearchStrategy[list[ChangeEvent]]:
     constants = [
         ("trader_id", (*TRADERS, None)),
-        ("tier", (None, "GOLD", "SILVER")),
-        ("status", (None, "ACTIVE", "CLOSED")),
+        ("tier", ("GOLD", "SILVER", "PLATINUM", None)),
+        ("status", ("ACTIVE", "CLOSED", None)),
         ("account_type", (None, "CASH")),
     ]
-    return changes(ACCOUNTS, (), ("account_open_date",), constants, ties=ties)
+    return changes(ACCOUNTS, dates=("account_open_date",), constants=constants, ties=ties)
 
 
 # Trades and order books
 
 
 @st.composite
-def trades(draw: st.DrawFn, max_size: int = 24) -> list[Made]:
+def trades(draw: st.DrawFn, max_size: int = 30) -> list[Made]:
     """Rows of silver.trades without lineage, on three to six consecutive days with a weekend; ids in no order."""
     days = DAYS[: draw(st.integers(3, len(DAYS)))]
     symbols = SYMBOLS[: draw(st.integers(2, len(SYMBOLS)))]
@@ -133,13 +137,13 @@ def _trade(
     price, quantity = draw(st.sampled_from(PRICES)), draw(st.sampled_from(QUANTITIES))
     return {
         "trade_id": trade_id,
-        "symbol": draw(st.sampled_from(symbols)),
+        "symbol": draw(_often_the_first(symbols)),
         "price": price,
         "quantity": quantity,
         "total_value": price * quantity,
         "trade_type": draw(st.sampled_from(("BUY", "SELL"))),
         "order_type": draw(st.sampled_from(("MARKET", "LIMIT", "STOP"))),
-        "trader_id": draw(st.sampled_from(traders)),
+        "trader_id": draw(_often_the_first(traders)),
         "exchange": draw(st.sampled_from(EXCHANGES)),
         "trade_timestamp": instant,
         "trade_date": instant.date(),

@@ -38,7 +38,7 @@ from gold_reference import (
     trade_analytics,
     trader_performance,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 Made = dict[str, Any]
@@ -735,7 +735,10 @@ def test_large_trades_are_those_at_the_limit_of_either_kind() -> None:
 
 # Properties of the oracles themselves, on the histories other tests use
 
+PROPERTY = settings(max_examples=50, deadline=None)
 
+
+@PROPERTY
 @given(histories.trades())
 def test_fifo_matches_the_kth_share_bought_with_the_kth_share_sold(rows: list[Made]) -> None:
     rows = [row | {"quantity": row["quantity"] % 7 + 1} for row in rows]
@@ -755,6 +758,7 @@ def test_fifo_matches_the_kth_share_bought_with_the_kth_share_sold(rows: list[Ma
     assert [lot.trade["trade_id"] for lot in lots for _ in range(lot.shares)] == [row["trade_id"] for row in rest]
 
 
+@PROPERTY
 @given(st.data())
 def test_a_dimension_does_not_depend_on_the_order_of_arrival(data: st.DataObject) -> None:
     symbols = data.draw(histories.symbol_changes(ties=False))
@@ -764,6 +768,7 @@ def test_a_dimension_does_not_depend_on_the_order_of_arrival(data: st.DataObject
     assert accounts(data.draw(histories.reordered(owned))) == accounts(owned)
 
 
+@PROPERTY
 @given(histories.histories())
 def test_versions_are_disjoint_and_cover_every_fact(history: histories.History) -> None:
     rows = dimension(SYMBOL, history.symbols, history.symbol_facts)
@@ -776,6 +781,7 @@ def test_versions_are_disjoint_and_cover_every_fact(history: histories.History) 
         assert sum(row["symbol"] == name and row["effective_date"] <= day <= row["expiry_date"] for row in rows) == 1
 
 
+@PROPERTY
 @given(histories.histories())
 def test_open_lots_are_buys_less_sells_and_totals_agree(history: histories.History) -> None:
     symbols = dimension(SYMBOL, history.symbols, history.symbol_facts)
@@ -793,3 +799,17 @@ def test_open_lots_are_buys_less_sells_and_totals_agree(history: histories.Histo
     whole = sum(row["total_value"] for row in live)
     assert whole == sum(row["total_value"] for row in summaries) == sum(row["total_value"] for row in overview)
     assert whole == sum(row["notional_value"] for row in analytics)
+
+
+@PROPERTY
+@given(st.data())
+def test_arrivals_lose_nothing(data: st.DataObject) -> None:
+    rows = data.draw(histories.trades(max_size=8))
+    arriving = data.draw(histories.shuffled_batches(data.draw(histories.statements(rows))))
+
+    held: dict[str, Made] = {}
+    for stated in (row for batch in arriving for row in batch):
+        before = held.setdefault(stated["trade_id"], stated)
+        held[stated["trade_id"]] = max(before, stated, key=lambda row: histories.STATUSES.index(row["status"]))
+    assert held == {row["trade_id"]: row for row in rows}
+    assert [row for batch in data.draw(histories.batches(rows)) for row in batch] == rows
