@@ -364,8 +364,8 @@ def test_only_double_columns_may_differ_by_one_in_the_last_place() -> None:
 
 
 def test_a_trade_fact_names_the_versions_of_its_date_whatever_its_status() -> None:
-    versions = [symbol(until=june(8)), symbol(since=june(9))]
-    traders = [trader(until=june(6)), trader(since=june(7))]
+    versions = [symbol("BBB"), symbol(until=june(8)), symbol(since=june(9))]
+    traders = [trader("TR2"), trader(until=june(6)), trader(since=june(7))]
     rows = [
         trade(1, FRIDAY, "23:59:59.999999", "BUY", 1, "1234.565000", status="CANCELLED"),
         trade(2, MONDAY, "00:00", "SELL", 2, "5.000000", commission=Decimal("0.000000")),
@@ -537,9 +537,13 @@ def test_sharpe_is_the_mean_return_of_closing_trades_over_their_deviation() -> N
     # Returns 0.1 and 0.3: mean 0.2, deviation 0.1 * sqrt 2.
     assert closes([*round_trip(0, "10", "11"), *round_trip(1, "10", "13")])[0][-1] == "1.414214"
     assert closes(round_trip(0, "10", "11"))[0][-1] is None
-    assert (
-        closes([*round_trip(0, "10", "11"), *round_trip(1, "3", "3.3"), *round_trip(2, "7", "7.7", 3)])[0][-1] is None
-    )
+    # Three returns of 0.1: as doubles 0.3 / 3 is less than 1.0 / 10, yet there is no deviation.
+    assert 0.3 / 3 < 1.0 / 10
+    equal = [*round_trip(0, "10", "11", 1), *round_trip(1, "3", "3.3", 1), *round_trip(2, "7", "7.7", 3)]
+    assert closes(equal)[0][-1] is None
+    # A trade without profit or loss is no win: returns 0.1 and 0.
+    even = [*round_trip(0, "10", "11"), *round_trip(1, "10", "10")]
+    assert closes(even) == [(MONDAY, "10.000000", "0.5000", 0, "0.0000", "0.707107")]
 
 
 def test_one_trade_that_closes_two_lots_is_one_closing_trade() -> None:
