@@ -217,3 +217,32 @@ def _of(dimension: Dimension) -> Any:
 def names(given: Sequence[str] = ()) -> list[Dimension]:
     """The dimensions of these names, all by default, in the order in which they are loaded."""
     return [dimension for name, dimension in DIMENSIONS.items() if not given or name in given]
+
+
+def changed_members(
+    spark: SparkSession, dimension: Dimension, after: datetime | None, upto: datetime | None
+) -> DataFrame:
+    """Members with good changes stamped later than `after` and up to `upto`: natural key, and `from_day`, the earliest
+    effective date among them, before which no version of the member can have changed."""
+    rows = spark.table(LOG.identifier).where(_of(dimension))
+    if upto is None or upto == after:
+        rows = rows.where(F.lit(False))
+    else:
+        stamp = F.col(str(LOG.stamp))
+        rows = (
+            rows.where(stamp <= F.lit(upto))
+            if after is None
+            else rows.where((stamp > F.lit(after)) & (stamp <= F.lit(upto)))
+        )
+    good = changes(rows, dimension)
+    return good.groupBy(dimension.natural_key).agg(F.min("effective_date").alias("from_day"))
+
+
+def as_of(spark: SparkSession, dimension: Dimension, keys: DataFrame, upto: datetime | None) -> DataFrame:
+    """The members of `keys` as the log up to `upto` says, surrogate keys and inferred members left out."""
+    rows = spark.table(LOG.identifier).where(_of(dimension))
+    rows = rows.where(F.lit(False)) if upto is None else rows.where(F.col(str(LOG.stamp)) <= F.lit(upto))
+    theirs = rows.join(
+        keys.select(F.col(dimension.natural_key).alias("natural_key")), on="natural_key", how="left_semi"
+    )
+    return dimension.derive(changes(theirs, dimension))

@@ -7,6 +7,7 @@ Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), n
 import os
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,14 @@ class IngestSettings(_Part):
     """How often a continuous bronze_writer commits."""
 
 
+class GoldSettings(_Part):
+    commission_bps: Decimal = Field(default=Decimal(1), ge=0)
+    """Commission of a trade whose payload names none, in hundredths of a percent of its value."""
+    large_trade_quantity: int = Field(default=10_000, ge=1)
+    large_trade_value: Decimal = Field(default=Decimal(200_000), gt=0)
+    """A trade of as many shares, or of this value, is a large one."""
+
+
 class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
@@ -84,6 +93,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
+    gold: GoldSettings = GoldSettings()
 
     @classmethod
     def settings_customise_sources(

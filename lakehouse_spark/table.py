@@ -55,7 +55,7 @@ def column(name: str, kind: T.DataType, doc: str) -> T.StructField:
     return T.StructField(name, kind, True, {"comment": doc})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """One table of the lakehouse.
 

@@ -1,5 +1,6 @@
 """A lakehouse of one test: its own catalog and warehouse, its own topics on the shared broker."""
 
+import csv
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from lakehouse_spark import broker, commit, ddl
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.migrations.seeds import seed_exchanges
 from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
 
@@ -79,8 +79,8 @@ class Lake:
             for statement in ddl.create_table(BY_NAME[name]):
                 own.sql(statement)
             commit.open_table(own, BY_NAME[name])
-        if "dim.dim_exchange" in tables:
-            seed_exchanges(own, conf_dir(), datetime(2025, 1, 1, tzinfo=UTC))
+        if "dim.dim_exchange" in tables and "bronze.raw_reference" not in tables:
+            enter_exchanges(own)
         return lake
 
     def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:
@@ -135,6 +135,17 @@ class Lake:
         stamps = {"_ingested_at", "_processed_at", "_rejected_at"}
         columns = [name for name in BY_NAME[table].column_names if name not in stamps]
         return sorted(self.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
+
+
+def enter_exchanges(spark: SparkSession) -> None:
+    """The reference file's exchanges, without the change log they come from in a migrated lakehouse."""
+    with (conf_dir() / "reference" / "exchanges.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    exchanges = BY_NAME["dim.dim_exchange"]
+    columns = [name for name in exchanges.column_names if name not in ("exchange_key", "_updated_at")]
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(lines, start=1)]
+    spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
 
 
 def table(name: str) -> Table:

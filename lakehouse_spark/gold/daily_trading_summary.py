@@ -1,6 +1,11 @@
 """`gold.daily_trading_summary`: prices, volumes and volatility of a symbol's day."""
 
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.transforms import exact
+from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, RATIO, TEXT
 
 TABLE = Table(
@@ -34,3 +39,65 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.trades", "silver.orderbook_snapshots", "dim.dim_symbol"),
 )
+
+
+_UNIT = ("symbol", "summary_date")
+
+
+def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataFrame) -> DataFrame:
+    """Summaries of the symbols and days of `trades`, stamp left out; grain: one row per symbol and UTC day.
+
+    `trades` are all silver trades of those symbols and days that are not cancelled, `books` their order-book rows,
+    `symbols` the versions of dim_symbol, `closes` earlier summaries' `symbol`, `summary_date` and `close_price`, of
+    days that are not built here. Prices in the trading currency, volumes in shares, changes in percent.
+    """
+    of_day = trades.withColumn("summary_date", F.col("trade_date"))
+    place = F.struct("trade_timestamp", "trade_id")
+    before = F.lag("price").over(Window.partitionBy(*_UNIT).orderBy("trade_timestamp", "trade_id"))
+    returns = of_day.withColumn("_return", F.try_divide(F.col("price").cast("double"), before.cast("double")) - 1)
+    sums = returns.groupBy(*_UNIT).agg(
+        F.min_by("price", place).alias("open_price"),
+        F.max_by("price", place).alias("close_price"),
+        F.max("price").alias("high_price"),
+        F.min("price").alias("low_price"),
+        exact.quotient(F.try_sum("total_value"), F.try_sum("quantity"), PRICE).alias("vwap"),
+        F.try_sum("quantity").alias("total_volume"),
+        exact.total(F.col("total_value")).alias("total_value"),
+        F.count("*").alias("trade_count"),
+        _volume_of("BUY").alias("buy_volume"),
+        _volume_of("SELL").alias("sell_volume"),
+        F.when(F.count("*") > 2, exact.rounded(F.stddev_samp("_return"), RATIO)).alias("volatility"),
+    )
+    spreads = books.groupBy("symbol", F.to_date("snapshot_time").alias("summary_date")).agg(
+        exact.mean(F.col("spread")).alias("avg_spread")
+    )
+    volumes = of_day.groupBy(*_UNIT, "exchange").agg(F.sum(F.col("quantity").cast("decimal(28,0)")).alias("_volume"))
+    busiest = volumes.groupBy(*_UNIT).agg(
+        F.min_by("exchange", F.struct(-F.col("_volume"), F.col("exchange"))).alias("_busiest")
+    )
+    joined = _with_base(sums, closes).join(spreads, on=list(_UNIT), how="left").join(busiest, on=list(_UNIT))
+    return with_attributes(joined, symbols)
+
+
+def _volume_of(side: str) -> Column:
+    return F.coalesce(F.try_sum(F.when(F.col("trade_type") == side, F.col("quantity"))), F.lit(0))
+
+
+def _with_base(sums: DataFrame, closes: DataFrame) -> DataFrame:
+    """Adds `price_change_pct`, on the close of the symbol's latest earlier day."""
+    built = sums.select(*sums.columns, F.lit(True).alias("_built"))
+    timeline = built.unionByName(closes.select(*_UNIT, "close_price"), allowMissingColumns=True)
+    earlier = F.lag("close_price").over(Window.partitionBy("symbol").orderBy("summary_date"))
+    based = timeline.withColumn("_base", F.coalesce(earlier, F.col("open_price"))).where("_built")
+    change = exact.ratio(100 * (F.col("close_price") - F.col("_base")), F.col("_base"), PERCENT)
+    return based.withColumn("price_change_pct", change).drop("_base", "_built")
+
+
+def with_attributes(rows: DataFrame, symbols: DataFrame) -> DataFrame:
+    """Adds the symbol's attributes as of the day; `exchange` falls back to `_busiest`, company_name to the symbol."""
+    take = ("company_name", "sector", "listing_exchange", "_row_hash")
+    described = with_version(rows, symbols, key="symbol", day="summary_date", take=take)
+    unknown = F.col("_row_hash").isNull()
+    named = described.withColumn("company_name", F.when(unknown, F.col("symbol")).otherwise(F.col("company_name")))
+    listed = named.withColumn("exchange", F.coalesce("listing_exchange", "_busiest"))
+    return listed.select(*(name for name in TABLE.column_names if name != TABLE.stamp))

@@ -1,6 +1,11 @@
 """`gold.fact_orderbook`: every accepted order-book snapshot with the keys of its dimension versions."""
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim.dim_time import time_key
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
+from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
 
 TABLE = Table(
@@ -28,3 +33,22 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.orderbook_snapshots", "dim.dim_symbol", "dim.dim_time"),
 )
+
+
+def build(books: DataFrame, symbols: DataFrame) -> DataFrame:
+    """Facts of the silver order-book rows, stamp left out; grain: one row per snapshot."""
+    dated = books.withColumn("_day", F.to_date("snapshot_time"))
+    keyed = with_version(dated, symbols, key="symbol", day="_day", take=("symbol_key",))
+    bid, ask = F.col("best_bid_price"), F.col("best_ask_price")
+    return keyed.select(
+        "snapshot_id",
+        "symbol_key",
+        time_key(F.col("snapshot_time")).alias("time_key"),
+        bid.alias("bid_price"),
+        ask.alias("ask_price"),
+        "spread",
+        F.col("bid_depth_5").alias("bid_depth"),
+        F.col("ask_depth_5").alias("ask_depth"),
+        ((bid + ask) / 2).cast(PRICE).alias("mid_price"),
+        F.col("snapshot_time").alias("snapshot_timestamp"),
+    )

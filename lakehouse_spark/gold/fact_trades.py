@@ -1,6 +1,13 @@
 """`gold.fact_trades`: every accepted trade with the keys of its dimension versions."""
 
+from decimal import Decimal
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim.dim_time import time_key
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
+from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
 
 TABLE = Table(
@@ -30,3 +37,25 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange", "dim.dim_time"),
 )
+
+
+def build(
+    trades: DataFrame, symbols: DataFrame, traders: DataFrame, exchanges: DataFrame, commission_bps: Decimal
+) -> DataFrame:
+    """Facts of the silver trades, stamp left out; grain: one row per trade, whatever its status.
+
+    Every trade must find a version of its symbol and trader on its date (see fact_loader); `commission_bps` of the
+    value, rounded HALF_UP, stands in for a commission that the payload does not name.
+    """
+    keyed = with_version(trades, symbols, key="symbol", day="trade_date", take=("symbol_key",))
+    keyed = with_version(keyed, traders, key="trader_id", day="trade_date", take=("trader_key",))
+    codes = exchanges.select(F.col("exchange_code").alias("exchange"), "exchange_key")
+    keyed = keyed.join(F.broadcast(codes), on="exchange", how="left")
+    default = F.col("total_value") * F.lit(commission_bps / 10_000)
+    return keyed.withColumns(
+        {
+            "time_key": time_key(F.col("trade_timestamp")),
+            "commission": F.coalesce(F.col("commission"), default.try_cast(PRICE)),
+            "event_timestamp": F.col("trade_timestamp"),
+        }
+    ).select(*(name for name in TABLE.column_names if name != TABLE.stamp))

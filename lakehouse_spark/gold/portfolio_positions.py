@@ -1,6 +1,10 @@
 """`gold.portfolio_positions`: what every account holds at the end of a day, and what it is worth."""
 
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, TEXT
 
 TABLE = Table(
@@ -26,3 +30,49 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.trades", "dim.dim_account"),
 )
+
+
+_UNIT = ("position_date", "trader_id", "account_id", "symbol")
+
+
+def build(lots: DataFrame, closes: DataFrame) -> DataFrame:
+    """Positions of the days of `lots`, stamp left out; grain: one row per trader, account, symbol and UTC day.
+
+    `lots` are rows of gold._open_lots, all of a day's or all of some traders'; `closes` the symbols' closing prices
+    (`symbol`, `summary_date`, `close_price`), reaching back to the last trade before the first of the days.
+    """
+    shares = F.col("quantity").cast("decimal(28,0)")
+    side = F.when(F.col("side") == "BUY", 1).otherwise(-1)
+    positions = (
+        lots.withColumn("position_date", F.col("lot_date"))
+        .groupBy(*_UNIT)
+        .agg(F.sum(shares * side).alias("_net"), F.sum(F.col("price") * shares).alias("_cost"))
+    )
+    priced = _with_price(positions, closes)
+    net, price = F.col("_net"), F.col("current_price")
+    value = net * price
+    gain = value - F.signum("_net").cast("decimal(1,0)") * F.col("_cost")
+    valued = priced.withColumns({"_value": value, "_gain": gain})
+    whole = F.sum(F.abs("_value")).over(Window.partitionBy("position_date", "trader_id", "account_id"))
+    return valued.select(
+        *_UNIT,
+        net.try_cast("bigint").alias("quantity"),
+        exact.quotient(F.col("_cost"), F.abs(net), PRICE).alias("avg_cost_basis"),
+        "current_price",
+        F.col("_value").try_cast(PRICE).alias("market_value"),
+        F.col("_gain").try_cast(PRICE).alias("unrealized_pnl"),
+        exact.ratio(100 * F.col("_gain"), F.col("_cost"), PERCENT).alias("unrealized_pnl_pct"),
+        exact.ratio(100 * F.abs("_value"), whole, PERCENT).alias("weight_pct"),
+    )
+
+
+def _with_price(positions: DataFrame, closes: DataFrame) -> DataFrame:
+    """Adds `current_price`: the symbol's close on the latest day up to the position's."""
+    asked = positions.select("symbol", F.col("position_date").alias("_day")).distinct()
+    told = closes.select("symbol", F.col("summary_date").alias("_day"), "close_price")
+    timeline = asked.withColumn("_asked", F.lit(True)).unionByName(told, allowMissingColumns=True)
+    up_to = Window.partitionBy("symbol").orderBy("_day").rangeBetween(Window.unboundedPreceding, 0)
+    last = F.last("close_price", ignorenulls=True).over(up_to)
+    prices = timeline.withColumn("current_price", last).where("_asked")
+    prices = prices.select("symbol", F.col("_day").alias("position_date"), "current_price")
+    return positions.join(prices, on=["symbol", "position_date"], how="left")

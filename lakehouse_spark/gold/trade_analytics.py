@@ -1,6 +1,14 @@
 """`gold.trade_analytics`: trade sizes, flow and price impact by market session."""
 
+from decimal import Decimal
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.transforms import exact
+from lakehouse_spark.transforms.asof import with_version
+from lakehouse_spark.transforms.sessions import with_session
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, RATIO, TEXT
 
 TABLE = Table(
@@ -29,3 +37,44 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_exchange"),
 )
+
+
+_UNIT = ("analytics_date", "symbol", "exchange", "market_session")
+
+
+def build(
+    trades: DataFrame, symbols: DataFrame, hours: DataFrame, large_quantity: int, large_value: Decimal
+) -> DataFrame:
+    """Analytics of the symbols and days of `trades`, stamp left out; grain as the table's.
+
+    `trades` are all silver trades of those symbols and days that are not cancelled, `symbols` the versions of
+    dim_symbol, `hours` the exchanges' trading days (sessions.HOURS). A trade is large from `large_quantity` shares or
+    `large_value` on. Its impact is measured on the trade before it of its symbol, exchange and day, whatever session
+    that was in, + for a price that moved with it.
+    """
+    in_order = Window.partitionBy("trade_date", "symbol", "exchange").orderBy("trade_timestamp", "trade_id")
+    price, before = F.col("price").cast("double"), F.lag("price").over(in_order).cast("double")
+    move = F.try_divide(price - before, before)
+    measured = with_session(trades, hours).withColumns(
+        {
+            "analytics_date": F.col("trade_date"),
+            "_impact": F.when(F.col("trade_type") == "BUY", move).otherwise(-move),
+            "_large": (F.col("quantity") >= large_quantity) | (F.col("total_value") >= F.lit(large_value)),
+        }
+    )
+    quantity = F.col("quantity").cast("decimal(28,0)")
+    volume = F.sum(quantity)
+    bought = F.sum(F.when(F.col("trade_type") == "BUY", quantity).otherwise(0))
+    sold = F.sum(F.when(F.col("trade_type") == "SELL", quantity).otherwise(0))
+    sums = measured.groupBy(*_UNIT).agg(
+        F.count("*").alias("trade_count"),
+        F.try_sum("quantity").alias("volume"),
+        exact.total(F.col("total_value")).alias("notional_value"),
+        exact.quotient(volume, F.count("*"), PRICE).alias("avg_trade_size"),
+        exact.ratio(bought, sold, PERCENT).alias("buy_sell_ratio"),
+        F.count_if("_large").alias("large_trade_count"),
+        exact.ratio(F.sum(F.when(F.col("_large"), quantity).otherwise(0)), volume, PERCENT).alias("large_trade_pct"),
+        exact.rounded(F.avg("_impact"), RATIO).alias("price_impact_avg"),
+    )
+    described = with_version(sums, symbols, key="symbol", day="analytics_date", take=("sector", "industry"))
+    return described.select(*(name for name in TABLE.column_names if name != TABLE.stamp))

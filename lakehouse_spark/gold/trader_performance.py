@@ -1,6 +1,11 @@
 """`gold.trader_performance`: volumes, realized P&L and risk of a trader's day."""
 
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.transforms import exact, lots
+from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import DATE, INSTANT, INTEGER, LONG, PERCENT, PRICE, RATE, RATIO, TEXT
 
 TABLE = Table(
@@ -29,3 +34,83 @@ TABLE = Table(
     retention=GOLD_RETENTION,
     sources=("silver.trades", "dim.dim_trader", "dim.dim_account"),
 )
+
+
+_UNIT = ("trader_id", "performance_date")
+_ATTRIBUTES = ("trader_name", "account_type", "risk_category")
+
+
+def build(trades: DataFrame, pieces: DataFrame, traders: DataFrame) -> DataFrame:
+    """Performance of the traders and days of `trades`, stamp left out; grain: one row per trader and UTC day.
+
+    `trades` are all silver trades of those traders and days that are not cancelled, `pieces` what they close
+    (lots.pieces), `traders` the versions of dim_trader. Amounts in the trading currency, gross of commission.
+    """
+    sums = (
+        trades.withColumn("performance_date", F.col("trade_date"))
+        .groupBy(*_UNIT)
+        .agg(
+            F.count("*").alias("total_trades"),
+            F.try_sum("quantity").alias("total_volume"),
+            exact.total(F.col("total_value")).alias("total_notional"),
+            F.count_distinct("symbol").cast("int").alias("distinct_symbols"),
+        )
+    )
+    joined = sums.join(_closes(pieces), on=list(_UNIT), how="left")
+    total = joined.withColumns(
+        {
+            "realized_pnl": F.coalesce("realized_pnl", F.lit(0).cast(PRICE)),
+            "max_drawdown_pct": exact.ratio(100 * F.col("_drawdown"), F.col("total_notional"), PERCENT),
+        }
+    )
+    return with_attributes(total, traders)
+
+
+def _closes(pieces: DataFrame) -> DataFrame:
+    """The columns about closing trades; grain: one row per trader and day that has any."""
+    micros = F.unix_micros("closed.at") - F.unix_micros("opened.at")
+    shares = F.col("shares").cast("decimal(19,0)")
+    closing = (
+        pieces.where(F.col("closed").isNotNull())
+        .withColumn("performance_date", F.to_date("closed.at"))
+        .groupBy(*_UNIT, F.col("closed.trade_id").alias("_trade"), F.col("closed.at").alias("_at"))
+        .agg(
+            F.sum(lots.pnl()).alias("_pnl"),
+            F.sum(lots.cost()).alias("_cost"),
+            F.sum(shares).alias("_shares"),
+            F.sum(micros.cast("decimal(19,0)") * shares).alias("_held"),
+        )
+    )
+    so_far = Window.partitionBy(*_UNIT).orderBy("_at", "_trade").rowsBetween(Window.unboundedPreceding, 0)
+    run = closing.withColumn("_cumulative", F.sum("_pnl").over(so_far))
+    peak = F.greatest(F.max("_cumulative").over(so_far), F.lit(0))
+    fallen = run.withColumns(
+        {
+            "_fall": peak - F.col("_cumulative"),
+            "_return": F.try_divide(F.col("_pnl").cast("double"), F.col("_cost").cast("double")),
+        }
+    )
+    varied = F.min("_return") < F.max("_return")
+    sharpe = exact.rounded(F.try_divide(F.avg("_return"), F.stddev_samp("_return")), RATIO)
+    held = F.sum("_held") / F.nullif(F.sum("_shares") * 1_000_000, F.lit(0))
+    return fallen.groupBy(*_UNIT).agg(
+        F.sum("_pnl").try_cast(PRICE).alias("realized_pnl"),
+        exact.ratio(F.count_if(F.col("_pnl") > 0), F.count("*"), RATE).alias("win_rate"),
+        F.round(held, 0).try_cast("bigint").alias("avg_hold_time_sec"),
+        F.max("_fall").alias("_drawdown"),
+        F.when(varied, sharpe).alias("sharpe_ratio"),
+    )
+
+
+def with_attributes(rows: DataFrame, traders: DataFrame) -> DataFrame:
+    """Adds the trader's attributes as of the day; the name falls back to the trader_id."""
+    versions = traders.withColumnRenamed("name", "trader_name")
+    described = with_version(rows, versions, key="trader_id", day="performance_date", take=(*_ATTRIBUTES, "_row_hash"))
+    unknown = F.col("_row_hash").isNull()
+    named = described.withColumn("trader_name", F.when(unknown, F.col("trader_id")).otherwise(F.col("trader_name")))
+    return named.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+def again(held: DataFrame, traders: DataFrame) -> DataFrame:
+    """The held rows with their traders' attributes looked up anew."""
+    return with_attributes(held.drop(*_ATTRIBUTES), traders)

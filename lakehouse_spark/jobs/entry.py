@@ -14,7 +14,15 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import broker
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.jobs import bronze_writer, dimension_loader, pipeline, schema_migration, silver_processor
+from lakehouse_spark.jobs import (
+    bronze_writer,
+    dimension_loader,
+    fact_loader,
+    gold_aggregator,
+    pipeline,
+    schema_migration,
+    silver_processor,
+)
 from lakehouse_spark.jobs.stopping import stop_on_signal
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.session import complain, open_session
@@ -61,6 +69,10 @@ def _dimension_options(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _gold_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--rebuild", action="store_true", help="derive everything again; the result is the same")
+
+
 JOBS: Mapping[str, Job] = {
     "schema_migration": Job(
         "create the tables, or bring them to this release",
@@ -77,6 +89,16 @@ JOBS: Mapping[str, Job] = {
         "reference data to dimensions",
         _dimension_options,
         lambda spark, settings, options: dimension_loader.run(spark, options.dimension, options.source),
+    ),
+    "fact_loader": Job(
+        "silver to facts",
+        lambda parser: _table_option(parser, list(fact_loader.FACTS)),
+        lambda spark, settings, options: fact_loader.run(spark, settings, options.table),
+    ),
+    "gold_aggregator": Job(
+        "silver to the five gold tables",
+        _gold_options,
+        lambda spark, settings, options: gold_aggregator.run(spark, settings, rebuild=options.rebuild),
     ),
     "pipeline": Job(
         "every step once, in one session",

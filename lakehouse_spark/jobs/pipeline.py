@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
-from lakehouse_spark.jobs import bronze_writer, dimension_loader, silver_processor
+from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings, conf_dir
 
@@ -20,4 +20,6 @@ def run(
         *bronze_writer.run(spark, settings, report=report),
         *dimension_loader.run(spark, report=report),
         *silver_processor.run(spark, settings, report=report),
+        *fact_loader.run(spark, settings, report=report),
+        *gold_aggregator.run(spark, settings, report=report),
     ]

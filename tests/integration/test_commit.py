@@ -84,7 +84,13 @@ def add(spark: SparkSession, table: Table, base: State, stamp: datetime, key: st
 def change(spark: SparkSession, table: Table, base: State, stamp: datetime) -> State:
     source = rows(spark, table, stamp, ("a", 100))
     return commit.merge(
-        spark, table, source, base, cursor(stamp, "merge"), bounds=lambda column: column("id") == "a", updates=["value", "_at"]
+        spark,
+        table,
+        source,
+        base,
+        cursor(stamp, "merge"),
+        bounds=lambda column: column("id") == "a",
+        updates=["value", "_at"],
     )
 
 

@@ -1,0 +1,8 @@
+"""spark-submit entry: silver to facts."""
+
+import sys
+
+from lakehouse_spark.jobs.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main("fact_loader", sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""`gold._open_lots`: the lots behind every position at the end of a day, from which the next day goes on."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.transforms import lots
+from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
+
+TABLE = Table(
+    name="gold._open_lots",
+    doc="Open FIFO lots, one row per lot per UTC day with trades anywhere; keeps a day's cost independent of history.",
+    columns=(
+        column("lot_date", DATE, "Open at the end of this day (UTC)"),
+        column("trader_id", TEXT, "Trader identifier"),
+        column("account_id", TEXT, "Trading account; UNKNOWN where none is known"),
+        column("symbol", TEXT, "Ticker symbol"),
+        column("trade_id", TEXT, "Trade that opened the lot"),
+        column("opened_at", INSTANT, "When it was opened (UTC)"),
+        column("side", TEXT, "BUY: held long, SELL: sold short"),
+        column("price", PRICE, "Entry price"),
+        column("quantity", LONG, "Shares left"),
+        column("_computed_at", INSTANT, "Commit stamp: when the row was computed"),
+    ),
+    key=("lot_date", "trader_id", "account_id", "symbol", "trade_id"),
+    partitioned_by=("days(lot_date)",),
+    stamp="_computed_at",
+    retention=GOLD_RETENTION,
+    sources=("silver.trades", "dim.dim_account"),
+)
+
+UNKNOWN = "UNKNOWN"
+"""Account of a trade that names none, by a trader who has none."""
+
+
+def build(pieces: DataFrame, days: DataFrame) -> DataFrame:
+    """The lots open at the end of each of `days` (column `day`), stamp left out."""
+    opened = lots.open_at_end_of(pieces, days).withColumnRenamed("day", "lot_date")
+    return opened.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+def booked(trades: DataFrame, accounts: DataFrame) -> DataFrame:
+    """The trades, each with the account it is booked to: its own, else its trader's default one, else UNKNOWN."""
+    defaults = default_accounts(accounts).withColumnRenamed("account_id", "_default")
+    joined = trades.join(F.broadcast(defaults), on="trader_id", how="left")
+    account = F.coalesce("account_id", "_default", F.lit(UNKNOWN))
+    return joined.withColumn("account_id", account).drop("_default")
+
+
+def default_accounts(accounts: DataFrame) -> DataFrame:
+    """`trader_id` and `account_id` of each trader's earliest opened account; undated ones last, ties by account_id."""
+    opened = F.col("account_open_date")
+    first = F.min_by("account_id", F.struct(opened.isNull(), opened, F.col("account_id")))
+    owned = accounts.where(F.col("trader_id").isNotNull())
+    return owned.groupBy("trader_id").agg(first.alias("account_id"))

@@ -1,0 +1,140 @@
+"""Silver → facts: every row with the keys of the dimension versions valid on its date."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark import change_log, commit, upstream
+from lakehouse_spark.batch import Done, day_predicate, days_of, in_days, kept, keys_of, of_keys, settle
+from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
+from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.gold import fact_orderbook, fact_trades
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.migrations.seeds import seed_time
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import orderbook_snapshots, trades
+from lakehouse_spark.table import Table
+from lakehouse_spark.upstream import Upstream
+
+JOB = "fact_loader"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact table, the silver table it follows row by row, and the versioned dimensions it refers to."""
+
+    table: Table
+    source: Table
+    source_time: str
+    fact_time: str
+    dimensions: tuple[Dimension, ...]
+    build: Callable[[SparkSession, Settings, DataFrame], DataFrame]
+
+
+def _trades(spark: SparkSession, settings: Settings, rows: DataFrame) -> DataFrame:
+    symbols, traders, exchanges = (
+        spark.table(table.identifier) for table in (dim_symbol.TABLE, dim_trader.TABLE, dim_exchange.TABLE)
+    )
+    return fact_trades.build(rows, symbols, traders, exchanges, settings.gold.commission_bps)
+
+
+def _books(spark: SparkSession, settings: Settings, rows: DataFrame) -> DataFrame:
+    return fact_orderbook.build(rows, spark.table(dim_symbol.TABLE.identifier))
+
+
+FACTS = {
+    "fact_trades": Fact(
+        fact_trades.TABLE, trades.TABLE, "trade_timestamp", "event_timestamp",
+        (dim_symbol.DIMENSION, dim_trader.DIMENSION), _trades,
+    ),
+    "fact_orderbook": Fact(
+        fact_orderbook.TABLE, orderbook_snapshots.TABLE, "snapshot_time", "snapshot_timestamp",
+        (dim_symbol.DIMENSION,), _books,
+    ),
+}  # fmt: skip
+
+
+def run(
+    spark: SparkSession,
+    settings: Settings,
+    tables: Sequence[str] = (),
+    *,
+    report: Callable[[Summary], None] = lambda summary: None,
+) -> list[Summary]:
+    """Loads what changed in silver, and gives facts new keys where dimension versions changed; both tables by default.
+
+    Members that facts refer to and reference data does not know yet are inferred, and dim_time is extended by whole
+    years. Raises LostRaceError, leaving the table as the winner made it, if another fact_loader committed first.
+    """
+    if unknown := set(tables) - set(FACTS):
+        raise UsageError(f"{JOB}: no such table {', '.join(sorted(unknown))}; tables: {', '.join(FACTS)}")
+    summaries = []
+    for name, fact in FACTS.items():
+        if tables and name not in tables:
+            continue
+        began = time.monotonic()
+        done = _load(spark, settings, fact)
+        summary = Summary(JOB, fact.table.name, done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
+        report(summary)
+        summaries.append(summary)
+    return summaries
+
+
+def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
+    base = commit.state(spark, fact.table)
+    news = upstream.read(spark, [base], [fact.source], fact.dimensions)
+    if not news.is_new or news.states[fact.source.name].stamp is None:
+        return Done({})
+    with _touched(fact, news) as rows:
+        days = days_of(rows, fact.source_time)
+        seed_time(spark, sorted({year for low, high in days for year in range(low.year, high.year + 1)}))
+        for dimension in fact.dimensions:
+            _infer(spark, fact, dimension, rows)
+        fresh = fact.build(spark, settings, rows)
+        held = commit.at(spark, fact.table, base.snapshot_id)
+        if not news.is_whole:
+            key = fact.table.key[0]
+            held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
+        return settle(spark, fact.table, fresh, held, base, news.cursor, bounds=in_days(fact.fact_time))
+
+
+@contextmanager
+def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
+    """The silver rows whose facts may differ: changed ones, and those dated where a dimension's versions changed."""
+    if news.is_whole:
+        with kept(news.rows(fact.source)) as rows:
+            yield rows
+        return
+    rows = news.changed(fact.source)
+    for dimension in fact.dimensions:
+        with kept(news.changed_members(dimension)) as members:
+            first = members.agg(F.min("from_day")).first()
+            if first is None or first[0] is None:
+                continue
+            key = dimension.natural_key
+            since = news.rows(fact.source).where(F.to_date(fact.source_time) >= F.lit(first[0]))
+            theirs = of_keys(since, key, members, keys_of(members, key)).join(members, on=key, how="inner")
+            dated = theirs.where(F.to_date(fact.source_time) >= F.col("from_day")).select(*rows.columns)
+            rows = rows.unionByName(dated.localCheckpoint())
+    with kept(rows.dropDuplicates(list(fact.table.key))) as once:
+        yield once
+
+
+def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame) -> None:
+    """Enters members for the rows whose date no version of their symbol or trader covers."""
+    key = dimension.natural_key
+    needed = rows.select(F.col(key).alias("_needed"), F.to_date(fact.source_time).alias("first_day")).distinct()
+    versions = spark.table(dimension.table.identifier)
+    covers = (F.col("_needed") == F.col(key)) & F.col("first_day").between(
+        F.col("effective_date"), F.col("expiry_date")
+    )
+    missing = needed.join(versions, on=covers, how="left_anti")
+    wanted = missing.select(F.col("_needed").alias(key), "first_day", F.col("first_day").alias("last_day"))
+    with kept(wanted) as members:
+        if not members.isEmpty():
+            change_log.infer(spark, dimension, members)
