@@ -33,9 +33,10 @@ def pieces(entries: DataFrame) -> DataFrame:
     # From the last end down, the entry that a piece belongs to is the nearest one of its side at or above it.
     downward = Window.partitionBy(*KEY).orderBy(F.desc("_end"))
     at_or_above = downward.rowsBetween(Window.unboundedPreceding, 0)
+    below = F.coalesce(F.lead("_end").over(downward), F.lit(0).cast(_SHARES))
     cut = ends.select(
         *KEY,
-        (F.col("_end") - F.coalesce(F.lead("_end").over(downward), F.lit(0).cast(_SHARES))).cast("bigint").alias("shares"),
+        (F.col("_end") - below).cast("bigint").alias("shares"),
         F.last("_buy", ignorenulls=True).over(at_or_above).alias("_buy"),
         F.last("_sell", ignorenulls=True).over(at_or_above).alias("_sell"),
     ).where(F.col("shares") > 0)

@@ -9,7 +9,7 @@ import pytest
 from lake import TABLES, Lake, bar, book, trade
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_spark import commit, verify
+from lakehouse_spark import commit
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.bronze import raw_trades, topic
 from lakehouse_spark.catalog import BY_NAME
@@ -17,6 +17,7 @@ from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.transforms import dedup
+from lakehouse_spark.verify import ingestion, model, storage
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 TRADE_TABLES = (
@@ -229,7 +230,7 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[tuple[str, int | None]]]]:
     """Gives the tables that a check finds broken, with the number of violations."""
-    monkeypatch.setattr(verify, "TABLES", tuple(BY_NAME[name] for name in (*TABLES, "dim.dim_time")))
+    monkeypatch.setattr(storage, "TABLES", tuple(BY_NAME[name] for name in (*TABLES, "dim.dim_time")))
 
     def check(*checks: Any) -> list[tuple[str, int | None]]:
         findings = [finding for check in checks for finding in check(proved.spark, proved.settings)]
@@ -239,9 +240,15 @@ def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     return check
 
 
+CHECKED = (
+    ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for,
+    ingestion.activity_follows_from_trades, storage.keys_are_unique, storage.declarations_hold, storage.files_exist,
+)  # fmt: skip
+
+
 @pytest.mark.soak
 def test_every_invariant_holds_after_repeats_replays_and_expiry(proved: Lake, checked: Any) -> None:
-    assert checked(*verify.CHECKS) == []
+    assert checked(*CHECKED) == []
     assert held(proved) == [("T1", 0, "EXECUTED"), ("T2", 2, "EXECUTED"), ("T3", 4, "EXECUTED")]
 
 
@@ -257,22 +264,22 @@ def run_sql(statement: str) -> Callable[[Lake], None]:
 
 
 BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, int]]]] = (
-    ("a bronze row twice", verify.offsets_are_there_once, "bronze.raw_trades",
+    ("a bronze row twice", ingestion.offsets_are_there_once, "bronze.raw_trades",
      repeat_a_row("bronze.raw_trades"), [("bronze.raw_trades", 1)]),
-    ("a bronze row lost", verify.offsets_are_complete, "bronze.raw_trades",
+    ("a bronze row lost", ingestion.offsets_are_complete, "bronze.raw_trades",
      run_sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 1"), [("bronze.raw_trades", 1)]),
-    ("a bronze row not counted", verify.rows_are_accounted_for, "bronze.raw_trades",
+    ("a bronze row not counted", ingestion.rows_are_accounted_for, "bronze.raw_trades",
      run_sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 1"), [("silver.trades", 1)]),
-    ("a silver row lost", verify.rows_are_accounted_for, "silver.trades",
+    ("a silver row lost", ingestion.rows_are_accounted_for, "silver.trades",
      run_sql("DELETE FROM lake.silver.trades WHERE trade_id = 'T1'"), [("silver.trades", 1)]),
-    ("a rejected record lost", verify.rows_are_accounted_for, "silver._rejected_records",
+    ("a rejected record lost", ingestion.rows_are_accounted_for, "silver._rejected_records",
      run_sql("DELETE FROM lake.silver._rejected_records WHERE source_table = 'bronze.raw_marketdata'"),
      [("bronze.raw_marketdata", 1)]),
-    ("a key twice", verify.keys_are_unique, "silver.trades",
+    ("a key twice", storage.keys_are_unique, "silver.trades",
      repeat_a_row("silver.trades"), [("silver.trades", 1)]),
-    ("wrong sums", verify.activity_follows_from_trades, "silver.trader_activity",
+    ("wrong sums", ingestion.activity_follows_from_trades, "silver.trader_activity",
      run_sql("UPDATE lake.silver.trader_activity SET total_buys = total_buys + 1"), [("silver.trader_activity", 2)]),
-    ("a minute missing", verify.days_have_1440_minutes, "dim.dim_time",
+    ("a minute missing", model.days_have_1440_minutes, "dim.dim_time",
      run_sql("INSERT INTO lake.dim.dim_time (date) VALUES (DATE '2025-01-01')"), [("dim.dim_time", 1)]),
 )  # fmt: skip
 
@@ -294,17 +301,17 @@ def test_verify_finds(
 def test_verify_finds_a_property_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
     alter = "ALTER TABLE lake.silver.trades SET TBLPROPERTIES ('write.parquet.compression-codec' = '{}')"
     proved.spark.sql(alter.format("gzip"))
-    assert checked(verify.declarations_hold) == [("silver.trades", 1)]
+    assert checked(storage.declarations_hold) == [("silver.trades", 1)]
     proved.spark.sql(alter.format("zstd"))
-    assert checked(verify.declarations_hold) == []
+    assert checked(storage.declarations_hold) == []
 
 
 @pytest.mark.soak
 def test_verify_finds_a_schema_that_is_not_as_declared(proved: Lake, checked: Any) -> None:
     proved.spark.sql("ALTER TABLE lake.silver.market_data ADD COLUMN extra STRING")
-    assert checked(verify.declarations_hold) == [("silver.market_data", 1)]
+    assert checked(storage.declarations_hold) == [("silver.market_data", 1)]
     proved.spark.sql("ALTER TABLE lake.silver.market_data DROP COLUMN extra")
-    assert checked(verify.declarations_hold) == []
+    assert checked(storage.declarations_hold) == []
 
 
 @pytest.mark.soak
@@ -313,9 +320,9 @@ def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: 
     assert row is not None
     path = Path("/" + row["file_path"].removeprefix("file:").lstrip("/"))
     aside = path.rename(tmp_path / path.name)
-    assert checked(verify.files_exist) == [("silver.market_data", 1)]
+    assert checked(storage.files_exist) == [("silver.market_data", 1)]
     aside.rename(path)
-    assert checked(verify.files_exist) == []
+    assert checked(storage.files_exist) == []
 
 
 @pytest.mark.soak
@@ -324,7 +331,7 @@ def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: 
         patch.setattr("lakehouse_spark.kafka._TIMEOUT_MS", 15_000)
         kafka = proved.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
         settings = proved.settings.model_copy(update={"kafka": kafka})
-        findings = list(verify.offsets_are_complete(proved.spark, settings))
+        findings = list(ingestion.offsets_are_complete(proved.spark, settings))
     assert [(finding.violations, finding.holds) for finding in findings] == [(None, False)] * 3
     assert findings[0].detail.startswith("not checked: Kafka at 127.0.0.1:9 does not answer")
 

@@ -1,54 +1,18 @@
-"""`lakehouse verify`: the invariants of the lakehouse, each checked against the data itself."""
+"""From Kafka to silver: every record is there, once, and accounted for."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, kafka
-from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.dim import dim_time
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.table import Table
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One invariant of one table: `violations` counts what breaks it (None: it could not be checked)."""
-
-    check: str
-    table: str
-    violations: int | None
-    detail: str
-
-    @property
-    def holds(self) -> bool:
-        return self.violations == 0
-
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "holds": self.holds}
-
-
-def run(
-    spark: SparkSession, settings: Settings, *, report: Callable[[Finding], None] = lambda finding: None
-) -> list[Finding]:
-    """Checks every invariant; writes nothing. Raises LakehouseError if the lakehouse was never migrated."""
-    missing = [table.name for table in TABLES if not spark.catalog.tableExists(table.identifier)]
-    if missing:
-        raise LakehouseError(f"tables are missing: {', '.join(missing)}; run: lakehouse migrate")
-    findings = []
-    for check in CHECKS:
-        for finding in check(spark, settings):
-            report(finding)
-            findings.append(finding)
-    return findings
+from lakehouse_spark.verify.finding import Finding, repeated
 
 
 def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
@@ -57,7 +21,7 @@ def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[
         state = commit.state(spark, source.table)
         rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), state)
         rows = rows.where(F.col("_kafka_partition").isNotNull())
-        again = _repeated(rows, ("_kafka_partition", "_kafka_offset"))
+        again = repeated(rows, ("_kafka_partition", "_kafka_offset"))
         yield Finding("each Kafka offset is stored once", source.table.name, again, f"{again} stored more than once")
 
 
@@ -133,13 +97,6 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, totals: dict[str, int
     return Finding("rejected records are kept", feed.topic.table.name, off, detail)
 
 
-def keys_are_unique(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """Every table's key identifies one row."""
-    for table in TABLES:
-        again = _repeated(spark.table(table.identifier), table.key)
-        yield Finding(f"unique {', '.join(table.key)}", table.name, again, f"{again} keys with several rows")
-
-
 def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """trader_activity is what the trades it has seen add up to."""
     table = trader_activity.TABLE
@@ -156,93 +113,7 @@ def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Ite
     yield Finding("activity = sums of trades", table.name, off, f"{off} rows differ")
 
 
-def days_have_1440_minutes(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """dim_time has one row per minute of every day in it."""
-    days = spark.table(dim_time.TABLE.identifier).groupBy("date").agg(F.count("*").alias("minutes"))
-    off = days.where(F.col("minutes") != 1440).count()
-    yield Finding("1,440 minutes a day", dim_time.TABLE.name, off, f"{off} days with another number")
-
-
-def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """Schemas, partition specs, sort orders and properties are as declared."""
-    for table in TABLES:
-        differences = list(_differences(spark, table))
-        yield Finding("as declared", table.name, len(differences), "; ".join(differences) or "as declared")
-
-
-def _differences(spark: SparkSession, table: Table) -> Iterator[str]:
-    if spark.table(table.identifier).schema != table.schema:
-        yield "the schema differs"
-    iceberg = commit.load(spark, table)
-    held = {str(name): str(value) for name, value in dict(iceberg.properties()).items()}
-    held["format-version"] = str(iceberg.operations().current().formatVersion())
-    for name, value in table.all_properties.items():
-        if held.get(name) != value:
-            yield f"property {name} is {held.get(name)!r}, declared {value!r}"
-    schema = iceberg.schema()
-    partitioning = [
-        _transform(str(part.transform()), schema.findColumnName(part.sourceId())) for part in iceberg.spec().fields()
-    ]
-    if partitioning != list(table.partitioned_by):
-        yield f"partitioned by {partitioning}, declared {list(table.partitioned_by)}"
-    order = [schema.findColumnName(part.sourceId()) for part in iceberg.sortOrder().fields()]
-    if order != list(table.sorted_by):
-        yield f"sorted by {order}, declared {list(table.sorted_by)}"
-
-
-def _transform(transform: str, column: str) -> str:
-    """Iceberg's `bucket[16]` of symbol as a declaration writes it: `bucket(16, symbol)`."""
-    if transform == "identity":
-        return column
-    name, _, argument = transform.rstrip("]").partition("[")
-    return f"{name}({argument}, {column})" if argument else f"{name}s({column})"
-
-
-def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """Every file that a live snapshot references exists."""
-    for table in TABLES:
-        iceberg = commit.load(spark, table)
-        live = {_path(path) for path in _referenced(spark, table)}
-        listed = {_path(str(file.location())) for file in _each(iceberg.io().listPrefix(iceberg.location()))}
-        gone = [path for path in live - listed if not iceberg.io().newInputFile(path).exists()]
-        detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
-        yield Finding("every referenced file exists", table.name, len(gone), detail)
-
-
-def _referenced(spark: SparkSession, table: Table) -> Iterator[str]:
-    for metadata, column in (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list")):
-        paths = spark.table(f"{table.identifier}.{metadata}").select(column).distinct()
-        yield from (row[0] for row in paths.toLocalIterator() if row[0])
-
-
-def _each(items: Any) -> Iterator[Any]:
-    iterator = items.iterator()
-    while iterator.hasNext():
-        yield iterator.next()
-
-
-def _path(location: str) -> str:
-    """One spelling for the same file: `file:/x`, `file:///x` and `/x` are one."""
-    return "/" + location.removeprefix("file:").lstrip("/") if location.startswith(("file:", "/")) else location
-
-
-def _repeated(rows: DataFrame, key: Sequence[str]) -> int:
-    return rows.groupBy(*key).count().where(F.col("count") > 1).count()
-
-
 def _of_epoch(rows: DataFrame, state: commit.State) -> DataFrame:
     """The rows of the topic as it is now, where a recreated one was accepted."""
     epoch = commit.from_text((state.cursor or {}).get("epoch"))
     return rows if epoch is None else rows.where(F.col("_ingested_at") > F.lit(epoch).cast("timestamp"))
-
-
-CHECKS: tuple[Callable[[SparkSession, Settings], Iterator[Finding]], ...] = (
-    offsets_are_there_once,
-    offsets_are_complete,
-    rows_are_accounted_for,
-    keys_are_unique,
-    activity_follows_from_trades,
-    days_have_1440_minutes,
-    declarations_hold,
-    files_exist,
-)

@@ -1,0 +1,30 @@
+"""What a check of an invariant found."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One invariant of one table: `violations` counts what breaks it (None: it could not be checked)."""
+
+    check: str
+    table: str
+    violations: int | None
+    detail: str
+
+    @property
+    def holds(self) -> bool:
+        return self.violations == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "holds": self.holds}
+
+
+def repeated(rows: DataFrame, key: Sequence[str]) -> int:
+    """How many keys have several rows."""
+    return rows.groupBy(*key).count().where(F.col("count") > 1).count()

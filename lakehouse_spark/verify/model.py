@@ -1,0 +1,173 @@
+"""Dimensions, facts and gold: keys resolve, versions fit together, and the same trades add up to the same sums."""
+
+from collections.abc import Iterator
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from lakehouse_spark import commit
+from lakehouse_spark.change_log import DIMENSIONS, LOG
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
+from lakehouse_spark.dim.dimension import changes
+from lakehouse_spark.gold import (
+    daily_trading_summary,
+    fact_orderbook,
+    fact_trades,
+    market_overview,
+    open_lots,
+    portfolio_positions,
+    trade_analytics,
+)
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import orderbook_snapshots, trades
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms.scd_type2 import OPEN_END
+from lakehouse_spark.verify.finding import Finding
+
+
+def days_have_1440_minutes(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """dim_time has one row per minute of every day in it."""
+    days = spark.table(dim_time.TABLE.identifier).groupBy("date").agg(F.count("*").alias("minutes"))
+    off = days.where(F.col("minutes") != 1440).count()
+    yield Finding("1,440 minutes a day", dim_time.TABLE.name, off, f"{off} days with another number")
+
+
+def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """A dimension's rows are what its change log says, up to where it was read."""
+    for dimension in DIMENSIONS.values():
+        table = dimension.table
+        cursor = commit.state(spark, table).cursor
+        upto = commit.from_text(cursor["to"]) if cursor and cursor.get("to") else None
+        check = "rows follow from the change log"
+        if upto is None:
+            yield Finding(check, table.name, 0, "nothing loaded yet")
+            continue
+        read = spark.table(LOG.identifier).where(F.col("dimension") == dimension.name)
+        derived = dimension.derive(changes(read.where(F.col("_ingested_at") <= F.lit(upto)), dimension))
+        held = spark.table(table.identifier)
+        held = held.where(~F.col("is_inferred")) if dimension.is_versioned else held
+        off = _differing(held.select(*derived.columns), derived)
+        yield Finding(check, table.name, off, f"{off} rows differ")
+
+
+def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """One current version per live key, ranges in order and disjoint."""
+    for dimension in DIMENSIONS.values():
+        if not dimension.is_versioned:
+            continue
+        of_key = Window.partitionBy(dimension.natural_key).orderBy("effective_date")
+        checked = spark.table(dimension.table.identifier).select(
+            (F.col("effective_date") > F.col("expiry_date")).alias("backward"),
+            (F.lead("effective_date").over(of_key) <= F.col("expiry_date")).alias("overlaps"),
+            (F.col("is_current") != (F.col("expiry_date") == F.lit(OPEN_END))).alias("mislabelled"),
+        )
+        wrong = F.coalesce("backward", F.lit(False)) | F.coalesce("overlaps", F.lit(False)) | F.col("mislabelled")
+        off = checked.where(wrong).count()
+        yield Finding("one current version, disjoint ranges", dimension.table.name, off, f"{off} versions")
+
+
+def previous_values_have_a_date(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """SCD3: a previous value exactly where there is a change date."""
+    rows = spark.table(dim_account.TABLE.identifier)
+    wrong = F.lit(False)
+    for pair in dim_account.PAIRS:
+        wrong |= F.col(pair.previous).isNull() != F.col(pair.changed_on).isNull()
+    off = rows.where(wrong).count()
+    yield Finding("a previous value has a change date", dim_account.TABLE.name, off, f"{off} accounts")
+
+
+_FACTS = ((fact_trades.TABLE, trades.TABLE), (fact_orderbook.TABLE, orderbook_snapshots.TABLE))
+
+
+def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """A fact for every silver row, and no other."""
+    for fact, source in _FACTS:
+        check, key = "one fact per silver row", fact.key[0]
+        if not _is_up_to_date(spark, fact, source):
+            yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader")
+            continue
+        ours, theirs = (spark.table(table.identifier).select(key) for table in (fact, source))
+        off = _differing(ours, theirs)
+        yield Finding(check, fact.name, off, f"{off} rows without the other")
+
+
+def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """No foreign key is NULL or dangling, and a version is valid on the fact's date."""
+    for fact, day, references in (
+        (
+            fact_trades.TABLE,
+            "event_timestamp",
+            (dim_symbol.TABLE, dim_trader.TABLE, dim_exchange.TABLE, dim_time.TABLE),
+        ),
+        (fact_orderbook.TABLE, "snapshot_timestamp", (dim_symbol.TABLE, dim_time.TABLE)),
+    ):
+        for dimension in references:
+            key = f"{dimension.short_name.removeprefix('dim_')}_key"
+            found = spark.table(dimension.identifier).withColumnRenamed(key, "_key")
+            matches: Column = F.col(key) == F.col("_key")
+            if "expiry_date" in dimension.column_names:
+                matches &= F.to_date(day).between(F.col("effective_date"), F.col("expiry_date"))
+            off = spark.table(fact.identifier).join(found, on=matches, how="left_anti").count()
+            yield Finding(f"{key} resolves", fact.name, off, f"{off} facts without their {dimension.name} row")
+
+
+def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """The value of the trades that count is the same in silver, the facts and three gold tables."""
+    check = "total value as in silver.trades"
+    for table, column in (
+        (fact_trades.TABLE, "total_value"),
+        (daily_trading_summary.TABLE, "total_value"),
+        (market_overview.TABLE, "total_value"),
+        (trade_analytics.TABLE, "notional_value"),
+    ):
+        if not _is_up_to_date(spark, table, trades.TABLE):
+            yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for its turn")
+            continue
+        rows = spark.table(table.identifier)
+        counted = rows.where(F.col("status") != "CANCELLED") if "status" in table.column_names else rows
+        ours, theirs = _total(counted, column), _total(_live(spark), "total_value")
+        yield Finding(check, table.name, int(ours != theirs), f"{ours:,} here, {theirs:,} there")
+
+
+def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """Open lots and positions of the newest day are the shares bought less the shares sold."""
+    check = "open shares = bought - sold"
+    days = spark.table(daily_trading_summary.TABLE.identifier).agg(F.max("summary_date")).first()
+    day = days[0] if days else None
+    booked = open_lots.booked(_live(spark), spark.table(dim_account.TABLE.identifier))
+    key = ["trader_id", "account_id", "symbol"]
+    net = booked.groupBy(*key).agg(_signed("trade_type").alias("net")).where(F.col("net") != 0)
+    for table, date, held in (
+        (open_lots.TABLE, "lot_date", _signed("side")),
+        (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
+    ):
+        if not _is_up_to_date(spark, table, trades.TABLE):
+            yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for gold_aggregator")
+            continue
+        newest = spark.table(table.identifier).where(F.col(date) == F.lit(day))
+        off = _differing(newest.groupBy(*key).agg(held.alias("net")), net)
+        yield Finding(check, table.name, off, f"{off} positions differ")
+
+
+def _signed(side: str) -> Column:
+    shares = F.col("quantity").cast("decimal(28,0)")
+    return F.sum(F.when(F.col(side) == "BUY", shares).otherwise(-shares)).cast("decimal(38,0)")
+
+
+def _live(spark: SparkSession) -> DataFrame:
+    return spark.table(trades.TABLE.identifier).where(F.col("status") != "CANCELLED")
+
+
+def _total(rows: DataFrame, column: str) -> object:
+    found = rows.agg(F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)")).first()
+    return found[0] if found else None
+
+
+def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:
+    """Whether the table has consumed all that its source holds."""
+    newest = commit.to_text(commit.state(spark, source).stamp)
+    return bool(newest == ((commit.state(spark, table).cursor or {}).get("upto") or {}).get(source.name))
+
+
+def _differing(ours: DataFrame, theirs: DataFrame) -> int:
+    return ours.exceptAll(theirs).count() + theirs.exceptAll(ours).count()
