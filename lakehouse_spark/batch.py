@@ -127,7 +127,8 @@ def settle(
 ) -> Done:
     """Turns the `held` rows of a table into `fresh` ones in one commit that also moves the cursor.
 
-    Only rows that differ are written; where none does, the cursor alone moves. Raises LostRaceError like `append`.
+    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
+    committed. Raises LostRaceError like `append`.
     """
     with kept(differences(table, fresh, held)) as rows:
         counted = rows.agg(
@@ -139,6 +140,8 @@ def settle(
         stamp = base.next_stamp(datetime.now(UTC))
         told = {**cursor, "stamp": commit.to_text(stamp), "counts": counts}
         stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
+        if not any(counts.values()) and _same_place(cursor, base.cursor):
+            return Done(counts)
         if not any(counts.values()):
             state = commit.advance(spark, table, base, told)
         elif not counts["updated"] and not counts["deleted"]:
@@ -151,3 +154,7 @@ def settle(
                 deletes=F.col("source._gone"),
             )  # fmt: skip
     return Done(counts, state.snapshot_id)
+
+
+def _same_place(cursor: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
+    return all(cursor.get(name) == (last or {}).get(name) for name in ("from", "to"))
