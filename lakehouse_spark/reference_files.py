@@ -2,9 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -20,6 +22,7 @@ _FORMATS = {"csv": "csv", "json": "json", "jsonl": "json", "ndjson": "json", "pa
 _SPLIT = "134217728"
 _LONGEST_LINE = 16_777_216
 _CORRUPT = "_corrupt_record"
+_UNREADABLE = ("FAILED_READ_FILE", "CANNOT_READ_FILE_FOOTER", "is not a Parquet file", "COLUMN_ALREADY_EXISTS")
 
 
 def load(spark: SparkSession, dimension: Dimension, sources: Sequence[str]) -> int:
@@ -31,9 +34,24 @@ def load(spark: SparkSession, dimension: Dimension, sources: Sequence[str]) -> i
     """
     landed = 0
     for path, digest in [found for source in sources for found in _files(spark, source)]:
-        if not change_log.is_landed(spark, dimension, path, digest):
-            landed += change_log.land(spark, _records(spark, dimension, path), path, digest)
+        if change_log.is_landed(spark, dimension, path, digest):
+            continue
+        with _readable(path):
+            rows = _rows(spark, dimension, path)
+            if not rows.isEmpty():
+                landed += change_log.land(spark, _records(dimension, rows), path, digest)
     return landed
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """One sentence for a file that is not what its extension says."""
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        if not any(sign in str(error) for sign in _UNREADABLE):
+            raise
+        raise LakehouseError(f"{path}: cannot be read as the {_format(path)} that its extension says it is") from error
 
 
 def _files(spark: SparkSession, source: str) -> list[tuple[str, str]]:
@@ -46,16 +64,19 @@ def _files(spark: SparkSession, source: str) -> list[tuple[str, str]]:
     except PySparkException as error:
         raise LakehouseError(f"{source}: cannot be read: {str(error).splitlines()[0][:300]}") from error
     if not files:
-        raise UsageError(f"{source}: no files in it")
+        raise UsageError(f"{source}: no files in it, or none that holds anything")
     return sorted((row[0], row[1]) for row in files)
 
 
-def _records(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
-    """The file's records as `raw_reference.build` takes them, but for the source; grain: one row per record."""
-    kind = _format(path)
-    read = {"csv": _csv, "json": _json, "parquet": _parquet}[kind](spark, dimension, path)
+def _rows(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
+    """The file's records and where they stand in it; grain: one row per record."""
+    return {"csv": _csv, "json": _json, "parquet": _parquet}[_format(path)](spark, dimension, path)
+
+
+def _records(dimension: Dimension, rows: DataFrame) -> DataFrame:
+    """A file's records as `raw_reference.build` takes them, but for the source; grain: one row per record."""
     in_order = Window.orderBy("_block", "_nth")
-    return read.select(
+    return rows.select(
         F.lit(dimension.name).alias("dimension"),
         "attributes",
         "raw_payload",
@@ -76,11 +97,12 @@ def _format(path: str) -> str:
 
 
 def _csv(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
-    options = {"header": "true", "multiLine": "true", "escape": '"', "encoding": "UTF-8"}
-    header = spark.read.options(**options).csv(path).columns
-    names = _checked(dimension, path, header)
+    options = {"multiLine": "true", "escape": '"', "encoding": "UTF-8"}
+    first = spark.read.options(**options).csv(path).first() or ()  # a header is read with its repeated names renamed
+    names = _checked(dimension, path, [name or f"_c{place}" for place, name in enumerate(first)])
     schema = T.StructType([T.StructField(name, TEXT) for name in (*names, _CORRUPT)])
-    rows = spark.read.options(**options, columnNameOfCorruptRecord=_CORRUPT).schema(schema).csv(path)
+    read = spark.read.options(**options, header="true", columnNameOfCorruptRecord=_CORRUPT)
+    rows = read.schema(schema).csv(path)
     placed = rows.select(*names, _CORRUPT, *_place())
     whole = F.col(_CORRUPT).isNull()
     return placed.select(
