@@ -21,6 +21,7 @@ from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
 
 TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
+ALL_TOPICS = (*TOPICS, "raw_reference")
 TABLES = (
     "bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "silver.trades",
     "silver.orderbook_snapshots", "silver.market_data", "silver.trader_activity", "silver._rejected_records",
@@ -66,7 +67,8 @@ class Lake:
     @classmethod
     def new(cls, spark: SparkSession, bootstrap_servers: str, home: Path, tables: Sequence[str] = TABLES) -> "Lake":
         prefix = f"t{uuid.uuid4().hex[:8]}"
-        kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics={name: f"{prefix}_{name}" for name in TOPICS})
+        topics = {name: f"{prefix}_{name}" for name in ALL_TOPICS}
+        kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics=topics)
         settings = Settings(home=home, kafka=kafka)
         own = spark.newSession()
         own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
