@@ -1,0 +1,554 @@
+"""Reference files and topics → change log → dimensions, on real tables that all tests here share."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import dim_reference
+import histories
+import pyarrow as pa
+import pytest
+from dim_changes import OPEN, drawn, june
+from dim_reference import SYMBOL, ChangeEvent
+from hypothesis import strategies as st
+from lake import Lake
+from pyarrow import parquet
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import change_log
+from lakehouse_spark.broker import Broker
+from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.jobs import dimension_loader
+from lakehouse_spark.migrations.seeds import seed_exchanges
+from lakehouse_spark.settings import conf_dir
+
+TABLES = (
+    "bronze.raw_reference", "silver._rejected_records", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
+    "dim.dim_account", "_metadata.surrogate_keys",
+)  # fmt: skip
+BEGINNING = date(1900, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """One lakehouse for the module: each test has keys of its own."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path_factory.mktemp("dimensions") / "home", TABLES)
+    seed_exchanges(made.spark, conf_dir())
+    return made
+
+
+def write(folder: Path, name: str, *lines: str) -> Path:
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def load(lake: Lake, dimension: str, *sources: Path) -> dict[str, int]:
+    (summary,) = dimension_loader.run(lake.spark, [dimension], [str(source) for source in sources])
+    return summary.counts
+
+
+def counts(records: int, rejected: int = 0, inserted: int = 0, updated: int = 0, deleted: int = 0) -> dict[str, int]:
+    return {
+        "records": records, "rejected": rejected, "inserted": inserted, "updated": updated, "deleted": deleted
+    }  # fmt: skip
+
+
+def found(lake: Lake, dimension: str, prefix: str, *columns: str) -> list[tuple[Any, ...]]:
+    """These columns of the rows whose natural key starts with the prefix, by natural key and date."""
+    declared = DIMENSIONS[dimension]
+    rows = lake.spark.table(declared.table.identifier).where(f"startswith({declared.natural_key}, '{prefix}')")
+    return [tuple(row) for row in rows.orderBy(*declared.table.key).select(*columns).collect()]
+
+
+def symbols(lake: Lake, prefix: str) -> list[tuple[Any, ...]]:
+    return found(lake, "dim_symbol", prefix, "symbol", "sector", "effective_date", "expiry_date", "is_current")
+
+
+def keys(lake: Lake, prefix: str) -> dict[tuple[str, date], int]:
+    return {
+        (row[0], row[1]): row[2] for row in found(lake, "dim_symbol", prefix, "symbol", "effective_date", "symbol_key")
+    }
+
+
+def snapshots(lake: Lake) -> list[int]:
+    return [lake.snapshots(table) for table in TABLES]
+
+
+# What users wrote first, with the dates the seed leaves to the load
+
+HEADER = "symbol,company_name,sector,industry,market_cap_category,listing_exchange,effective_date"
+FIRST = (
+    "S-NEWCO,New Company Inc,Technology,Software,SMALL,NASDAQ,2025-06-01",
+    "S-AAPL,Apple Inc,Technology,Consumer Electronics,MEGA,NASDAQ,2025-06-01",
+    "S-MSFT,Microsoft Corp,Technology,Software,MEGA,NASDAQ,2025-06-01",
+    "S-GOOG,Alphabet Inc,Communication Services,Internet,MEGA,NASDAQ,2025-06-01",
+)
+SECOND = (
+    "S-AAPL,Apple Inc,Consumer Discretionary,Consumer Electronics,MEGA,NASDAQ,2025-06-10",
+    "S-MSFT,Microsoft Corp,Technology,Software,MEGA,NASDAQ,2025-06-10",
+    "S-GOOG,Alphabet Inc,Technology,Internet,MEGA,NASDAQ,2025-06-10",
+)
+
+
+def test_a_second_load_expires_what_changed_and_a_third_of_the_same_file_writes_nothing(
+    lake: Lake, tmp_path: Path
+) -> None:
+    first, second = write(tmp_path, "1.csv", HEADER, *FIRST), write(tmp_path, "2.csv", HEADER, *SECOND)
+    assert load(lake, "dim_symbol", first) == counts(4, inserted=4)
+    issued = keys(lake, "S-")
+    assert load(lake, "dim_symbol", second) == counts(3, inserted=2, updated=2)
+    assert symbols(lake, "S-") == [
+        ("S-AAPL", "Technology", june(1), june(9), False),
+        ("S-AAPL", "Consumer Discretionary", june(10), OPEN, True),
+        ("S-GOOG", "Communication Services", june(1), june(9), False),
+        ("S-GOOG", "Technology", june(10), OPEN, True),
+        ("S-MSFT", "Technology", june(1), OPEN, True),
+        ("S-NEWCO", "Technology", june(1), OPEN, True),
+    ]
+    reissued = keys(lake, "S-")
+    assert issued.items() <= reissued.items()
+    assert len(set(reissued.values())) == 6
+    before = snapshots(lake)
+    assert load(lake, "dim_symbol", first, second) == {}
+    assert load(lake, "dim_symbol") == {}
+    assert snapshots(lake) == before
+
+
+# Files
+
+
+def test_every_format_loads_and_unknown_columns_stay_in_the_log(lake: Lake, tmp_path: Path) -> None:
+    header = "\ufeff Symbol ,company_name,IPO_DATE,Effective_Date,desk,desk lead"
+    csv = write(tmp_path, "a.csv", header, 'F-CSV,"Big, ""old"" Inc",1980-12-12,2025-06-01,FX,"Ann\nLee"')
+    gz = tmp_path / "b.csv.gz"
+    gz.write_bytes(gzip.compress(b"symbol,company_name,ipo_date,effective_date,desk\nF-GZ,a|b,,2025-06-01,FX\n"))
+    lines = write(
+        tmp_path, "c.jsonl",
+        '{"symbol": " f-json ", "company_name": "Älß", "desk": 7,'
+        ' "ipo_date": "1980-12-12", "effective_date": "2025-06-01"}',
+        "",
+    )  # fmt: skip
+    rows = pa.table(
+        {
+            "symbol": ["F-PARQUET"], "company_name": [""], "ipo_date": [date(1980, 12, 12)],
+            "effective_date": [datetime(2025, 6, 1)], "is_deleted": [False], "sequence": [3], "desk": [["FX", "IR"]],
+        }
+    )  # fmt: skip
+    parquet.write_table(rows, tmp_path / "d.parquet")
+    assert load(lake, "dim_symbol", csv, gz, lines, tmp_path / "d.parquet") == counts(4, inserted=4)
+    assert found(lake, "dim_symbol", "F-", "symbol", "company_name", "ipo_date", "effective_date") == [
+        ("F-CSV", 'Big, "old" Inc', date(1980, 12, 12), june(1)),
+        ("F-GZ", "a|b", None, june(1)),
+        ("F-JSON", "Älß", date(1980, 12, 12), june(1)),
+        ("F-PARQUET", None, date(1980, 12, 12), june(1)),
+    ]
+    log = lake.spark.table("lake.bronze.raw_reference").where("startswith(natural_key, 'F-')").orderBy("natural_key")
+    assert [
+        (row["attributes"]["desk"], row["attributes"].get("desk lead"), row["sequence"], row["_source_row"])
+        for row in log.collect()
+    ] == [("FX", "Ann\nLee", None, 1), ("FX", None, None, 1), ("7", None, None, 1), ('["FX","IR"]', None, 3, 1)]
+
+
+def test_a_record_without_a_date_is_of_the_day_it_was_loaded(lake: Lake, tmp_path: Path) -> None:
+    days = [datetime.now(UTC).date()]
+    assert load(lake, "dim_trader", write(tmp_path, "t.csv", "trader_id,name", "U-1,Ann")) == counts(1, inserted=1)
+    days.append(datetime.now(UTC).date())  # it may be midnight
+    ((effective, expiry, key),) = found(lake, "dim_trader", "U-", "effective_date", "expiry_date", "trader_key")
+    assert effective in days
+    assert expiry == OPEN
+    assert key >= 200_000
+
+
+def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: Lake, tmp_path: Path) -> None:
+    csv = write(
+        tmp_path, "bad.csv",
+        "symbol,sector,ipo_date,effective_date,sequence,is_deleted",
+        "R-1,Tech,1980-12-12,2025-06-01,1,false",
+        ",Tech,,2025-06-01,,",
+        "R-2,Tech,,2025-02-30,,",
+        "R-3,Tech,soon,2025-06-01,,",
+        "R-4,Tech,,2025-06-01,first,",
+        "R-5,Tech,,2025-06-01,,maybe",
+        "R-6,Tech",
+        "R-7,Tech,,2025-06-01,1,no,more",
+        '"  ",Tech,never,yesterday,1.5,',
+    )  # fmt: skip
+    lines = write(
+        tmp_path, "bad.jsonl",
+        '{"symbol": "R-8", "effective_date": "2025-06-01"}', '{"symbol": "R-9"', '["R-9"]', '{"symbol": "R-9"} {}',
+        '{"sector": "Tech"}',
+    )  # fmt: skip
+    assert load(lake, "dim_symbol", csv, lines) == counts(14, rejected=12, inserted=2)
+    assert [row[0] for row in symbols(lake, "R-")] == ["R-1", "R-8"]
+    letters = lake.spark.table("lake.silver._rejected_records").where("source_table = 'bronze.raw_reference'")
+    mine = letters.where(f"contains(_kafka_topic, '{tmp_path}')").orderBy("_kafka_topic", "_kafka_offset").collect()
+    assert [(row["_kafka_offset"], row["reasons"]) for row in mine] == [
+        (2, ["missing_symbol"]),
+        (3, ["invalid_effective_date"]),
+        (4, ["invalid_ipo_date"]),
+        (5, ["invalid_sequence"]),
+        (6, ["invalid_is_deleted"]),
+        (7, ["malformed_record"]),
+        (8, ["malformed_record"]),
+        (9, ["invalid_effective_date", "invalid_ipo_date", "invalid_sequence", "missing_symbol"]),
+        (2, ["malformed_record"]),
+        (3, ["malformed_record"]),
+        (4, ["malformed_record"]),
+        (5, ["missing_symbol"]),
+    ]
+    assert {(row["status"], row["attempts"]) for row in mine} == {("OPEN", 1)}
+    assert (mine[5]["raw_payload"], mine[8]["raw_payload"]) == ("R-6,Tech", '{"symbol": "R-9"')
+
+
+def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: Lake, tmp_path: Path) -> None:
+    before = snapshots(lake)
+    refusals = [
+        (tmp_path / "missing.csv", UsageError, r"missing\.csv: no such file or folder"),
+        (write(tmp_path, "a.xlsx", "symbol"), UsageError, r"a\.xlsx: the extension tells the format: expected one of"),
+        (write(tmp_path, "b.csv", "sybmol,sector", "A,T"), UsageError, r"column 'symbol' .*; did you mean 'sybmol'\?"),
+        (write(tmp_path, "c.csv", "name", "A"), UsageError, r"expected a column 'symbol' for dim_symbol; it has name"),
+        (write(tmp_path, "d.csv", "symbol,sector,sector", "A,T,U"), UsageError, r"stands there twice: sector"),
+        (write(tmp_path, "e.csv", "symbol,Symbol ", "A,B"), UsageError, r"stands there twice: symbol"),
+        (write(tmp_path, "f.csv"), UsageError, r"f\.csv: no files in it, or none that holds anything"),
+        (write(tmp_path, "g.parquet", "PAR"), LakehouseError, r"g\.parquet: cannot be read as the parquet"),
+        (write(tmp_path, "h.csv.gz", "symbol", "A"), LakehouseError, r"h\.csv\.gz: cannot be read as the csv"),
+        (write(tmp_path, "i.jsonl.gz", '{"symbol": "A"}'), LakehouseError, r"i\.jsonl\.gz: cannot be read as the json"),
+    ]  # fmt: skip
+    for path, error, sentence in refusals:
+        with pytest.raises(error, match=sentence) as refused:
+            load(lake, "dim_symbol", path)
+        assert "\n" not in str(refused.value)
+    assert load(lake, "dim_symbol", write(tmp_path, "nothing.csv", "symbol,sector")) == {}
+    with pytest.raises(UsageError, match="no such dimension dim_sybmol"):
+        dimension_loader.run(lake.spark, ["dim_sybmol"])
+    with pytest.raises(UsageError, match="--source needs one --dimension"):
+        dimension_loader.run(lake.spark, [], ["a.csv"])
+    assert snapshots(lake) == before
+
+
+# SCD1 and SCD3
+
+
+def test_the_exchanges_are_seeded_and_a_change_of_one_keeps_what_its_file_does_not_speak_of(
+    lake: Lake, tmp_path: Path
+) -> None:
+    seeded = {row["exchange_code"]: row for row in lake.rows("dim.dim_exchange")}
+    assert {"NYSE", "NASDAQ", "LSE", "XETRA", "TSE", "HKEX"} <= set(seeded)
+    assert (seeded["TSE"]["timezone"], seeded["TSE"]["mic"]) == ("Asia/Tokyo", "XTKS")
+    renamed = write(tmp_path, "x.csv", "exchange_code,exchange_name,country", "nyse,Big Board,", "N-X,New,DE")
+    gone = write(tmp_path, "y.csv", "exchange_code,is_deleted", "LSE,true", "N-Y,true")
+    assert load(lake, "dim_exchange", renamed, gone) == counts(4, inserted=1, updated=1)
+    now = {row["exchange_code"]: row for row in lake.rows("dim.dim_exchange")}
+    assert now["NYSE"]["_updated_at"] > seeded["NYSE"]["_updated_at"]
+    expected = {**seeded["NYSE"].asDict(), "exchange_name": "Big Board", "country": None}
+    assert now["NYSE"].asDict() == {**expected, "_updated_at": now["NYSE"]["_updated_at"]}
+    assert now["N-X"]["exchange_key"] > max(row["exchange_key"] for row in seeded.values())
+    assert {code: row for code, row in now.items() if code not in ("NYSE", "N-X")} == {
+        code: row for code, row in seeded.items() if code != "NYSE"
+    }
+
+
+def test_an_account_has_its_current_and_previous_values_and_a_delete_keeps_it(lake: Lake, tmp_path: Path) -> None:
+    accounts = write(
+        tmp_path, "a.csv",
+        "account_id,trader_id,tier,status,account_open_date,effective_date,is_deleted",
+        "A-1,T1,SILVER,ACTIVE,2020-02-29,2025-06-01,",
+        "A-1,T1,GOLD,,2020-02-29,2025-06-09,",
+        "A-1,T2,,SUSPENDED,,2025-06-05,",
+        "A-2,T1,GOLD,ACTIVE,,2025-06-01,",
+        "A-2,,,,,2025-06-02,yes",
+        "A-3,,,,,2025-06-02,yes",
+    )  # fmt: skip
+    assert load(lake, "dim_account", accounts) == counts(6, inserted=2)
+    columns = (
+        "account_id", "trader_id", "current_tier", "previous_tier", "tier_change_date", "current_status",
+        "previous_status", "status_change_date", "account_open_date",
+    )  # fmt: skip
+    assert found(lake, "dim_account", "A-", *columns) == [
+        ("A-1", "T1", "GOLD", "SILVER", june(9), "SUSPENDED", "ACTIVE", june(5), date(2020, 2, 29)),
+        ("A-2", "T1", "GOLD", None, None, "ACTIVE", None, None, None),
+    ]
+
+
+# Kafka
+
+
+def test_a_topic_fills_the_log_beside_the_files(lake: Lake, tmp_path: Path) -> None:
+    def said(dimension: str, **fields: Any) -> bytes:
+        return json.dumps({"dimension": dimension, "effective_date": "2025-06-01", **fields}).encode()
+
+    lake.create_topics(names=["raw_reference"])
+    lake.produce(
+        "raw_reference",
+        said("dim_trader", trader_id="K-T1", name="Ann", desk="FX"),
+        said("dim_account", account_id="K-A1", trader_id="K-T1", tier="GOLD"),
+        said("dim_trader", trader_id="K-T1", name="Ann Lee", effective_date="2025-06-05"),
+        said("dim_trader", name="nobody"),
+    )
+    (bronze,) = lake.bronze("raw_reference")
+    assert bronze.counts == {"records": 4}
+    load(lake, "dim_trader", write(tmp_path, "t.csv", "trader_id,name,effective_date", "K-T2,Bob,2025-06-01"))
+    lake.produce("raw_reference", said("dim_trader", trader_id="K-T1", effective_date="2025-06-09", is_deleted=True))
+    (bronze,) = lake.bronze("raw_reference")
+    assert bronze.counts == {"records": 1}
+    done = {
+        summary.table: summary.counts for summary in dimension_loader.run(lake.spark, ["dim_trader", "dim_account"])
+    }
+    assert done == {"dim.dim_trader": counts(1, updated=1), "dim.dim_account": counts(1, inserted=1)}
+    span = ("trader_id", "name", "effective_date", "expiry_date", "is_current")
+    assert found(lake, "dim_trader", "K-", *span) == [
+        ("K-T1", "Ann", june(1), june(4), False),
+        ("K-T1", "Ann Lee", june(5), june(8), False),
+        ("K-T2", "Bob", june(1), OPEN, True),
+    ]
+    assert found(lake, "dim_account", "K-", "account_id", "current_tier") == [("K-A1", "GOLD")]
+    topic = lake.settings.topic("raw_reference")
+    log = lake.spark.table("lake.bronze.raw_reference").where(f"source = '{topic}'").orderBy("_kafka_offset").collect()
+    assert [row["_kafka_offset"] for row in log] == [0, 1, 2, 3, 4]
+    assert log[0]["attributes"]["desk"] == "FX"
+    letters = lake.spark.table("lake.silver._rejected_records").where(f"_kafka_topic = '{topic}'").collect()
+    assert [(row["_kafka_offset"], row["reasons"]) for row in letters] == [(3, ["missing_trader_id"])]
+
+
+# Surrogate keys, and writers at once
+
+
+def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
+    """Runs each work in a thread and a session of its own."""
+    barrier = Barrier(len(works))
+
+    def run(work: Callable[[SparkSession], Any]) -> Any:
+        own = lake.spark.newSession()
+        for name in ("uri", "warehouse"):
+            setting = f"spark.sql.catalog.lake.{name}"
+            own.conf.set(setting, lake.spark.conf.get(setting))
+        barrier.wait(60)
+        return work(own)
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        return list(threads.map(run, works))
+
+
+def test_ranges_of_keys_that_two_writers_reserve_at_once_never_overlap(lake: Lake) -> None:
+    def reserve(count: int) -> Callable[[SparkSession], list[range]]:
+        def work(spark: SparkSession) -> list[range]:
+            firsts = [change_log.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
+            return [range(first, first + count) for first in firsts]
+
+        return work
+
+    ranges = sorted((r for found in at_once(lake, reserve(7), reserve(5)) for r in found), key=lambda r: r.start)
+    assert [len(r) for r in ranges].count(7) == 3
+    assert all(one.stop <= other.start for one, other in pairwise(ranges))
+    assert ranges[0].start >= 300_000
+    (last,) = lake.spark.table("lake._metadata.surrogate_keys").where("table_name = 'dim_account'").collect()
+    assert last["last_issued_key"] == ranges[-1].stop - 1
+
+
+def test_two_loaders_at_once_end_in_the_same_dimension_as_one_after_the_other(lake: Lake, tmp_path: Path) -> None:
+    header = "symbol,sector,effective_date"
+    one = write(tmp_path, "1.csv", header, "C-1,a,2025-06-01", "C-1,c,2025-06-09", "C-2,x,2025-06-01")
+    other = write(tmp_path, "2.csv", header, "C-1,b,2025-06-05", "C-3,y,2025-06-01")
+
+    def loading(path: Path) -> Callable[[SparkSession], Any]:
+        return lambda spark: dimension_loader.run(spark, ["dim_symbol"], [str(path)])
+
+    at_once(lake, loading(one), loading(other))
+    assert symbols(lake, "C-") == [
+        ("C-1", "a", june(1), june(4), False),
+        ("C-1", "b", june(5), june(8), False),
+        ("C-1", "c", june(9), OPEN, True),
+        ("C-2", "x", june(1), OPEN, True),
+        ("C-3", "y", june(1), OPEN, True),
+    ]
+    assert len(set(keys(lake, "C-").values())) == 5
+
+
+# Inferred members
+
+
+def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(lake: Lake, tmp_path: Path) -> None:
+    symbol = DIMENSIONS["dim_symbol"]
+    wanted = lake.spark.createDataFrame(
+        [("I-1", june(5), june(5)), ("I-1", june(20), june(20)), ("I-2", june(3), june(3))],
+        "symbol string, first_day date, last_day date",
+    )
+    assert change_log.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
+    columns = ("symbol", "company_name", "sector", "effective_date", "expiry_date", "is_current", "is_inferred")
+    assert found(lake, "dim_symbol", "I-", *columns) == [
+        ("I-1", "I-1", None, BEGINNING, OPEN, True, True),
+        ("I-2", "I-2", None, BEGINNING, OPEN, True, True),
+    ]
+    issued, before = keys(lake, "I-"), snapshots(lake)
+    change_log.infer(lake.spark, symbol, wanted)
+    assert snapshots(lake) == before
+    real = write(tmp_path, "i.csv", "symbol,company_name,sector,effective_date", "I-1,One Inc,Tech,2025-06-10")
+    assert load(lake, "dim_symbol", real) == counts(1, inserted=1, updated=1)
+    assert found(lake, "dim_symbol", "I-1", *columns) == [
+        ("I-1", "I-1", None, BEGINNING, june(9), False, True),
+        ("I-1", "One Inc", "Tech", june(10), OPEN, True, False),
+    ]
+    assert issued.items() <= keys(lake, "I-").items()
+
+
+# Cost
+
+
+def test_a_load_of_one_changed_key_rewrites_no_other_bucket(lake: Lake, tmp_path: Path) -> None:
+    def files() -> set[tuple[int, str]]:
+        rows = lake.spark.table("lake.dim.dim_trader.files").select("partition.trader_id_bucket", "file_path")
+        return {(row[0], row[1]) for row in rows.collect()}
+
+    header = "trader_id,name,effective_date"
+    many = write(tmp_path, "many.csv", header, *(f"M-{n:04},Name {n},2025-06-01" for n in range(2000)))
+    assert load(lake, "dim_trader", many) == counts(2000, inserted=2000)
+    before = files()
+    assert {bucket for bucket, _ in before} == set(range(8))
+    one = write(tmp_path, "one.csv", header, "M-0042,Other,2025-06-10")
+    assert load(lake, "dim_trader", one) == counts(1, inserted=1, updated=1)
+    after = files()
+    assert after != before
+    assert len({bucket for bucket, _ in before ^ after}) == 1
+
+
+# Any order, any batching
+
+
+def arrivals(changes: st.SearchStrategy[list[ChangeEvent]]) -> st.SearchStrategy[tuple[list[ChangeEvent], Any]]:
+    """A history without ties, and the way it may come: in any order, some changes twice, in up to three loads."""
+
+    @st.composite
+    def arrive(draw: st.DrawFn) -> tuple[list[ChangeEvent], list[list[ChangeEvent]]]:
+        events = [cleaned(event) for event in draw(changes)]
+        return events, draw(histories.batches(draw(histories.reordered(events)), most=3))
+
+    return arrive()
+
+
+def cleaned(event: ChangeEvent) -> ChangeEvent:
+    """As a feed says it: an empty text is none."""
+    return replace(event, attributes={name: value or None for name, value in event.attributes.items()})
+
+
+def land(lake: Lake, dimension: str, number: int, events: Sequence[ChangeEvent]) -> None:
+    declared = DIMENSIONS[dimension]
+
+    def said(event: ChangeEvent) -> dict[str, str | None]:
+        placed = {"effective_date": event.effective_date, "sequence": event.sequence, "is_deleted": event.is_deleted}
+        given = {declared.natural_key: event.natural_key, **event.attributes, **placed}
+        return {name: None if value is None else str(value) for name, value in given.items()}
+
+    rows = [(dimension, said(event), "{}", row) for row, event in enumerate(events, 1)]
+    frame = lake.spark.createDataFrame(
+        rows, "dimension string, attributes map<string, string>, raw_payload string, _source_row long"
+    ).selectExpr(
+        "*", "CAST(NULL AS string) AS _kafka_topic", "CAST(NULL AS int) AS _kafka_partition",
+        "CAST(NULL AS bigint) AS _kafka_offset", "CAST(NULL AS binary) AS _raw_bytes",
+    )  # fmt: skip
+    change_log.land(lake.spark, frame, f"memory:{dimension}", str(number))
+
+
+@pytest.mark.parametrize(
+    ("dimension", "changes", "oracle", "columns"),
+    [
+        (
+            "dim_symbol", histories.symbol_changes(ties=False), lambda events: dim_reference.dimension(SYMBOL, events),
+            (
+                *SYMBOL.tracked, *SYMBOL.untracked, "effective_date", "expiry_date", "is_current", "_row_hash",
+                "is_inferred",
+            ),
+        ),
+        (
+            "dim_account", histories.account_changes(ties=False), dim_reference.accounts,
+            (
+                "current_tier", "previous_tier", "tier_change_date", "current_status", "previous_status",
+                "status_change_date", *dim_reference.ACCOUNT_COLUMNS,
+            ),
+        ),
+    ],
+    ids=["dim_symbol", "dim_account"],
+)  # fmt: skip
+def test_any_order_and_any_batches_end_in_the_dimension_of_a_single_load(
+    lake: Lake,
+    dimension: str,
+    changes: st.SearchStrategy[list[ChangeEvent]],
+    oracle: Callable[[list[ChangeEvent]], list[dict[str, Any]]],
+    columns: tuple[str, ...],
+) -> None:
+    """Each history comes twice, under prefixes of its own: at once, and in pieces."""
+    loads: list[list[ChangeEvent]] = [[], [], []]
+    expected: list[dict[str, Any]] = []
+    key, surrogate = DIMENSIONS[dimension].natural_key, DIMENSIONS[dimension].surrogate_key
+    for number, (events, parts) in enumerate(drawn(arrivals(changes), 40)):
+        loads[0] += under(f"ONE-{number:03}-", events)
+        for part, arriving in zip(loads, parts, strict=False):
+            part += under(f"MANY-{number:03}-", arriving)
+        expected += oracle(under(f"{number:03}-", events))
+    identity = DIMENSIONS[dimension].table.key
+    known: dict[tuple[Any, ...], int] = {}
+    for number, part in enumerate(loads):
+        land(lake, dimension, number, part)
+        change_log.apply(lake.spark, DIMENSIONS[dimension])
+        issued = {
+            tuple(row[:-1]): row[-1]
+            for prefix in ("ONE-", "MANY-")
+            for row in found(lake, dimension, prefix, *identity, surrogate)
+        }
+        assert len(set(issued.values())) == len(issued)
+        assert {place: known[place] for place in known.keys() & issued.keys()}.items() <= issued.items()
+        known = issued
+    assert len(expected) > 60
+    for prefix in ("ONE-", "MANY-"):
+        rows = [
+            {key: row[0].removeprefix(prefix), **dict(zip(columns, row[1:], strict=True))}
+            for row in found(lake, dimension, prefix, key, *columns)
+        ]
+        assert rows == expected
+
+
+def under(prefix: str, events: Sequence[ChangeEvent]) -> list[ChangeEvent]:
+    return [replace(event, natural_key=f"{prefix}{event.natural_key}") for event in events]
+
+
+# What holds of every dimension here, whatever the tests before this loaded
+
+
+def test_every_dimension_is_whole(lake: Lake) -> None:
+    assert {row["table_name"] for row in lake.rows("_metadata.surrogate_keys")} <= set(DIMENSIONS)
+    for name, first in (
+        ("dim_symbol", 100_000),
+        ("dim_trader", 200_000),
+        ("dim_account", 300_000),
+        ("dim_exchange", 1),
+    ):
+        dimension = DIMENSIONS[name]
+        rows = lake.rows(dimension.table.name)
+        issued = [row[dimension.surrogate_key] for row in rows]
+        assert len(issued) == len(set(issued))
+        assert min(issued, default=first) >= first
+        assert len({tuple(row[column] for column in dimension.table.key) for row in rows}) == len(rows)
+    for name in ("dim_symbol", "dim_trader"):
+        for versions in by_key(lake, name):
+            assert [row["is_current"] for row in versions[:-1]] == [False] * (len(versions) - 1)
+            assert all(row["is_current"] == (row["expiry_date"] == OPEN) for row in versions)
+            assert all(row["effective_date"] <= row["expiry_date"] for row in versions)
+            assert all(one["expiry_date"] + timedelta(1) <= two["effective_date"] for one, two in pairwise(versions))
+    for row in lake.rows("dim.dim_account"):
+        assert (row["previous_tier"] is None) == (row["tier_change_date"] is None)
+        assert (row["previous_status"] is None) == (row["status_change_date"] is None)
+
+
+def by_key(lake: Lake, name: str) -> Iterator[list[Any]]:
+    grouped: dict[str, list[Any]] = {}
+    for row in lake.rows(f"dim.{name}", order="effective_date"):
+        grouped.setdefault(row[DIMENSIONS[name].natural_key], []).append(row)
+    yield from grouped.values()
