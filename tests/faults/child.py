@@ -19,6 +19,7 @@ from lake import Lake, trade
 
 from lakehouse_spark import commit
 from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import Settings
 
@@ -109,6 +110,7 @@ def _obey(lake: Lake, command: dict[str, Any]) -> None:
         "bronze": lambda: lake.bronze("raw_trades"),
         "silver": lambda: lake.silver("trades", "trader_activity"),
         "chain": lambda: chain(lake),
+        "dimension": lambda: dimension_loader.run(lake.spark, ["dim_symbol"], command["sources"]),
         "endless": lambda: _endless(lake, command["number"]),
     }
     if "strike" not in command:
