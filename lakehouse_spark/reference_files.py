@@ -103,11 +103,11 @@ def _csv(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
     schema = T.StructType([T.StructField(name, TEXT) for name in (*names, _CORRUPT)])
     read = spark.read.options(**options, header="true", columnNameOfCorruptRecord=_CORRUPT)
     rows = read.schema(schema).csv(path)
-    placed = rows.select(*names, _CORRUPT, *_place())
+    placed = rows.select(*map(_column, names), _CORRUPT, *_place())
     whole = F.col(_CORRUPT).isNull()
     return placed.select(
         F.when(whole, _map(names)).alias("attributes"),
-        F.coalesce(_CORRUPT, F.to_json(F.struct(*names), {"ignoreNullFields": "false"})).alias("raw_payload"),
+        F.coalesce(_CORRUPT, _payload(names)).alias("raw_payload"),
         "_block",
         "_nth",
     )
@@ -122,20 +122,15 @@ def _json(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
 def _parquet(spark: SparkSession, dimension: Dimension, path: str) -> DataFrame:
     rows = spark.read.parquet(path)
     names = _checked(dimension, path, rows.columns)
-    texts = [
-        (
-            F.to_json(f"`{c.name}`")
-            if isinstance(c.dataType, T.ArrayType | T.MapType | T.StructType)
-            else F.col(f"`{c.name}`")
-        )
-        .cast(TEXT)
-        .alias(name)
-        for c, name in zip(rows.schema, names, strict=True)
-    ]
+    texts = []
+    for field, name in zip(rows.schema, names, strict=True):
+        nested = isinstance(field.dataType, T.ArrayType | T.MapType | T.StructType)
+        value = F.to_json(_column(field.name)) if nested else _column(field.name)
+        texts.append(value.cast(TEXT).alias(name))
     placed = rows.select(*texts, *_place())
     return placed.select(
         _map(names).alias("attributes"),
-        F.to_json(F.struct(*names), {"ignoreNullFields": "false"}).alias("raw_payload"),
+        _payload(names).alias("raw_payload"),
         "_block",
         "_nth",
     )
@@ -155,7 +150,17 @@ def _checked(dimension: Dimension, path: str, header: Sequence[str]) -> list[str
 
 
 def _map(names: Sequence[str]) -> Column:
-    return F.create_map(*(part for name in names for part in (F.lit(name), F.col(f"`{name}`"))))
+    return F.create_map(*(part for name in names for part in (F.lit(name), _column(name))))
+
+
+def _payload(names: Sequence[str]) -> Column:
+    """The record as JSON, in place of bytes that are not kept."""
+    return F.to_json(F.struct(*map(_column, names)), {"ignoreNullFields": "false"})
+
+
+def _column(name: str) -> Column:
+    """A column by its whole name, dots and backticks included."""
+    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def _place() -> list[Column]:

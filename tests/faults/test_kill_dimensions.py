@@ -84,6 +84,9 @@ def assert_as_if_nothing_had_happened(lake: Lake, undisturbed: Lake, sources: li
     (last,) = lake.rows("_metadata.surrogate_keys")
     assert len(set(issued)) == len(issued)
     assert last["last_issued_key"] >= max(issued)
+    assert sorted(row["symbol_key"] for row in undisturbed.rows("dim.dim_symbol", "symbol_key")) == [
+        100_000 + number for number in range(2 * len(sources))
+    ]
 
 
 def strike_everywhere(lake: Lake, folder: Path, strike: Callable[[str, str, list[str]], None]) -> list[str]:

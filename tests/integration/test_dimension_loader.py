@@ -127,7 +127,7 @@ def test_a_second_load_expires_what_changed_and_a_third_of_the_same_file_writes_
 
 
 def test_every_format_loads_and_unknown_columns_stay_in_the_log(lake: Lake, tmp_path: Path) -> None:
-    header = "\ufeff Symbol ,company_name,IPO_DATE,Effective_Date,desk,desk lead"
+    header = "\ufeff Symbol ,company_name,IPO_DATE,Effective_Date,desk,desk.`lead`"
     csv = write(tmp_path, "a.csv", header, 'F-CSV,"Big, ""old"" Inc",1980-12-12,2025-06-01,FX,"Ann\nLee"')
     gz = tmp_path / "b.csv.gz"
     gz.write_bytes(gzip.compress(b"symbol,company_name,ipo_date,effective_date,desk\nF-GZ,a|b,,2025-06-01,FX\n"))
@@ -140,7 +140,8 @@ def test_every_format_loads_and_unknown_columns_stay_in_the_log(lake: Lake, tmp_
     rows = pa.table(
         {
             "symbol": ["F-PARQUET"], "company_name": [""], "ipo_date": [date(1980, 12, 12)],
-            "effective_date": [datetime(2025, 6, 1)], "is_deleted": [False], "sequence": [3], "desk": [["FX", "IR"]],
+            "effective_date": [datetime(2025, 6, 1)], "is_deleted": [False], "sequence": [3],
+            "desk": [["FX", "IR"]], "a.b": ["c"],
         }
     )  # fmt: skip
     parquet.write_table(rows, tmp_path / "d.parquet")
@@ -153,7 +154,7 @@ def test_every_format_loads_and_unknown_columns_stay_in_the_log(lake: Lake, tmp_
     ]
     log = lake.spark.table("lake.bronze.raw_reference").where("startswith(natural_key, 'F-')").orderBy("natural_key")
     assert [
-        (row["attributes"]["desk"], row["attributes"].get("desk lead"), row["sequence"], row["_source_row"])
+        (row["attributes"]["desk"], row["attributes"].get("desk.`lead`"), row["sequence"], row["_source_row"])
         for row in log.collect()
     ] == [("FX", "Ann\nLee", None, 1), ("FX", None, None, 1), ("7", None, None, 1), ('["FX","IR"]', None, 3, 1)]
 
