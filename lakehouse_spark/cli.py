@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table as Grid
 
 from lakehouse_spark import broker, commit, demo, migrations, session, simulator, verify
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import entry, rejected
 from lakehouse_spark.jobs.bronze_writer import TOPICS
@@ -55,7 +55,7 @@ def run_demo(
     seed: Annotated[int, typer.Option(help="Same seed, same records.")] = 7,
     as_json: Json = False,
 ) -> None:
-    """Simulate a market, run Kafka → Bronze → Silver for real, and prove that nothing was lost or doubled."""
+    """Simulate a market, run Kafka → Bronze → Silver → Gold for real, and prove that nothing was lost or doubled."""
     settings = load()
     feed = simulator.Feed(demo.scenario(events, days, seed))
     log = _log(as_json)
@@ -67,7 +67,7 @@ def run_demo(
         ):
             spark = session.open_session(settings, "demo", announce=log)
         with _stages(as_json) as step:
-            step("pipeline: migrations, bronze_writer, silver_processor, verify")
+            step("pipeline: migrations, bronze, dimensions, silver, facts, gold; then verify")
             outcome = demo.run(spark, connected, feed, report=_teller(step))
         spark.stop()
     if as_json:
@@ -252,22 +252,28 @@ def _needs_tables(spark: SparkSession) -> None:
 
 
 def _status(spark: SparkSession, name: str) -> dict[str, Any]:
+    """From metadata alone, but for what waits upstream."""
     table = next(table for table in TABLES if table.name == name)
-    rows = spark.table(table.identifier)
     state = commit.state(spark, table) if table.stamp else None
+    return {"table": name, **commit.health(spark, table), **_progress(spark, state)}
+
+
+def _progress(spark: SparkSession, state: commit.State | None) -> dict[str, Any]:
+    """The newest stamp, and the upstream rows that wait for the table's next run."""
+    cursor = (state.cursor if state else None) or {}
+    consumed = {name: to for name, to in (cursor.get("upto") or {}).items() if name in BY_NAME}
+    if "to" in cursor and "source" in cursor:
+        consumed = {cursor["source"]: cursor["to"]}
     behind = None
-    if state and state.cursor and "to" in state.cursor and "source" in state.cursor:
-        source = next(t for t in TABLES if t.name == state.cursor["source"])
-        upto = F.lit(commit.from_text(state.cursor["to"])).cast("timestamp")
-        behind = spark.table(source.identifier).where(F.col(str(source.stamp)) > upto).count()
-    return {
-        "table": name,
-        "rows": rows.count(),
-        "files": spark.table(f"{table.identifier}.files").count(),
-        "snapshots": spark.table(f"{table.identifier}.snapshots").count(),
-        "stamp": commit.to_text(state.stamp) if state else None,
-        "behind": behind,
-    }
+    for name, to in consumed.items():
+        source = BY_NAME[name]
+        newest = commit.state(spark, source).stamp
+        if not source.name.startswith("dim.") and to and newest and newest > datetime.fromisoformat(to):
+            waiting = F.col(str(source.stamp)) > F.lit(commit.from_text(to)).cast("timestamp")
+            behind = (behind or 0) + spark.table(source.identifier).where(waiting).count()
+        else:
+            behind = behind or 0
+    return {"stamp": commit.to_text(state.stamp) if state else None, "behind": behind}
 
 
 def _show_outcome(outcome: demo.Outcome) -> None:
@@ -281,6 +287,10 @@ def _show_outcome(outcome: demo.Outcome) -> None:
     for code in sorted({code for flow in outcome.flows for code in flow.reasons}):
         reasons.add_row(code, *(f"{flow.reasons.get(code, 0):,}" for flow in outcome.flows))
     out.print(reasons)
+    model = _grid("dimensions, facts, gold", "rows")
+    for name, number in outcome.rows.items():
+        model.add_row(name, f"{number:,}")
+    out.print(model)
     _show_findings(outcome.findings, only_violations=True)
     for surprise in outcome.surprises:
         out.print(f"[red]not as simulated:[/] {surprise}")

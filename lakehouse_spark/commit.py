@@ -89,6 +89,17 @@ def added_records(spark: SparkSession, table: Table, committed: State) -> int:
     return int(summary.get("added-records") or 0)
 
 
+def health(spark: SparkSession, table: Table) -> dict[str, int]:
+    """Rows, files and snapshots, as the current snapshot's summary tells; rows are counted where there are deletes."""
+    iceberg = load(spark, table)
+    head = iceberg.currentSnapshot()
+    summary = {} if head is None else head.summary()
+    totals = {name: int(summary.get(f"total-{name}") or 0) for name in ("records", "data-files", "delete-files")}
+    rows = spark.table(table.identifier).count() if totals["delete-files"] else totals["records"]
+    files = totals["data-files"] + totals["delete-files"]
+    return {"rows": rows, "files": files, "snapshots": sum(1 for _ in iceberg.snapshots())}
+
+
 def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:
     """The table's rows as of one snapshot."""
     return spark.read.option("versionAsOf", str(snapshot_id)).table(table.identifier)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -17,6 +18,7 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.silver.rejected_records import TABLE as REJECTED
 
+_MODEL = ("dim", "gold")
 _OUTCOMES = ("accepted", "duplicates", "rejected")
 
 
@@ -47,11 +49,12 @@ class Flow:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The whole demo: a flow per topic, what contradicts the simulator's books, and the invariants."""
+    """The whole demo: a flow per topic, what contradicts the simulator's books, the invariants, and rows per table."""
 
     flows: list[Flow]
     surprises: list[str]
     findings: list[verify.Finding]
+    rows: Mapping[str, int]
 
     @property
     def proved(self) -> bool:
@@ -66,6 +69,7 @@ class Outcome:
             "flows": [asdict(flow) for flow in self.flows],
             "surprises": self.surprises,
             "findings": [finding.as_dict() for finding in self.findings],
+            "rows": dict(self.rows),
         }
 
 
@@ -75,8 +79,9 @@ def last_trading_days_end(today: date) -> date:
 
 
 def publish(settings: Settings, feed: simulator.Feed, progress: Callable[[int], None]) -> None:
-    """Sends the whole feed to the topics of these settings."""
-    records = (record._replace(topic=settings.topic(record.topic)) for record in feed)
+    """Sends the reference records and the whole feed to the topics of these settings."""
+    everything = chain(simulator.changes(feed.scenario), feed)
+    records = (record._replace(topic=settings.topic(record.topic)) for record in everything)
     simulator.publish(records, str(settings.kafka.bootstrap_servers), settings.kafka_options(), progress)
 
 
@@ -97,7 +102,8 @@ def run(
     flows = [_flow(spark, silver, feed.expected, before, after) for silver in FEEDS.values()]
     fresh = all(before[silver.topic.name]["records"] == 0 for silver in FEEDS.values())
     surprises = list(_surprises(flows, feed.expected)) if fresh else []
-    return Outcome(flows, surprises, verify.run(spark, settings, report=report))
+    rows = {table.name: spark.table(table.identifier).count() for table in TABLES if table.namespace in _MODEL}
+    return Outcome(flows, surprises, verify.run(spark, settings, report=report), rows)
 
 
 def _totals(spark: SparkSession) -> dict[str, dict[str, Any]]:

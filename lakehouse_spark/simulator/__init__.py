@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from lakehouse_spark.simulator.changes import changes
 from lakehouse_spark.simulator.feed import Feed
 from lakehouse_spark.simulator.publishing import publish
 from lakehouse_spark.simulator.reference import Account, Symbol, Trader, accounts, symbols, traders
@@ -9,7 +10,7 @@ from lakehouse_spark.simulator.scenario import TOPICS, Expectation, Record, Scen
 
 __all__ = [
     "TOPICS", "Account", "Expectation", "Feed", "Record", "Scenario", "Symbol", "TopicExpectation", "Trader",
-    "accounts", "expected", "publish", "records", "symbols", "traders",
+    "accounts", "changes", "expected", "publish", "records", "symbols", "traders",
 ]  # fmt: skip
 
 
