@@ -111,7 +111,9 @@ CREATE TABLE IF NOT EXISTS lake.bronze.raw_reference (
   `_kafka_topic` string COMMENT 'Source Kafka topic; NULL from a file',
   `_kafka_partition` int COMMENT 'Kafka partition; NULL from a file',
   `_kafka_offset` bigint COMMENT 'Kafka offset; NULL from a file',
-  `_source_row` bigint COMMENT 'Position of the record in its load, the arrival order within a stamp'
+  `_source_row` bigint COMMENT 'Position of the record in its file, the arrival order within a stamp',
+  `_source_digest` string COMMENT 'SHA-256 of the file; NULL from Kafka',
+  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL'
 )
 USING iceberg
 PARTITIONED BY (`dimension`, bucket(8, `natural_key`))

@@ -148,11 +148,11 @@ TBLPROPERTIES (
 );
 
 CREATE TABLE IF NOT EXISTS lake.silver._rejected_records (
-  `rejected_id` string COMMENT 'md5(topic|partition|offset)',
+  `rejected_id` string COMMENT 'md5(topic|partition|offset); of a file\'s record md5(source|digest|row)',
   `source_table` string COMMENT 'Bronze table that holds the record',
-  `_kafka_topic` string COMMENT 'Source Kafka topic',
-  `_kafka_partition` int COMMENT 'Kafka partition',
-  `_kafka_offset` bigint COMMENT 'Kafka offset',
+  `_kafka_topic` string COMMENT 'Source Kafka topic, or file',
+  `_kafka_partition` int COMMENT 'Kafka partition; NULL from a file',
+  `_kafka_offset` bigint COMMENT 'Kafka offset, or row of the file',
   `event_time` timestamp COMMENT 'Event time (UTC), NULL if none',
   `reasons` array<string> COMMENT 'Reason codes in alphabetical order',
   `raw_payload` string COMMENT 'The record\'s text',

@@ -39,6 +39,34 @@ TBLPROPERTIES (
 
 ALTER TABLE lake.gold.daily_trading_summary WRITE LOCALLY ORDERED BY `symbol`, `summary_date`;
 
+CREATE TABLE IF NOT EXISTS lake.gold._open_lots (
+  `lot_date` date COMMENT 'Open at the end of this day (UTC)',
+  `trader_id` string COMMENT 'Trader identifier',
+  `account_id` string COMMENT 'Trading account; UNKNOWN where none is known',
+  `symbol` string COMMENT 'Ticker symbol',
+  `trade_id` string COMMENT 'Trade that opened the lot',
+  `opened_at` timestamp COMMENT 'When it was opened (UTC)',
+  `side` string COMMENT 'BUY: held long, SELL: sold short',
+  `price` decimal(18,6) COMMENT 'Entry price',
+  `quantity` bigint COMMENT 'Shares left',
+  `_computed_at` timestamp COMMENT 'Commit stamp: when the row was computed'
+)
+USING iceberg
+PARTITIONED BY (days(`lot_date`))
+COMMENT 'Open FIFO lots, one row per lot per UTC day with trades anywhere; keeps a day\'s cost independent of history.'
+TBLPROPERTIES (
+  'format-version' = '2',
+  'write.format.default' = 'parquet',
+  'write.parquet.compression-codec' = 'zstd',
+  'write.parquet.dict-encoding.enabled' = 'true',
+  'write.metadata.delete-after-commit.enabled' = 'true',
+  'write.metadata.previous-versions-max' = '10',
+  'commit.retry.num-retries' = '4',
+  'commit.retry.min-wait-ms' = '100',
+  'read.split.target-size' = '134217728',
+  'write.distribution-mode' = 'none'
+);
+
 CREATE TABLE IF NOT EXISTS lake.gold.trader_performance (
   `performance_date` date COMMENT 'Evaluation date (UTC)',
   `trader_id` string COMMENT 'Trader identifier',

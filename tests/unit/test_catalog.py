@@ -1,5 +1,6 @@
 """The catalog of declarations, and the reference file of exchanges."""
 
+import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -8,7 +9,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lakehouse_spark import catalog
-from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 
 EXCHANGES = Path(__file__).parents[2] / "conf" / "reference" / "exchanges.csv"
@@ -29,6 +29,7 @@ def test_the_catalog_holds_the_seeds_nineteen_tables_and_the_control_tables() ->
         "gold.market_overview",
         "gold.portfolio_positions",
         "gold.trade_analytics",
+        "gold._open_lots",
         "gold.fact_trades",
         "gold.fact_orderbook",
         "dim.dim_symbol",
@@ -98,46 +99,12 @@ def test_a_table_like_no_other_lists_them_all() -> None:
         catalog.table("x")
 
 
-def test_the_reference_file_holds_the_exchanges_with_stable_keys() -> None:
-    rows = {row[1]: row for row in dim_exchange.read(EXCHANGES)}
-    assert [rows[code] for code in ("NYSE", "NASDAQ", "LSE", "XETRA", "TSE", "HKEX")] == [
-        (1, "NYSE", "New York Stock Exchange", "America/New_York", "US", "USD", "09:30", "16:00", "XNYS"),
-        (2, "NASDAQ", "Nasdaq Stock Market", "America/New_York", "US", "USD", "09:30", "16:00", "XNAS"),
-        (3, "LSE", "London Stock Exchange", "Europe/London", "UK", "GBP", "08:00", "16:30", "XLON"),
-        (4, "XETRA", "Deutsche Börse Xetra", "Europe/Berlin", "DE", "EUR", "09:00", "17:30", "XETR"),
-        (5, "TSE", "Tokyo Stock Exchange", "Asia/Tokyo", "JP", "JPY", "09:00", "15:30", "XTKS"),
-        (6, "HKEX", "Stock Exchange of Hong Kong", "Asia/Hong_Kong", "HK", "HKD", "09:30", "16:00", "XHKG"),
-    ]
-    assert len(rows) < 20  # the seed's bound for an unpartitioned table
-    for _, _, _, timezone, country, currency, opens, closes, mic in rows.values():
-        assert ZoneInfo(str(timezone))
-        assert re.fullmatch(r"[A-Z]{2} [A-Z]{3} [A-Z]{4}", f"{country} {currency} {mic}")
-        assert re.fullmatch(r"\d\d:\d\d-\d\d:\d\d", f"{opens}-{closes}")
-
-
-def test_empty_fields_of_the_reference_file_are_null(tmp_path: Path) -> None:
-    file = tmp_path / "exchanges.csv"
-    file.write_text(HEADER + "OTC,Over the counter,America/New_York,US,USD,, ,\n", encoding="utf-8")
-    assert dim_exchange.read(file) == [
-        (1, "OTC", "Over the counter", "America/New_York", "US", "USD", None, None, None)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (HEADER.replace(",mic", ""), r"missing \['mic'\]"),
-        (HEADER + "A,,,,,,,\nA,,,,,,,\n", "exchange 2: expected a new exchange_code, found 'A'"),
-        (HEADER + ",No code,,,,,,\n", "exchange 1: expected a new exchange_code, found None"),
-    ],
-)
-def test_a_broken_reference_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "exchanges.csv"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=message):
-        dim_exchange.read(file)
-
-
-def test_a_missing_reference_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.csv: cannot read the exchange reference file"):
-        dim_exchange.read(tmp_path / "none.csv")
+def test_the_reference_file_holds_the_exchanges_people_ask_for_with_real_time_zones() -> None:
+    with EXCHANGES.open(encoding="utf-8", newline="") as file:
+        rows = {row["exchange_code"]: row for row in csv.DictReader(file, strict=True)}
+    assert {"NYSE", "NASDAQ", "LSE", "XETRA", "TSE", "HKEX"} <= set(rows)
+    for row in rows.values():
+        assert ZoneInfo(row["timezone"])
+        assert re.fullmatch(r"[A-Z0-9]{4}", row["mic"])
+        assert re.fullmatch(r"[0-2][0-9]:[0-5][0-9]", row["market_open_time"])
+        assert row["effective_date"] == "1900-01-01"  # any change a user loads comes after it

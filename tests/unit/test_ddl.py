@@ -115,6 +115,7 @@ def test_every_table_is_created_by_exactly_one_script() -> None:
         ],
         "04_gold_tables.sql": [
             "gold.daily_trading_summary",
+            "gold._open_lots",
             "gold.trader_performance",
             "gold.market_overview",
             "gold.portfolio_positions",
