@@ -137,8 +137,8 @@ def settle(
             F.count_if("_gone").alias("deleted"),
         ).collect()[0]
         counts = {name: int(counted[name]) for name in ("inserted", "updated", "deleted")}
-        stamp = base.next_stamp(datetime.now(UTC))
-        told = {**cursor, "stamp": commit.to_text(stamp), "counts": counts}
+        stamp = commit.from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
+        told = {"counts": counts, **cursor, "stamp": commit.to_text(stamp)}
         stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
         if not any(counts.values()) and _same_place(cursor, base.cursor):
             return Done(counts)

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import kept
+from lakehouse_spark.batch import in_days, kept, settle
 from lakehouse_spark.silver.rejected_records import TABLE
 
 
@@ -26,5 +26,32 @@ def keep(
             cursor = {"source": source_table, "upto": commit.to_text(upto.stamp), "stamp": commit.to_text(stamp)}
             stamped = missing.withColumn(str(TABLE.stamp), F.lit(stamp).cast("timestamp"))
             commit.append(spark, TABLE, stamped, base, cursor)
+
+    commit.again_if_overtaken(write)
+
+
+def judge_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
+    """Brings a bronze table's letters up to a new judgement of all its records: `refused` are the letters of today.
+
+    New ones are added, those that are refused no longer close as REPLAYED, and closed ones that are refused again open.
+    Discarded ones stay closed.
+    """
+    key = list(TABLE.key)
+
+    def write() -> None:
+        base = commit.state(spark, TABLE)
+        known = letters.where(F.col("status") != "DISCARDED")
+        told = known.select(*key, F.col("attempts").alias("_attempts"))
+        again = refused.join(told, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
+        accepted = known.join(refused.select(*key), on=key, how="left_anti").withColumns(
+            {
+                "resolution": F.when(F.col("status") == "REPLAYED", F.col("resolution")).otherwise("rebuilt"),
+                "_resolved_at": F.coalesce("_resolved_at", F.lit(datetime.now(UTC)).cast("timestamp")),
+                "status": F.lit("REPLAYED"),
+            }
+        )
+        names = [name for name in TABLE.column_names if name != TABLE.stamp]
+        fresh = again.select(*names).unionByName(accepted.select(*names))
+        settle(spark, TABLE, fresh, known, base, {"rebuilt": True}, bounds=in_days("_ingested_at"))
 
     commit.again_if_overtaken(write)

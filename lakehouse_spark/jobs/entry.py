@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import date
 from difflib import get_close_matches
 from typing import NoReturn
 
@@ -69,6 +70,14 @@ def _dimension_options(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _silver_options(parser: ArgumentParser) -> None:
+    _table_option(parser, silver_processor.TABLES)
+    parser.add_argument("--rebuild", action="store_true", help="judge all that bronze holds by today's rules")
+    parser.add_argument(
+        "--from", dest="since", type=date.fromisoformat, metavar="DATE", help="with --rebuild: leave earlier days alone"
+    )
+
+
 def _gold_options(parser: ArgumentParser) -> None:
     parser.add_argument("--rebuild", action="store_true", help="derive everything again; the result is the same")
 
@@ -82,8 +91,10 @@ JOBS: Mapping[str, Job] = {
     "bronze_writer": Job("Kafka to bronze", _bronze_options, _run_bronze, tuple(bronze_writer.TOPICS)),
     "silver_processor": Job(
         "bronze to silver",
-        lambda parser: _table_option(parser, silver_processor.TABLES),
-        lambda spark, settings, options: silver_processor.run(spark, settings, options.table),
+        _silver_options,
+        lambda spark, settings, options: silver_processor.run(
+            spark, settings, options.table, rebuild=options.rebuild, since=options.since
+        ),
     ),
     "dimension_loader": Job(
         "reference data to dimensions",

@@ -84,7 +84,8 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
             return None
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
-        with kept(judged) as again, kept(decide(spark, feed, again, base, from_start=True)) as decided:
+        held = commit.at(spark, feed.table, base.snapshot_id)
+        with kept(judged) as again, kept(decide(feed, again, held, from_start=True)) as decided:
             counts = count(decided)
             if counts["inserted"] or counts["updated"]:
                 cursor = {**base.cursor, "stamp": commit.to_text(base.next_stamp(datetime.now(UTC)))}

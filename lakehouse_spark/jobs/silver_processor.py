@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -32,10 +33,14 @@ def run(
     settings: Settings,
     tables: Sequence[str] = (),
     *,
+    rebuild: bool = False,
+    since: date | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Processes what bronze holds beyond each silver table's cursor; tables by name, all four by default.
 
+    With `rebuild`, judges all that bronze holds by today's rules and writes what differs, in one commit per table;
+    `since` leaves the rows of earlier days as they are.
     Raises LostRaceError, leaving silver as the winner made it, if another silver_processor committed first.
     """
     if unknown := set(tables) - set(TABLES):
@@ -43,7 +48,12 @@ def run(
     summaries = []
     for name in [name for name in TABLES if not tables or name in tables]:
         began = time.monotonic()
-        done = process(spark, settings, FEEDS[name]) if name in FEEDS else derive_activity(spark)
+        if name not in FEEDS:
+            done = derive_activity(spark, rebuild=rebuild)
+        elif rebuild:
+            done = rejudge(spark, settings, FEEDS[name], since)
+        else:
+            done = process(spark, settings, FEEDS[name])
         summary = Summary(JOB, f"silver.{name}", done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
         report(summary)
         summaries.append(summary)
@@ -59,7 +69,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     raw = commit.changes(spark, feed.topic.table, upstream, after)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
-    with kept(judged) as records, kept(decide(spark, feed, records, base, from_start=after is None)) as decided:
+    held = commit.at(spark, feed.table, base.snapshot_id)
+    with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:
             source = feed.topic.table.name
@@ -69,14 +80,14 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         return Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
 
 
-def decide(spark: SparkSession, feed: Feed, judged: DataFrame, base: commit.State, *, from_start: bool) -> DataFrame:
+def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool) -> DataFrame:
     """Every judged record with `_outcome`, `_reasons` and `_row`; grain: one row per bronze row.
 
-    The silver table is read as of `base`, and only where the batch's own keys and days can be. With `from_start`, its
-    rows may have been made by records of this batch.
+    `rows` of the silver table are looked at only where the batch's own keys and days can be. With `from_start`, they
+    may have been made by records of this batch.
     """
     good = judged.where(F.size("_reasons") == 0)
-    held = commit.at(spark, feed.table, base.snapshot_id).where(_within_reach(feed, good))
+    held = rows.where(_within_reach(feed, good))
     if feed.restates:
         classified = dedup.restate(
             good, held, key=feed.key, content=feed.content, arrival=("_ingested_at", *_PLACE), from_start=from_start
@@ -91,13 +102,74 @@ def decide(spark: SparkSession, feed: Feed, judged: DataFrame, base: commit.Stat
     return classified.withColumn("_reasons", conflict).unionByName(bad, allowMissingColumns=True)
 
 
-def derive_activity(spark: SparkSession) -> Done:
-    """Recomputes the trader activity of the groups whose trades changed since the last commit."""
+def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | None) -> Done:
+    """Derives the table from all that bronze holds, as if it arrived today; refused records are judged again.
+
+    Rows whose record bronze no longer holds stay as they are, and so do discarded records. What is downstream notices
+    rows that are gone by the cursor's `rebuilt`.
+    """
+    process(spark, settings, feed)
+    base, upstream = commit.state(spark, feed.table), commit.state(spark, feed.topic.table)
+    if base.cursor is None:
+        return Done({})
+    raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
+    exchanges = spark.table(dim_exchange.TABLE.identifier)
+    letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
+    discarded = letters.where(F.col("status") == "DISCARDED").select(*rejected_records.PLACE)
+    judged = feed.judge(
+        raw.join(discarded, on=list(rejected_records.PLACE), how="left_anti"),
+        exchanges,
+        settings.ingest.max_record_bytes,
+    )
+    places = raw.select(
+        *(F.col(name.replace("_source", "_kafka")).alias(name) for name in _PLACE), F.lit(True).alias("_there")
+    )
+    marked = commit.at(spark, feed.table, base.snapshot_id).join(places.distinct(), on=list(_PLACE), how="left")
+    with kept(marked) as rows, kept(judged) as records:
+        stays = rows.where(F.col("_there").isNull()).drop("_there")
+        with kept(decide(feed, records, stays, from_start=False)) as decided:
+            counts = count(decided)
+            written = decided.where(F.col(dedup.ROW).isNotNull())
+            updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
+            replaced = rows.where(F.col("_there")).drop("_there")
+            replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
+            if since is not None:
+                of_days = F.to_date(feed.event_time) >= F.lit(since)
+                written, replaced = written.where(of_days), replaced.where(of_days)
+            refused = decided.where(F.col("_outcome") == dedup.REJECTED)
+            dead_letters.judge_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), letters)
+            left_out = discarded.count()
+            counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
+            cursor = _recounted(base, upstream, counts)
+            return settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
+
+
+def _recounted(base: commit.State, upstream: commit.State, counts: Mapping[str, int]) -> dict[str, Any]:
+    stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+    return {
+        **(base.cursor or {}),
+        "from": None,
+        "to": commit.to_text(upstream.stamp),
+        "stamp": stamp,
+        "since": stamp,
+        "rebuilt": stamp,
+        "counts": dict(counts),
+        "totals": dict(counts),
+    }
+
+
+def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
+    """Recomputes the trader activity of the groups whose trades changed since the last commit, or of all."""
     table, source = trader_activity.TABLE, trades.TABLE
     base, upstream = commit.state(spark, table), commit.state(spark, source)
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
-    if upstream.stamp is None or (after is not None and upstream.stamp <= after):
+    if upstream.stamp is None or (not rebuild and after is not None and upstream.stamp <= after):
         return Done({})
+    if rebuild:
+        fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
+        held = commit.at(spark, table, base.snapshot_id)
+        cursor = {"source": source.name, "from": None, "to": commit.to_text(upstream.stamp)}
+        return settle(spark, table, fresh, held, base, cursor, bounds=in_days("activity_date"))
     changed = commit.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:
@@ -193,6 +265,7 @@ def _cursor(
         "to": commit.to_text(upstream.stamp),
         "stamp": stamp,
         "since": before["since"],
+        **({"rebuilt": before["rebuilt"]} if before.get("rebuilt") else {}),
         "counts": dict(counts),
         "totals": {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
     }

@@ -36,6 +36,10 @@ TABLE = Table(
 )
 
 
+PLACE = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
+"""What a dead letter and its bronze row have in common."""
+
+
 def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
     """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
     the payloads of `bronze`; grain: one row per refused record."""
@@ -47,7 +51,7 @@ def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame
         "_reasons",
         "_event_time",
     )
-    place = ["_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at"]
+    place = list(PLACE)
     named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
     letters = bronze.select(*place, "raw_payload", "_raw_bytes").join(places, on=place, how="inner")
     return letters.select(
