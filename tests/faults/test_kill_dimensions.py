@@ -23,7 +23,6 @@ TABLES = ("bronze.raw_reference", "silver._rejected_records", "_metadata.surroga
 POINTS = [(table, stage) for table in TABLES for stage in STAGES]
 CHOSEN = POINTS if ROUNDS >= 20 else [
     ("bronze.raw_reference", "after the fast-forward"),
-    ("silver._rejected_records", "after the fast-forward"),
     ("_metadata.surrogate_keys", "after the fast-forward"),
     ("dim.dim_symbol", "between staging and fast-forward"),
 ]  # fmt: skip
