@@ -1,0 +1,67 @@
+"""What came out of a run: an order-free digest of its rows, computed the same way for every contender."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+
+Columns = Mapping[str, str]
+"""Column name → the SQL expression under which it is compared, so that types of the same values agree."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Digests by name, and what the result is made of."""
+
+    digests: Mapping[str, str]
+    files: int
+    mib: float
+    commits: int
+
+
+def catalog(home: Path) -> SqlCatalog:
+    """The embedded lakehouse of a home, read without Spark."""
+    return SqlCatalog("lake", uri=f"sqlite:///{home}/catalog.db", warehouse=(home / "warehouse").as_uri())
+
+
+def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None = None) -> Result:
+    """The current rows of an Iceberg table; files and commits are those added after snapshot `since` (None: all)."""
+    tasks = list(table.scan().plan_files())
+    if any(task.delete_files for task in tasks):
+        rows = table.scan().to_arrow()
+        con = duckdb.connect()
+        con.register("rows", rows)
+        found = {name: _digest(con, "rows", columns) for name, columns in digests.items()}
+    else:
+        found = of_parquet([task.file.file_path.removeprefix("file://") for task in tasks], digests).digests
+    new = 0
+    files, size = 0, 0
+    snapshot = table.current_snapshot()
+    while snapshot is not None and snapshot.snapshot_id != since:
+        new += 1
+        if snapshot.summary:
+            files += int(snapshot.summary["added-data-files"] or 0) + int(snapshot.summary["added-delete-files"] or 0)
+            size += int(snapshot.summary["added-files-size"] or 0)
+        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
+    return Result(found, files, round(size / 2**20, 2), new)
+
+
+def of_parquet(files: Iterable[Path | str], digests: Mapping[str, Columns], commits: int = 0) -> Result:
+    """The rows of plain Parquet files."""
+    paths = [str(file) for file in files]
+    con = duckdb.connect()
+    source = f"read_parquet({paths!r}, union_by_name = true, hive_partitioning = false)"
+    found = {name: _digest(con, source, columns) for name, columns in digests.items()} if paths else {}
+    size = sum(Path(path).stat().st_size for path in paths)
+    return Result(found, len(paths), round(size / 2**20, 2), commits)
+
+
+def _digest(con: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> str:
+    """Rows, and the sum of their hashes: equal whatever their order, different if one row is missing or twice."""
+    values: Sequence[str] = [f"({expression})" for expression in columns.values()]
+    answer = con.execute(f"SELECT count(*), sum(hash({', '.join(values)})::HUGEINT) FROM {source}").fetchone()
+    rows, total = answer or (0, 0)
+    return f"{rows}:{int(total or 0):x}"

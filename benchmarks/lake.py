@@ -1,0 +1,95 @@
+"""The lakehouse as contenders see it: settings, sessions, empty tables, and the same tables made without Spark."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.transforms import DayTransform
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import to_arrow_schema
+
+from benchmarks import contents
+from benchmarks.harness import Contender, Job
+from lakehouse_spark import commit, ddl, settings
+from lakehouse_spark.session import open_session
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.table import Table
+
+PEER_CONF = {"spark.sql.codegen.wholeStage": "true"}
+"""Peers keep Spark's own default where ours differs on purpose."""
+
+ZSTD_LEVEL = 3
+"""What Spark and Iceberg write with; PyIceberg and pyarrow are told the same."""
+
+
+def here(home: Path, **changes: Any) -> Settings:
+    """This machine's settings for one home; `changes` replace whole sections or single ones (`kafka__topics`)."""
+    found = settings.load().model_copy(update={"home": home})
+    for name, value in changes.items():
+        section, _, option = name.partition("__")
+        changed = getattr(found, section).model_copy(update={option: value})
+        found = found.model_copy(update={section: changed})
+    return found
+
+
+def create(spark: SparkSession, *tables: Table) -> None:
+    """The tables anew and empty, as a migration makes them."""
+    for statement in ddl.create_namespaces():
+        spark.sql(statement)
+    for table in tables:
+        spark.sql(f"DROP TABLE IF EXISTS {table.identifier} PURGE")
+        for statement in ddl.create_table(table):
+            spark.sql(statement)
+        commit.open_table(spark, table)
+
+
+def create_without_spark(home: Path, table: Table, by_day: str) -> IcebergTable:
+    """The same columns and properties, partitioned by the days of `by_day`, through PyIceberg."""
+    home.mkdir(parents=True, exist_ok=True)
+    catalog = contents.catalog(home)
+    catalog.create_namespace_if_not_exists(table.namespace)
+    if catalog.table_exists(table.name):
+        catalog.drop_table(table.name)
+        shutil.rmtree(home / "warehouse" / table.namespace, ignore_errors=True)
+    properties = {**table.all_properties, "write.parquet.compression-level": str(ZSTD_LEVEL)}
+    made = catalog.create_table(table.name, schema=to_arrow_schema(table.schema), properties=properties)
+    with made.update_spec() as spec:
+        spec.add_field(by_day, DayTransform(), f"{by_day}_day")
+    return catalog.load_table(table.name)
+
+
+def rewind(home: Path, snapshots: dict[str, int]) -> SqlCatalog:
+    """Puts tables back to the snapshot they had when the inputs were made."""
+    catalog = contents.catalog(home)
+    for name, snapshot_id in snapshots.items():
+        table = catalog.load_table(name)
+        current = table.current_snapshot()
+        if current is not None and current.snapshot_id != snapshot_id:
+            table.manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
+    return catalog
+
+
+class InSpark(Contender):
+    """A contender in a warm session of its own: the product's, or with `conf` on top."""
+
+    conf: dict[str, str] = PEER_CONF
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.home = Path(job.inputs["home"]) if "home" in job.inputs else job.scratch / "home"
+        self.settings = here(self.home, spark__conf=self.conf, **job.inputs.get("settings", {}))
+
+    def open(self) -> None:
+        self.spark = open_session(self.settings, f"benchmark {self.name}")
+
+    def close(self) -> None:
+        self.spark.stop()
+
+
+def total_rows(tables: Iterable[IcebergTable]) -> int:
+    """Rows as the newest snapshots count them."""
+    snapshots = (table.current_snapshot() for table in tables)
+    return sum(int(s.summary["total-records"] or 0) for s in snapshots if s is not None and s.summary)

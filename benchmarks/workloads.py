@@ -1,0 +1,21 @@
+"""The workloads, in order: adding one is adding a module and a line here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks import w1_bronze
+from benchmarks.harness import Contender, Workload
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A workload and its contenders by name, as a child is told them."""
+
+    workload: Workload
+    contenders: Mapping[str, type[Contender]]
+
+
+WORKLOADS: Mapping[str, Entry] = {
+    module.WORKLOAD.name: Entry(module.WORKLOAD, {contender.name: contender for contender in module.CONTENDERS})
+    for module in (w1_bronze,)
+}
