@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import harness, report
+from benchmarks import harness, plan, report
 from benchmarks.workloads import WORKLOADS
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Each workload beside its peers and its limit.")
     parser.add_argument("workloads", nargs="*", metavar="W", help=f"of {', '.join(WORKLOADS)}; default: all")
     parser.add_argument(
-        "--size", choices=harness.SIZES, default="small", help="small takes minutes, full hours; default: small"
+        "--size", choices=plan.SIZES, default="small", help="small takes minutes, full hours; default: small"
     )
     parser.add_argument("--runs", type=int, default=5, help="warm runs per contender, at least; default: 5")
     parser.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
@@ -32,9 +32,9 @@ def main() -> None:
     for name in options.workloads or WORKLOADS:
         workload = WORKLOADS[name].workload
         cases = [c for c in workload.cases(options.size, options.runs) if not options.case or c.name in options.case]
-        results = report.load(workload, options.results) if options.keep else harness.Results(name)
+        results = report.load(workload, options.results) if options.keep else plan.Results(name)
         for case in cases:
-            chosen = harness.chosen(case, options.only)
+            chosen = plan.chosen(case, options.only)
             results.forget(chosen)
             with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
                 harness.run(workload, chosen, Path(folder), results, options.lock, console.print)

@@ -4,14 +4,15 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import harness
+from benchmarks import measure
+from benchmarks.plan import Job
 from benchmarks.workloads import WORKLOADS
 
 
 def main(file: str) -> None:
     given = json.loads(Path(file).read_text())
-    job = harness.Job(**{**given, "cores": tuple(given["cores"])})
-    harness.live(WORKLOADS[job.workload].contenders[job.contender], job)
+    job = Job(**{**given, "cores": tuple(given["cores"])})
+    measure.live(WORKLOADS[job.workload].contenders[job.contender], job)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
         con.register("rows", rows)
         found = {name: _digest(con, "rows", columns) for name, columns in digests.items()}
     else:
-        found = of_parquet([task.file.file_path.removeprefix("file://") for task in tasks], digests).digests
+        found = dict(of_parquet([task.file.file_path.removeprefix("file://") for task in tasks], digests).digests)
     new = 0
     files, size = 0, 0
     snapshot = table.current_snapshot()
@@ -47,6 +47,22 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
             size += int(snapshot.summary["added-files-size"] or 0)
         snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
     return Result(found, files, round(size / 2**20, 2), new)
+
+
+def files(table: Table) -> list[str]:
+    """The paths of the table's data files; the caller knows that nothing in them is deleted."""
+    return [task.file.file_path.removeprefix("file://") for task in table.scan().plan_files()]
+
+
+def count(source: str) -> int:
+    """Rows of anything DuckDB can read."""
+    answer = duckdb.execute(f"SELECT count(*) FROM {source}").fetchone()
+    return int(answer[0]) if answer else 0
+
+
+def digest(source: str, columns: Columns) -> str:
+    """The digest of anything DuckDB can read."""
+    return _digest(duckdb.connect(), source, columns)
 
 
 def of_parquet(files: Iterable[Path | str], digests: Mapping[str, Columns], commits: int = 0) -> Result:

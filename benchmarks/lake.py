@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from benchmarks import contents
-from benchmarks.harness import Contender, Job
+from benchmarks.plan import Contender, Job
 from lakehouse_spark import commit, ddl, settings
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import Settings

@@ -16,7 +16,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import Curve, Failure, Results, Sample, Workload, median
+from benchmarks.plan import Curve, Failure, Results, Sample, Workload, median
 
 matplotlib.use("svg")
 from matplotlib import pyplot
@@ -46,7 +46,7 @@ def write(workload: Workload, results: Results, folder: Path, console: Console) 
     """`W1.json`, `W1.md`, a `W1-….svg` per curve, and the same tables on the screen."""
     folder.mkdir(parents=True, exist_ok=True)
     verdicts = [asdict(verdict) for verdict in workload.judge(results)]
-    plain = {
+    plain: dict[str, Any] = {
         "workload": workload.name,
         "machine": machine(),
         "verdicts": verdicts,
@@ -124,7 +124,7 @@ def _about(machine: dict[str, Any]) -> Iterator[str]:
         f"Python {machine['python']}, {machine['java']}; {packages}."
     )
     yield (
-        "Medians of warm turns, lowest-highest in brackets. Cold is from the start of the process to the first result. "
+        "Medians of warm turns, lowest-highest in brackets. Cold is opening (session, JVM, server) and the first turn. "
         "Bytes are those of system calls, page cache and sockets included. The broker is left out."
     )
 

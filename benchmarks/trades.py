@@ -69,6 +69,7 @@ def publish(file: Path, servers: str, topic: str) -> None:
             "batch.size": 1_000_000,
             "compression.type": "zstd",
             "queue.buffering.max.messages": 1_000_000,
+            "log_level": 2,  # retries are no news
         }
     )
     for place, payload in _records(file):

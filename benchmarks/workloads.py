@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks import w1_bronze
-from benchmarks.harness import Contender, Workload
+from benchmarks import w1_bronze, w2_silver
+from benchmarks.plan import Contender, Workload
 
 
 @dataclass(frozen=True)
@@ -17,5 +17,5 @@ class Entry:
 
 WORKLOADS: Mapping[str, Entry] = {
     module.WORKLOAD.name: Entry(module.WORKLOAD, {contender.name: contender for contender in module.CONTENDERS})
-    for module in (w1_bronze,)
+    for module in (w1_bronze, w2_silver)
 }

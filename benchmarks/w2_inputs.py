@@ -1,0 +1,154 @@
+"""What W2 starts from: bronze with a history and a new batch, and a silver that holds the history.
+
+Run as a module it fills the tables, in a process whose JVM ends with it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from benchmarks import contents, lake, spark_delta, trades
+from benchmarks.contents import Columns
+from benchmarks.plan import Case, Inputs
+from lakehouse_spark import commit
+from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.migrations import seeds
+from lakehouse_spark.session import open_session
+from lakehouse_spark.settings import conf_dir
+from lakehouse_spark.silver import rejected_records, trader_activity
+from lakehouse_spark.silver import trades as silver_trades
+
+SILVER = silver_trades.TABLE
+PEER_REJECTS = "silver.rejects_of_peers"
+
+DIGEST: Columns = {
+    **{n: n for n in ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange", "account_id")},
+    "price": "price::DECIMAL(18, 6)",
+    "quantity": "quantity::BIGINT",
+    "total_value": "total_value::DECIMAL(18, 6)",
+    "trade_timestamp": "epoch_us(trade_timestamp)",
+    "status": "status",
+    "_source_partition": "_source_partition::INTEGER",
+    "_source_offset": "_source_offset::BIGINT",
+}
+_TRUTH = {
+    **DIGEST,
+    "total_value": "(price * quantity)::DECIMAL(18, 6)",
+    "trade_timestamp": "epoch_us(moment)",
+    "status": "'EXECUTED'",
+    "_source_partition": "place::INTEGER",
+    "_source_offset": "following::BIGINT",
+}
+
+
+@contextmanager
+def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
+    """Day by day a history of `history` batches, then the batch: `repeats` of it repeat trades of the history, one in
+    a hundred of the others breaks a rule. A full replay repeats the last day, record by record.
+    """
+    size, days, repeats = case.params["records"], case.params["history"], case.params["repeats"]
+    before = size * days
+    history = f"SELECT range AS n, range AS i, 0 AS bad FROM range({before})"
+    repeated = f"n % 100 < {round(100 * repeats)}"
+    old = f"n - {size}" if repeats == 1 else f"(hash(n) % {before})::BIGINT"
+    batch = (
+        f"SELECT n, CASE WHEN {repeated} THEN {old} ELSE n END AS i,"
+        f" CASE WHEN NOT {repeated} AND n % 100 = 99 THEN 1 + (n // 100) % 4 ELSE 0 END AS bad"
+        f" FROM (SELECT range AS n FROM range({before}, {before + size}))"
+    )
+    made = {"per_day": size, "uuid": bool(case.params.get("uuid"))}
+    old_file = trades.write(folder / "history.parquet", history, **made)
+    new_file = trades.write(folder / "batch.parquet", batch, **made)
+    first = "QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY n) = 1"  # the one of its trade that silver keeps
+    truth = f"(SELECT * FROM read_parquet(['{old_file}', '{new_file}']) WHERE bad = 0 {first})"
+    rejected = contents.count(f"(SELECT * FROM '{new_file}' WHERE bad <> 0)")
+    values = _in_process("benchmarks.w2_inputs", {"folder": str(folder), "days": days, "records": size})
+    if any(contender.name == spark_delta.NAME for contender in case.contenders):
+        silver = contents.files(contents.catalog(folder / "home").load_table(SILVER.name))
+        values["delta"] = _in_process("benchmarks.spark_delta", {"files": silver, "target": str(folder / "delta")})
+    yield Inputs(values, {"silver": contents.digest(truth, _TRUTH), "rejected": str(rejected)})
+
+
+def _in_process(module: str, given: Mapping[str, Any]) -> Any:
+    """What the module prints last; each Spark has its own jars, and so its own JVM."""
+    command = [sys.executable, "-m", module, json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LakehouseError(f"{module}: W2's tables could not be filled:\n{(done.stdout + done.stderr)[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fill(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fills a home; what contenders are told of it."""
+    folder = Path(given["folder"])
+    home = folder / "home"
+    settings = lake.here(home, spark__conf=lake.PEER_CONF)
+    spark = open_session(settings, "benchmark inputs")
+    tables = (raw_trades.TABLE, SILVER, rejected_records.TABLE, trader_activity.TABLE, dim_exchange.TABLE)
+    lake.create(spark, *tables)
+    spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
+    seeds.seed_exchanges(spark, conf_dir(), datetime.now(UTC))
+    first = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC)
+    old, new = (first + timedelta(days=given["days"] + more) for more in (1, 2))
+    history, batch = (_read(spark.read.parquet(str(folder / f"{name}.parquet"))) for name in ("history", "batch"))
+    for rows, stamp in ((history, old), (batch, new)):
+        base = commit.state(spark, raw_trades.TABLE)
+        cursor: commit.Cursor = {"topic": "trades", "topic_id": "none", "to": {}, "stamp": commit.to_text(stamp)}
+        commit.append(spark, raw_trades.TABLE, _bronze(rows, stamp), base, cursor)
+    base = commit.state(spark, SILVER)
+    counts = dict.fromkeys(("records", "accepted", "rows", "inserted"), given["days"] * given["records"])
+    cursor = {
+        "source": raw_trades.TABLE.name, "from": None, "to": commit.to_text(old), "stamp": commit.to_text(old),
+        "since": commit.to_text(old), "counts": counts, "totals": counts,
+    }  # fmt: skip
+    commit.append(spark, SILVER, _silver(history, old), base, cursor)
+    spark.stop()
+    catalog = contents.catalog(home)
+    names = (SILVER.name, rejected_records.TABLE.name)
+    return {
+        "home": str(home),
+        "after": old.isoformat(),
+        "snapshots": {name: catalog.load_table(name).metadata.current_snapshot_id for name in names},
+        "bronze": contents.files(catalog.load_table(raw_trades.TABLE.name)),
+    }
+
+
+def _read(rows: DataFrame) -> DataFrame:
+    return rows.withColumn("moment", F.col("moment").cast("timestamp"))
+
+
+def _bronze(rows: DataFrame, stamp: datetime) -> DataFrame:
+    named = {
+        "timestamp": F.col("moment"), "raw_payload": F.col("payload"), "_ingested_at": F.lit(stamp).cast("timestamp"),
+        "_kafka_topic": F.lit("trades"), "_kafka_partition": F.col("place"), "_kafka_offset": F.col("following"),
+        "_raw_bytes": F.lit(None),
+    }  # fmt: skip
+    return _as(rows, raw_trades.TABLE.schema, named)
+
+
+def _silver(rows: DataFrame, stamp: datetime) -> DataFrame:
+    named = {
+        "total_value": F.col("price") * F.col("quantity"), "trade_timestamp": F.col("moment"),
+        "trade_date": F.to_date("moment"), "_processed_at": F.lit(stamp).cast("timestamp"),
+        "status": F.lit("EXECUTED"), "commission": F.lit(None), "_source_topic": F.lit("trades"),
+        "_source_partition": F.col("place"), "_source_offset": F.col("following"),
+    }  # fmt: skip
+    return _as(rows, SILVER.schema, named)
+
+
+def _as(rows: DataFrame, schema: Any, named: Mapping[str, Any]) -> DataFrame:
+    return rows.select(*(named.get(f.name, F.col(f.name)).cast(f.dataType).alias(f.name) for f in schema))
+
+
+if __name__ == "__main__":
+    print(json.dumps(fill(json.loads(sys.argv[1]))))

@@ -1,0 +1,120 @@
+"""W2, bronze → silver: a batch of raw trades parsed, judged, deduplicated against the history, written to silver."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import lake
+from benchmarks.contents import Result
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.w2_inputs import SILVER, inputs
+from benchmarks.w2_peers import (
+    DeltaMerge,
+    DuckDbAppend,
+    PlainMerge,
+    PyIcebergUpsert,
+    ToNoop,
+    ToParquet,
+    iceberg_result,
+    rewind,
+)
+from lakehouse_spark.jobs import silver_processor
+from lakehouse_spark.silver import rejected_records
+
+
+class Ours(lake.InSpark):
+    name = "lakehouse"
+    note = "silver_processor, one commit"
+    conf: dict[str, str] = {}  # noqa: RUF012 (replaced, never changed)
+
+    def prepare(self) -> None:
+        rewind(self.job)
+
+    def work(self) -> None:
+        silver_processor.run(self.spark, self.settings, [SILVER.short_name])
+
+    def result(self) -> Result:
+        return iceberg_result(self.job, rejected_records.TABLE.name)
+
+
+class OursNothingNew(Ours):
+    name = "lakehouse, nothing new"
+    note = "the same job once more"
+
+    def prepare(self) -> None:
+        super().prepare()
+        super().work()
+
+
+FAST = (Ours, DuckDbAppend, PlainMerge, DeltaMerge)
+ALL = (*FAST, PyIcebergUpsert, ToParquet, ToNoop)
+CONTENDERS = (*ALL, OursNothingNew)
+_BATCHES = ("20 k", "100 k", "1 M")
+_HISTORIES = ("100 k", "100 k, 10x history", "100 k, 30x history")
+_REPLAY = "100 k, full replay"
+
+
+def cases(size: str, runs: int) -> Sequence[Case]:
+    def case(name: str, records: int, contenders: Sequence[type[Contender]], **params: Any) -> Case:
+        children = 1 if size in ("tiny", "small") else 2
+        return Case(name, {"records": records, "history": 1, "repeats": 0.0, **params}, contenders, runs, 420, children)
+
+    few = case("20 k", 20_000, ALL)
+    base = case("100 k", 100_000, ALL)
+    replay = case(_REPLAY, 100_000, (*FAST, OursNothingNew), repeats=1.0)
+    longer = case("100 k, 30x history", 100_000, FAST, history=30)
+    more = (
+        case("100 k, 10x history", 100_000, FAST, history=10),
+        longer,
+        case("100 k, 10x history, 10 % repeats", 100_000, FAST, history=10, repeats=0.1),
+        replay,
+    )
+    million = case("1 M", 1_000_000, (*FAST, ToParquet, ToNoop))
+    scattered = case("100 k, 30x history, random ids", 100_000, FAST, history=30, uuid=True)
+    return {
+        "tiny": (few, case("20 k, full replay", 20_000, (*FAST, OursNothingNew), repeats=1.0)),
+        "small": (few, base),
+        "default": (few, base, *more, million),
+        "full": (few, base, *more, million, scattered),
+    }[size]
+
+
+def judge(results: Results) -> list[Verdict]:
+    ours = results.median("100 k", Ours.name)
+    upsert = results.median("100 k", PyIcebergUpsert.name)
+    longer = results.median("100 k, 30x history", Ours.name)
+    replay = results.median(_REPLAY, Ours.name)
+    written = [s.result["files"] for s in results.of(_REPLAY, Ours.name) if s.result]
+
+    def verdict(goal: str, above: float | None, below: float | None, most: float, unit: str = "x") -> Verdict:
+        if not above or not below:
+            return Verdict(goal, "not measured", None)
+        return Verdict(goal, f"{above / below:.2f}{unit} ({above:.2f} s, {below:.2f} s)", above / below <= most)
+
+    faster = Verdict("at least 100x as fast as PyIceberg's upsert at 100 k", "not measured", None)
+    if ours and upsert:
+        faster = replace(faster, found=f"{upsert / ours:.1f}x", met=upsert / ours >= 100)
+    return [
+        faster,
+        verdict("a history of 30 batches costs at most 1.2x one of one", longer, ours, 1.2),
+        verdict("a full replay costs at most 0.3x", replay, ours, 0.3),
+        Verdict(
+            "a full replay writes nothing",
+            f"{max(written, default=0)} files",
+            None if not written else not any(written),
+        ),
+    ]
+
+
+WORKLOAD = Workload(
+    name="W2",
+    title="bronze → silver.trades",
+    cases=cases,
+    inputs=inputs,
+    judge=judge,
+    curves=(
+        Curve("CPU seconds, warm", "records in the batch", by_parameter("records", "cpu", _BATCHES)),
+        Curve("wall seconds, warm", "records in the batch", by_parameter("records", "wall", _BATCHES)),
+        Curve("wall seconds, warm, batch of 100 k", "batches of history", by_parameter("history", "wall", _HISTORIES)),
+    ),
+)
