@@ -28,7 +28,7 @@ def main() -> None:
     if unknown := set(options.workloads) - set(WORKLOADS):
         parser.error(f"no workload {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # brokers and children end too
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 220)
     for name in options.workloads or WORKLOADS:
         workload = WORKLOADS[name].workload
         cases = [c for c in workload.cases(options.size, options.runs) if not options.case or c.name in options.case]

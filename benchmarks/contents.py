@@ -1,5 +1,6 @@
 """What came out of a run: an order-free digest of its rows, computed the same way for every contender."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
         con.register("rows", rows)
         found = {name: _digest(con, "rows", columns) for name, columns in digests.items()}
     else:
-        found = dict(of_parquet([task.file.file_path.removeprefix("file://") for task in tasks], digests).digests)
+        found = dict(of_parquet([local(task.file.file_path) for task in tasks], digests).digests)
     new = 0
     files, size = 0, 0
     snapshot = table.current_snapshot()
@@ -51,7 +52,12 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
 
 def files(table: Table) -> list[str]:
     """The paths of the table's data files; the caller knows that nothing in them is deleted."""
-    return [task.file.file_path.removeprefix("file://") for task in table.scan().plan_files()]
+    return [local(task.file.file_path) for task in table.scan().plan_files()]
+
+
+def local(path: str) -> str:
+    """A path as DuckDB takes it: Hadoop writes file:/, others file:///."""
+    return re.sub("^file:/+", "/", path)
 
 
 def count(source: str) -> int:

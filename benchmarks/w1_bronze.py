@@ -71,7 +71,7 @@ def cases(size: str, runs: int) -> Sequence[Case]:
     return {
         "tiny": (tiny, commits(20)),
         "small": (Case("100 k", {"records": 100_000}, ALL, runs, children=1), commits(30)),
-        "default": (small, full, commits(250)),
+        "default": (small, full, commits(150)),
         "full": (small, full, largest, commits(1000)),
     }[size]
 

@@ -121,6 +121,7 @@ class PyIcebergLoop(Contender):
 
 class KafkaConnect(Contender):
     name = "Kafka Connect sink"
+    is_slow = True
     note = "iceberg-kafka-connect, standalone worker, 2 tasks; commits every 2 s; without the payload"
 
     def open(self) -> None:

@@ -85,7 +85,7 @@ class DeltaMerge(Contender):
 
     def result(self) -> Result:
         rows = self.spark.read.format("delta").load(str(self.silver))
-        files = [Path(file.removeprefix("file://")) for file in rows.inputFiles()]
+        files = [Path(contents.local(file)) for file in rows.inputFiles()]
         made = contents.of_parquet(files, {"silver": DIGEST})
         new = [file for file in files if file.name not in self.before]
         rejected = self.spark.read.format("delta").load(str(self.rejects)).count()

@@ -56,26 +56,24 @@ _REPLAY = "100 k, full replay"
 
 def cases(size: str, runs: int) -> Sequence[Case]:
     def case(name: str, records: int, contenders: Sequence[type[Contender]], **params: Any) -> Case:
-        children = 1 if size in ("tiny", "small") else 2
+        children = 2 if name == "100 k" and size in ("default", "full") else 1
         return Case(name, {"records": records, "history": 1, "repeats": 0.0, **params}, contenders, runs, 420, children)
 
     few = case("20 k", 20_000, ALL)
     base = case("100 k", 100_000, ALL)
-    replay = case(_REPLAY, 100_000, (*FAST, OursNothingNew), repeats=1.0)
-    longer = case("100 k, 30x history", 100_000, FAST, history=30)
     more = (
         case("100 k, 10x history", 100_000, FAST, history=10),
-        longer,
+        case("100 k, 30x history", 100_000, FAST, history=30),
+        case("100 k, 30x history, random ids", 100_000, (Ours, DuckDbAppend, PlainMerge), history=30, uuid=True),
         case("100 k, 10x history, 10 % repeats", 100_000, FAST, history=10, repeats=0.1),
-        replay,
+        case(_REPLAY, 100_000, (*FAST, OursNothingNew), repeats=1.0),
     )
     million = case("1 M", 1_000_000, (*FAST, ToParquet, ToNoop))
-    scattered = case("100 k, 30x history, random ids", 100_000, FAST, history=30, uuid=True)
     return {
         "tiny": (few, case("20 k, full replay", 20_000, (*FAST, OursNothingNew), repeats=1.0)),
         "small": (few, base),
         "default": (few, base, *more, million),
-        "full": (few, base, *more, million, scattered),
+        "full": (few, base, *more, million),
     }[size]
 
 
