@@ -36,9 +36,11 @@ def main() -> None:
         for case in cases:
             chosen = plan.chosen(case, options.only)
             results.forget(chosen)
-            with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
-                harness.run(workload, chosen, Path(folder), results, options.lock, console.print)
-            report.write(workload, results, options.results, console)  # after each case: a long run may be stopped
+            try:
+                with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:
+                    harness.run(workload, chosen, Path(folder), results, options.lock, console.print)
+            finally:  # a long run may be stopped, and goes on with --keep
+                report.write(workload, results, options.results, console)
 
 
 if __name__ == "__main__":

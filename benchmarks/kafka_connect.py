@@ -16,6 +16,8 @@ from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.settings import load
 
 _START_SECONDS = 90
+# offset.flush.interval.ms: on a topic that has gone quiet the worker wakes its tasks only this often, and only awake do
+# they answer the coordinator of a commit. With the default minute, 20,000 records take two.
 _WORKER = """\
 bootstrap.servers={servers}
 listeners=http://127.0.0.1:{port}
@@ -24,6 +26,7 @@ value.converter=org.apache.kafka.connect.json.JsonConverter
 value.converter.schemas.enable=false
 offset.storage.file.filename={folder}/offsets
 plugin.discovery=service_load
+offset.flush.interval.ms=1000
 consumer.isolation.level=read_committed
 consumer.max.poll.records=20000
 consumer.fetch.max.bytes=67108864
