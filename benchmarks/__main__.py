@@ -19,6 +19,7 @@ def main() -> None:
         "--size", choices=plan.SIZES, default="small", help="small takes minutes, full hours; default: small"
     )
     parser.add_argument("--runs", type=int, default=5, help="warm runs per contender, at least; default: 5")
+    parser.add_argument("--children", type=int, help="processes per contender; default: 2, and 1 for the smaller sizes")
     parser.add_argument("--case", action="append", default=[], help="only this case; may be repeated")
     parser.add_argument("--only", action="append", default=[], help="only this contender; may be repeated")
     parser.add_argument("--keep", action="store_true", help="add to the results there are, replacing the cases run")
@@ -34,7 +35,7 @@ def main() -> None:
         cases = [c for c in workload.cases(options.size, options.runs) if not options.case or c.name in options.case]
         results = report.load(workload, options.results) if options.keep else plan.Results(name)
         for case in cases:
-            chosen = plan.chosen(case, options.only)
+            chosen = plan.chosen(case, options.only, options.children)
             results.forget(chosen)
             try:
                 with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:

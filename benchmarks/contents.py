@@ -38,16 +38,15 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
         found = {name: _digest(con, "rows", columns) for name, columns in digests.items()}
     else:
         found = dict(of_parquet([local(task.file.file_path) for task in tasks], digests).digests)
-    new = 0
-    files, size = 0, 0
+    commits, files, size = 0, 0, 0
     snapshot = table.current_snapshot()
     while snapshot is not None and snapshot.snapshot_id != since:
-        new += 1
-        if snapshot.summary:
-            files += int(snapshot.summary["added-data-files"] or 0) + int(snapshot.summary["added-delete-files"] or 0)
-            size += int(snapshot.summary["added-files-size"] or 0)
+        counts = snapshot.summary
+        added = sum(int(counts[f"added-{kind}-files"] or 0) for kind in ("data", "delete")) if counts else 0
+        commits += bool(added or snapshot.parent_snapshot_id)  # not the empty snapshot that a table starts with
+        files, size = files + added, size + int((counts["added-files-size"] if counts else 0) or 0)
         snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id else None
-    return Result(found, files, round(size / 2**20, 2), new)
+    return Result(found, files, round(size / 2**20, 2), commits)
 
 
 def files(table: Table) -> list[str]:

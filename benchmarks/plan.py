@@ -191,6 +191,7 @@ def median(values: Sequence[float]) -> float | None:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def chosen(case: Case, names: Sequence[str]) -> Case:
-    """The case with only the contenders named; all where none is."""
-    return replace(case, contenders=[c for c in case.contenders if not names or c.name in names])
+def chosen(case: Case, names: Sequence[str], children: int | None = None) -> Case:
+    """The case with only the contenders named (none: all), and with another number of processes each."""
+    contenders = [contender for contender in case.contenders if not names or contender.name in names]
+    return replace(case, contenders=contenders, children=children or case.children)
