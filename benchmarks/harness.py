@@ -13,10 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks import measure
 from benchmarks.plan import Case, Contender, Failure, Job, Results, Sample, Workload
@@ -90,7 +92,8 @@ def _watch(child: "subprocess.Popen[bytes]", timeout: float) -> list[tuple[float
             time.sleep(_SAMPLE_SECONDS)
     finally:
         for process in measure.tree(child.pid):  # what a child that failed left running
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         child.wait()
         _end_group(child.pid)
     return memory

@@ -54,7 +54,7 @@ def write(workload: Workload, results: Results, folder: Path, console: Console) 
         "failures": [asdict(failure) for failure in results.failures],
     }
     (folder / f"{workload.name}.json").write_text(json.dumps(plain, indent=1) + "\n")
-    lines = [f"# {workload.name}: {workload.title}", "", *_about(plain["machine"]), ""]
+    lines = [f"# {workload.name}: {workload.title}", "", *_about(plain["machine"]), "", *_legend(workload, results), ""]
     for case in dict.fromkeys(sample.case for sample in results.samples):
         headings, rows = table(workload, results, case)
         _show(console, f"{workload.name} {case}", headings, rows)
@@ -127,6 +127,12 @@ def _about(machine: dict[str, Any]) -> Iterator[str]:
         "Medians of warm turns, lowest-highest in brackets. Cold is opening (session, JVM, server) and the first turn. "
         "Bytes are those of system calls, page cache and sockets included. The broker is left out."
     )
+
+
+def _legend(workload: Workload, results: Results) -> Iterator[str]:
+    notes = {contender.name: contender.note for case in workload.all_cases() for contender in case.contenders}
+    measured = {sample.contender for sample in results.samples}
+    yield from (f"- **{name}**: {note}" for name, note in notes.items() if name in measured)
 
 
 def _goals(verdicts: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
