@@ -164,9 +164,10 @@ def _show(console: Console, title: str, headings: Sequence[str], rows: Sequence[
 
 
 def _plot(workload: Workload, results: Results, curve: Curve, file: Path) -> bool:
-    """Whether there was anything to draw."""
+    """Whether there was growth to draw: more than one point of somebody's."""
     lines = curve.points(workload, results)
-    if not lines:
+    if not any(len(points) > 1 for points in lines.values()):
+        file.unlink(missing_ok=True)
         return False
     figure, axes = pyplot.subplots(figsize=(8, 4.5))
     for name, points in lines.items():
