@@ -42,7 +42,7 @@ def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
     return raw_reference.build(records, F.coalesce(*keys), stamp)
 
 
-def land(spark: SparkSession, records: DataFrame, source: str, digest: str) -> int:
+def land(spark: SparkSession, dimension: Dimension, records: DataFrame, source: str, digest: str) -> int:
     """Appends a file's records to the log and returns their number; 0 where this very content is there already.
 
     A file is known by its name and content: loading it again changes nothing, loading it with other content does.
@@ -52,6 +52,8 @@ def land(spark: SparkSession, records: DataFrame, source: str, digest: str) -> i
     def attempt() -> None:
         nonlocal landed
         base = commit.state(spark, LOG)
+        if is_landed(spark, dimension, source, digest, base):
+            return
         stamp = base.next_stamp(datetime.now(UTC))
         rows = log_rows(records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)}), stamp)
         progress = {name: value for name, value in (base.cursor or {}).items() if name in _KAFKA_PROGRESS}
@@ -66,9 +68,12 @@ _KAFKA_PROGRESS = ("topic", "topic_id", "from", "to", "epoch", "gaps")
 """Fields of the log's cursor that tell how far the topic was read; a file's commit hands them on."""
 
 
-def is_landed(spark: SparkSession, dimension: Dimension, source: str, digest: str) -> bool:
-    """Whether the newest content loaded from this source, or of this dimension, is this one."""
-    rows = spark.table(LOG.identifier).where((F.col("dimension") == dimension.name) & F.col("_source_row").isNotNull())
+def is_landed(
+    spark: SparkSession, dimension: Dimension, source: str, digest: str, base: commit.State | None = None
+) -> bool:
+    """Whether the newest content loaded from this source, or of this dimension, is this one (as of `base`)."""
+    log = spark.table(LOG.identifier) if base is None else commit.at(spark, LOG, base.snapshot_id)
+    rows = log.where(_of(dimension) & F.col("_source_row").isNotNull())
     newest = F.max_by("_source_digest", "_ingested_at")
     of_source = F.max_by("_source_digest", F.when(F.col("source") == source, F.col("_ingested_at")))
     return digest in tuple(rows.agg(newest, of_source).first() or ())
@@ -112,6 +117,24 @@ def _apply(spark: SparkSession, dimension: Dimension) -> Done:
             cursor = {"source": LOG.name, "from": commit.to_text(after), "to": commit.to_text(upstream.stamp)}
             done = _rederive(spark, dimension, keys, None, base, upstream, cursor)
         return Done({"records": total, "rejected": refused, **done.counts}, done.snapshot_id)
+
+
+def refuse_strays(spark: SparkSession) -> None:
+    """Keeps the log's records of no dimension that there is as dead letters: no loader would ever see them."""
+    named = F.col("dimension")
+    upstream = commit.state(spark, LOG)
+    strays = commit.at(spark, LOG, upstream.snapshot_id).where(named.isNull() | ~named.isin(*DIMENSIONS))
+    if strays.isEmpty():
+        return
+    reason = (
+        F.when(F.col("raw_payload").isNull(), "tombstone")
+        .when(F.col("_raw_bytes").isNotNull(), "invalid_encoding")
+        .when(F.col("attributes").isNull(), "malformed_json")
+        .when(named.isNull(), "missing_dimension")
+        .otherwise("invalid_dimension")
+    )
+    letters = rejected_records.of_change_log(strays.withColumn("_reasons", F.array(reason)))
+    dead_letters.keep(spark, letters, LOG.name, None, upstream)
 
 
 def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:

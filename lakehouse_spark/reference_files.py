@@ -39,7 +39,7 @@ def load(spark: SparkSession, dimension: Dimension, sources: Sequence[str]) -> i
         with _readable(path):
             rows = _rows(spark, dimension, path)
             if not rows.isEmpty():
-                landed += change_log.land(spark, _records(dimension, rows), path, digest)
+                landed += change_log.land(spark, dimension, _records(dimension, rows), path, digest)
     return landed
 
 

@@ -72,7 +72,10 @@ def reasons(log: DataFrame, dimension: Dimension) -> Column:
         *(invalid(name, day) for name in dates),
     ]
     found = F.array_sort(F.array_compact(F.array(*broken)))
-    return F.when(attributes.isNull(), F.array(F.lit("malformed_record"))).otherwise(found).cast(TEXTS)
+    unreadable = F.when(F.col("_raw_bytes").isNotNull(), F.lit("invalid_encoding")).when(
+        attributes.isNull(), F.lit("malformed_record")
+    )
+    return F.when(unreadable.isNotNull(), F.array(unreadable)).otherwise(found).cast(TEXTS)
 
 
 def changes(log: DataFrame, dimension: Dimension) -> DataFrame:

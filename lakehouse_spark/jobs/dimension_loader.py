@@ -28,6 +28,7 @@ def run(
         raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
     if sources and len(dimensions) != 1:
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
+    change_log.refuse_strays(spark)
     summaries = []
     for dimension in change_log.names(dimensions):
         began = time.monotonic()

@@ -458,7 +458,7 @@ def land(lake: Lake, dimension: str, number: int, events: Sequence[ChangeEvent])
         "*", "CAST(NULL AS string) AS _kafka_topic", "CAST(NULL AS int) AS _kafka_partition",
         "CAST(NULL AS bigint) AS _kafka_offset", "CAST(NULL AS binary) AS _raw_bytes",
     )  # fmt: skip
-    change_log.land(lake.spark, frame, f"memory:{dimension}", str(number))
+    change_log.land(lake.spark, change_log.DIMENSIONS[dimension], frame, f"memory:{dimension}", str(number))
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,9 @@ class Market:
             self.changes.setdefault(name, []).append(replace(event, arrival=self.arrivals))
             self.arrivals += 1
         frame = self.spark.createDataFrame(records, RECORDS)
-        change_log.land(self.spark, frame, f"batch {self.arrivals}", f"{self.arrivals}")
-        change_log.apply(self.spark, change_log.DIMENSIONS[name])
+        dimension = change_log.DIMENSIONS[name]
+        change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
+        change_log.apply(self.spark, dimension)
 
     def load(self) -> None:
         fact_loader.run(self.spark, self.lake.settings)
