@@ -27,7 +27,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="session")
 def spark(settings: Settings) -> Iterator[SparkSession]:
-    opened = session.open_session(settings, "tests")
+    with pytest.MonkeyPatch.context() as patch:
+        # Tests are over before the second compiler's work pays: it took 40 % of the processor.
+        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+        opened = session.open_session(settings, "tests")
     yield opened
     opened.stop()
 

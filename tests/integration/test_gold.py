@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import in_days, settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
+from lakehouse_spark.verify import model
 
 TABLES = (
     "_metadata.surrogate_keys", "bronze.raw_reference", "silver._rejected_records", "silver.trades",
@@ -258,3 +260,151 @@ def test_any_history_in_any_batches_ends_as_the_reference_and_a_rebuild_say(
     assert [summary.counts for summary in rebuilt] == [{"inserted": 0, "updated": 0, "deleted": 0}] * 6
     assert all(summary.snapshot_id is None for summary in gold_aggregator.run(found.spark, found.lake.settings))
     assert all(summary.snapshot_id is None for summary in fact_loader.run(found.spark, found.lake.settings))
+
+
+# One market by hand: a short sale closed over two days, a cancelled opening, a position carried over a weekend
+
+
+def trade(number: int, when: str, side: str, quantity: int, price: str, **other: Any) -> dict[str, Any]:
+    instant = datetime.fromisoformat(f"{when}:00+00:00")
+    told = {
+        "trade_id": f"T{number}", "symbol": "AAA", "price": Decimal(price), "quantity": quantity, "trade_type": side,
+        "total_value": Decimal(price) * quantity, "order_type": "LIMIT", "trader_id": "TR1", "exchange": "NYSE",
+        "trade_timestamp": instant, "trade_date": instant.date(), "account_id": None, "status": "EXECUTED",
+        "commission": None,
+    }  # fmt: skip
+    return {**told, **other}
+
+
+FRIDAY, MONDAY, TUESDAY = date(2025, 6, 6), date(2025, 6, 9), date(2025, 6, 10)
+
+
+def change(key: str, day: date, **attributes: Any) -> dim_reference.ChangeEvent:
+    return dim_reference.ChangeEvent(key, day, None, 0, False, attributes)
+
+
+@pytest.fixture(scope="module")
+def worked(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Market:
+    found = market(spark, tmp_path_factory.mktemp("worked"))
+    found.refer("dim_account", [change("AC1", date(2020, 1, 1), trader_id="TR1", tier="GOLD", status="ACTIVE")])
+    found.refer("dim_symbol", [change("AAA", date(2020, 1, 1), company_name="A", listing_exchange="LSE")])
+    found.trade(
+        [
+            trade(1, "2025-06-06T14:00", "SELL", 100, "10"),
+            trade(2, "2025-06-09T14:00", "BUY", 60, "9"),
+            trade(3, "2025-06-10T14:00", "BUY", 40, "11"),
+            trade(4, "2025-06-06T15:00", "BUY", 50, "10", status="CANCELLED"),
+            trade(
+                5, "2025-06-06T15:00", "BUY", 10, "20", trader_id="TR2", symbol="BBB", account_id="X", exchange="LSE"
+            ),
+        ]
+    )
+    found.load()
+    return found
+
+
+def positions(found: Market) -> list[tuple[Any, ...]]:
+    names = ("position_date", "trader_id", "account_id", "symbol", "quantity", "avg_cost_basis", "unrealized_pnl")
+    return sorted(tuple(row[name] for name in names) for row in found.rows("gold.portfolio_positions"))
+
+
+def performance(found: Market) -> list[tuple[Any, ...]]:
+    names = ("performance_date", "realized_pnl", "win_rate", "avg_hold_time_sec", "max_drawdown_pct", "sharpe_ratio")
+    rows = (row for row in found.rows("gold.trader_performance") if row["trader_id"] == "TR1")
+    return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+def test_lots_close_first_in_first_out_and_positions_are_carried(worked: Market) -> None:
+    assert positions(worked) == [
+        (FRIDAY, "TR1", "AC1", "AAA", -100, Decimal("10.000000"), Decimal("0.000000")),
+        (FRIDAY, "TR2", "X", "BBB", 10, Decimal("20.000000"), Decimal("0.000000")),
+        (MONDAY, "TR1", "AC1", "AAA", -40, Decimal("10.000000"), Decimal("40.000000")),
+        (MONDAY, "TR2", "X", "BBB", 10, Decimal("20.000000"), Decimal("0.000000")),
+        (TUESDAY, "TR2", "X", "BBB", 10, Decimal("20.000000"), Decimal("0.000000")),
+    ]
+    day = 24 * 60 * 60
+    assert performance(worked) == [
+        (FRIDAY, Decimal("0.000000"), None, None, None, None),
+        (MONDAY, Decimal("60.000000"), Decimal("1.0000"), 3 * day, Decimal("0.0000"), None),
+        (TUESDAY, Decimal("-40.000000"), Decimal("0.0000"), 4 * day, Decimal("9.0909"), None),
+    ]
+    changes = {
+        (r["symbol"], r["summary_date"]): r["price_change_pct"] for r in worked.rows("gold.daily_trading_summary")
+    }
+    assert changes == {
+        ("AAA", FRIDAY): Decimal("0.0000"), ("BBB", FRIDAY): Decimal("0.0000"),
+        ("AAA", MONDAY): Decimal("-10.0000"), ("AAA", TUESDAY): Decimal("22.2222"),
+    }  # fmt: skip
+
+
+BREAKS = (
+    ("dim.dim_symbol", "UPDATE lake.dim.dim_symbol SET sector = 'other' WHERE symbol = 'AAA'"),
+    ("dim.dim_trader", "UPDATE lake.dim.dim_trader SET expiry_date = DATE '1899-12-31'"),
+    ("dim.dim_account", "UPDATE lake.dim.dim_account SET previous_tier = 'BASIC'"),
+    ("gold.fact_trades", "DELETE FROM lake.gold.fact_trades WHERE trade_id = 'T1'"),
+    ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET exchange_key = NULL WHERE trade_id = 'T2'"),
+    ("gold.market_overview", "UPDATE lake.gold.market_overview SET total_value = total_value + 0.01"),
+    ("gold._open_lots", "DELETE FROM lake.gold._open_lots WHERE symbol = 'BBB' AND lot_date = DATE '2025-06-10'"),
+)
+MODEL_CHECKS = (
+    model.dimensions_follow_from_their_log, model.versions_are_disjoint, model.previous_values_have_a_date,
+    model.facts_follow_silver, model.foreign_keys_resolve, model.values_add_up, model.lots_add_up,
+)  # fmt: skip
+
+
+def broken(found: Market) -> list[tuple[str, str, int | None]]:
+    findings = [finding for check in MODEL_CHECKS for finding in check(found.spark, found.lake.settings)]
+    return sorted((f.check, f.table, f.violations) for f in findings if not f.holds)
+
+
+def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market) -> None:
+    assert broken(worked) == []
+    before = {name: commit.state(worked.spark, table(name)).snapshot_id for name, _ in BREAKS}
+    for _, statement in BREAKS:
+        worked.spark.sql(statement)
+    assert broken(worked) == [
+        ("a previous value has a change date", "dim.dim_account", 1),
+        ("exchange_key resolves", "gold.fact_trades", 1),
+        ("one current version, disjoint ranges", "dim.dim_trader", 2),
+        ("one fact per silver row", "gold.fact_trades", 1),
+        ("open shares = bought - sold", "gold._open_lots", 1),
+        ("rows follow from the change log", "dim.dim_account", 2),
+        ("rows follow from the change log", "dim.dim_symbol", 2),
+        ("total value as in silver.trades", "gold.fact_trades", 1),
+        ("total value as in silver.trades", "gold.market_overview", 1),
+        ("trader_key resolves", "gold.fact_trades", 4),
+    ]
+    for name, snapshot in before.items():
+        worked.spark.sql(f"CALL lake.system.rollback_to_snapshot('{name}', {snapshot})")
+    assert broken(worked) == []
+
+
+def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(worked: Market) -> None:
+    worked.trade([trade(6, "2025-06-06T16:00", "BUY", 100, "8")])
+    (facts, _) = fact_loader.run(worked.spark, worked.lake.settings)
+    assert facts.counts == {"inserted": 1, "updated": 0, "deleted": 0}
+    summaries = gold_aggregator.run(worked.spark, worked.lake.settings)
+    assert {summary.table: tuple(summary.counts.values()) for summary in summaries} == {
+        "gold.daily_trading_summary": (0, 2, 0),  # Friday, and Monday by its base
+        "gold.market_overview": (0, 2, 0),
+        "gold.trade_analytics": (0, 1, 0),
+        "gold._open_lots": (3, 0, 2),  # the short is closed on Friday, Monday's and Tuesday's trades open longs
+        "gold.trader_performance": (0, 3, 0),
+        "gold.portfolio_positions": (1, 1, 1),
+    }
+    assert (TUESDAY, "TR1", "AC1", "AAA", 100, Decimal("9.800000"), Decimal("120.000000")) in positions(worked)
+
+
+def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_date_on(worked: Market) -> None:
+    keys = {row["trade_id"]: row["symbol_key"] for row in worked.rows("gold.fact_trades")}
+    worked.refer("dim_symbol", [change("BBB", FRIDAY, company_name="B"), change("AAA", MONDAY, company_name="A2")])
+    worked.load()
+    members = {row["symbol_key"]: row for row in worked.rows("dim.dim_symbol")}
+    rekeyed = {row["trade_id"]: row["symbol_key"] for row in worked.rows("gold.fact_trades")}
+    moved = {trade_id for trade_id, key in rekeyed.items() if key != keys[trade_id]}
+    assert moved == {"T2", "T3", "T5"}
+    assert members[rekeyed["T5"]]["is_inferred"] is False
+    assert (members[keys["T5"]]["is_inferred"], members[keys["T5"]]["expiry_date"]) == (True, date(2025, 6, 5))
+    names = {(r["symbol"], r["summary_date"]): r["company_name"] for r in worked.rows("gold.daily_trading_summary")}
+    assert names == {("AAA", FRIDAY): "A", ("BBB", FRIDAY): "B", ("AAA", MONDAY): "A2", ("AAA", TUESDAY): "A2"}
+    assert broken(worked) == []

@@ -365,6 +365,27 @@ def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exch
     assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("DISCARDED", 3, "line noise")]
 
 
+def test_a_rebuild_judges_all_that_bronze_holds_by_todays_rules(lake: Lake) -> None:
+    arrive(lake, trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW"), trade(trade_id="T1"), b"{")
+    arrive(lake, trade(trade_id="T3", status="CANCELLED"), at=NOON + timedelta(minutes=1))
+    process(lake)
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T3", 4, "CANCELLED")]
+    lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
+    lake.spark.sql("UPDATE lake.silver.trades SET price = 1, trade_id = 'T0' WHERE trade_id = 'T1'")
+
+    names = ("trades", "trader_activity")
+    trades, _ = silver_processor.run(lake.spark, lake.settings, names, rebuild=True)
+    assert trades.counts == {"inserted": 2, "updated": 0, "deleted": 1}
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T3", 4, "CANCELLED")]
+    assert fates(lake) == [("REPLAYED", 1, "rebuilt"), ("OPEN", 1, None)]
+    (row,) = lake.rows("silver.trader_activity", "total_buys")
+    assert row["total_buys"] == 2
+    totals = lake.cursor("silver.trades")["totals"]
+    assert [totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")] == [5, 3, 1, 1, 3]
+    again = silver_processor.run(lake.spark, lake.settings, names, rebuild=True)
+    assert [summary.counts for summary in again] == [{"inserted": 0, "updated": 0, "deleted": 0}] * 2
+
+
 def fates(lake: Lake) -> list[tuple[str, int, str | None]]:
     rows = lake.rows(
         "silver._rejected_records", "status", "attempts", "resolution", "_kafka_offset", order="_kafka_offset"
