@@ -130,6 +130,10 @@ ADDED = {
     ),
     "gold.fact_trades": "event_timestamp timestamp, _loaded_at timestamp",
     "gold.fact_orderbook": "snapshot_timestamp timestamp, _loaded_at timestamp",
+    "gold._open_lots": (
+        "lot_date date, trader_id string, account_id string, symbol string, trade_id string, opened_at timestamp, "
+        "side string, price decimal(18,6), quantity long, _computed_at timestamp"
+    ),
     "dim.dim_symbol": "is_inferred boolean, _updated_at timestamp",
     "dim.dim_trader": "is_inferred boolean, _updated_at timestamp",
     "dim.dim_exchange": "mic string",
@@ -165,6 +169,7 @@ PARTITIONS = {
     "gold.trader_performance": [("performance_date_day", "performance_date", "day")],
     "gold.market_overview": [("overview_date_day", "overview_date", "day")],
     "gold.portfolio_positions": [("position_date_day", "position_date", "day")],
+    "gold._open_lots": [("lot_date_day", "lot_date", "day")],
     "gold.trade_analytics": [("analytics_date_day", "analytics_date", "day")],
     "dim.dim_symbol": [("symbol_bucket", "symbol", "bucket[8]")],
     "dim.dim_trader": [("trader_id_bucket", "trader_id", "bucket[8]")],
