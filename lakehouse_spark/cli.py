@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
-from lakehouse_spark import broker, commit, demo, migrations, session, simulator, verify
+from lakehouse_spark import broker, commit, demo, migrations, report, session, simulator, verify
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import entry, rejected
@@ -69,6 +70,7 @@ def run_demo(
         with _stages(as_json) as step:
             step("pipeline: migrations, bronze, dimensions, silver, facts, gold; then verify")
             outcome = demo.run(spark, connected, feed, report=_teller(step))
+            page, _ = report.write(spark, settings)
         spark.stop()
     if as_json:
         _print_json(outcome.as_dict())
@@ -76,6 +78,7 @@ def run_demo(
         _show_outcome(outcome)
         out.print(f"\nThe lakehouse is in {settings.root}. Look around: lakehouse status · lakehouse rejected list")
         out.print('lakehouse query "SELECT symbol, count(*) FROM silver.trades GROUP BY symbol"', highlight=False)
+        out.print(f"All of it on one page: {page}", highlight=False)
     raise typer.Exit(0 if outcome.proved else 1)
 
 
@@ -112,6 +115,29 @@ def run_verify(as_json: Json = False) -> None:
     else:
         _show_findings(findings)
     raise typer.Exit(1 if any(finding.violations for finding in findings) else 0)
+
+
+@app.command("report")
+def write_report(
+    file: Annotated[
+        Path | None, typer.Option("--out", help="The page; by default report.html in LAKEHOUSE_HOME.")
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="By default the day's most traded one.")] = None,
+    trader: Annotated[str | None, typer.Option(help="By default the day's most active one.")] = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="By default the newest with more than stragglers.")
+    ] = None,
+) -> None:
+    """Write one HTML page: the flow of records, rejects, freshness, a symbol's day, a trader's P&L, the tables."""
+    with _session("report") as (spark, settings), _stages(False) as step:
+        step("reading the tables")
+        asked = symbol.strip().upper() if symbol else None
+        page, missing = report.write(
+            spark, settings, file, symbol=asked, trader=trader, day=day.date() if day else None
+        )
+    for sentence in missing:
+        err.print(sentence, markup=False, highlight=False)
+    out.print(f"The report is in {page}", highlight=False)
 
 
 @app.command()

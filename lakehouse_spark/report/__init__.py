@@ -1,0 +1,38 @@
+"""`lakehouse report`: the lakehouse on one HTML page that stands for itself."""
+
+import os
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.report import page, reading
+from lakehouse_spark.settings import Settings
+
+
+def write(
+    spark: SparkSession,
+    settings: Settings,
+    file: Path | None = None,
+    *,
+    symbol: str | None = None,
+    trader: str | None = None,
+    day: date | None = None,
+) -> tuple[Path, tuple[str, ...]]:
+    """Writes the page, whole or not at all, to `file` or into the lakehouse's home; with it, what is missing in it."""
+    target = (file.expanduser() if file else settings.root / "report.html").resolve()
+    report = reading.read(spark, settings, symbol=symbol, trader=trader, day=day)
+    begun = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        begun.write_text(page.render(report), encoding="utf-8")
+        begun.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            begun.unlink()
+        raise UsageError(
+            f"report: {target} cannot be written: {error.strerror}; name another file with --out"
+        ) from None
+    return target, report.missing

@@ -1,0 +1,143 @@
+"""What a report tells, as plain values: read from the tables by `reading`, made into a page by `page`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far a table is behind one of its upstream tables; `seconds` None: it has consumed nothing of it yet."""
+
+    upstream: str
+    rows: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class TableState:
+    """A table as Iceberg's metadata tell of it; `bytes` are those of data and delete files, `stamp` is the newest
+    commit's."""
+
+    name: str
+    rows: int
+    data_files: int
+    bytes: int
+    delete_files: int
+    snapshots: int
+    stamp: datetime | None = None
+    lags: tuple[Lag, ...] = ()
+
+    @property
+    def mean_bytes(self) -> int | None:
+        files = self.data_files + self.delete_files
+        return self.bytes // files if files else None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What became of the records of a topic, layer by layer; `facts` None: there is no fact table for them."""
+
+    topic: str
+    bronze: int
+    accepted: int
+    duplicates: int
+    rejected: int
+    silver: int
+    facts: int | None
+
+    @property
+    def waiting(self) -> int:
+        """Bronze rows that silver has not judged yet."""
+        return max(self.bronze - self.accepted - self.duplicates - self.rejected, 0)
+
+    @property
+    def updates(self) -> int:
+        """Accepted records that changed a row instead of adding one: later statuses and restatements."""
+        return max(self.accepted - self.silver, 0)
+
+
+@dataclass(frozen=True)
+class Rejects:
+    """Rejected records of one topic with one reason, whatever became of them since."""
+
+    topic: str
+    reason: str
+    records: int
+
+
+@dataclass(frozen=True)
+class Minute:
+    """A symbol's minute: its trades that were not cancelled, and its order books; `at` counts from midnight UTC."""
+
+    at: int
+    price: Decimal | None = None
+    low: Decimal | None = None
+    high: Decimal | None = None
+    volume: int = 0
+    trades: int = 0
+    spread: float | None = None
+    books: int = 0
+
+
+@dataclass(frozen=True)
+class SymbolDay:
+    """A symbol's day; `summary` is its row of gold.daily_trading_summary, None where gold has none yet."""
+
+    symbol: str
+    day: date
+    minutes: tuple[Minute, ...]
+    summary: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class TraderDay:
+    """A trader's day, from gold.trader_performance."""
+
+    day: date
+    pnl: Decimal
+    trades: int
+    notional: Decimal | None
+    win_rate: Decimal | None
+
+
+@dataclass(frozen=True)
+class Trader:
+    """A trader's days in their order."""
+
+    trader_id: str
+    name: str | None
+    days: tuple[TraderDay, ...]
+
+
+@dataclass(frozen=True)
+class Position:
+    """An open position at the end of a day, from gold.portfolio_positions."""
+
+    day: date
+    trader_id: str
+    account_id: str
+    symbol: str
+    quantity: int
+    cost: Decimal | None
+    price: Decimal | None
+    value: Decimal | None
+    gain: Decimal | None
+    gain_pct: Decimal | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The whole page; `missing` says, a sentence each, what could not be shown and what to do about it."""
+
+    made_at: datetime
+    profile: str
+    tables: tuple[TableState, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    rejects: tuple[Rejects, ...] = ()
+    symbol_day: SymbolDay | None = None
+    trader: Trader | None = None
+    positions: tuple[Position, ...] = ()
+    positions_of_trader: tuple[Position, ...] = ()
+    missing: tuple[str, ...] = ()

@@ -1,0 +1,376 @@
+"""What a report tells, read from the tables: sums and small results only, and as few Spark queries as that takes.
+
+Sizes, stamps and counts of the flow come from Iceberg's own metadata and from cursors, which cost no query.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import reduce
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from lakehouse_spark import commit
+from lakehouse_spark.batch import day_predicate
+from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.gold import (
+    daily_trading_summary,
+    fact_orderbook,
+    fact_trades,
+    portfolio_positions,
+    trader_performance,
+)
+from lakehouse_spark.jobs.silver_processor import FEEDS
+from lakehouse_spark.report.model import (
+    Flow,
+    Lag,
+    Minute,
+    Position,
+    Rejects,
+    Report,
+    SymbolDay,
+    TableState,
+    Trader,
+    TraderDay,
+)
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
+from lakehouse_spark.table import Table
+
+_FACTS = {trades.TABLE.name: fact_trades.TABLE.name, orderbook_snapshots.TABLE.name: fact_orderbook.TABLE.name}
+_DIMENSIONS = {dimension.table.name for dimension in DIMENSIONS.values()}
+_FOLLOWERS = {table.name for table in TABLES if table.namespace in ("silver", "gold")} - {rejected_records.TABLE.name}
+"""Tables that follow their sources by stamps, from their first run on."""
+_LATEST_DAYS = 7
+_STRAGGLERS = 0.1
+"""A day with a smaller share of the trades of the busiest of the latest days holds stragglers, and is not chosen."""
+_MOST_POSITIONS = 10
+_MOST_DAYS = 1000
+
+
+@dataclass
+class Lakehouse:
+    """The tables that are there, with their states; what is not there is said in `missing`."""
+
+    spark: SparkSession
+    tables: dict[str, TableState] = field(default_factory=dict)
+    states: dict[str, commit.State] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def has(self, table: Table) -> bool:
+        return table.name in self.tables and self.tables[table.name].rows > 0
+
+    def rows(self, table: Table) -> DataFrame:
+        """The table as it was when the report began."""
+        state = self.states.get(table.name)
+        if state is None:
+            return self.spark.table(table.identifier)
+        return commit.at(self.spark, table, state.snapshot_id)
+
+    def cursor(self, table: Table) -> Mapping[str, Any]:
+        state = self.states.get(table.name)
+        return (state.cursor if state else None) or {}
+
+
+def read(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    symbol: str | None = None,
+    trader: str | None = None,
+    day: date | None = None,
+    now: datetime | None = None,
+) -> Report:
+    """The report of a lakehouse in whatever state it is; writes nothing.
+
+    The day is by default the newest one with more than stragglers, the symbol and the trader the most traded and the
+    most trading one of that day. P&L and positions are as of that day.
+    """
+    lake = _opened(spark)
+    lags = _lags(lake)
+    tables = {
+        name: TableState(**{**vars(state), "lags": tuple(lags.get(name, ()))}) for name, state in lake.tables.items()
+    }
+    chosen = _choice(lake, symbol, day)
+    upto = day or (chosen[1] if chosen else None)
+    shown_trader = _trader(lake, upto, trader)
+    theirs = shown_trader.trader_id if shown_trader else None
+    positions = _positions(lake, upto, theirs)
+    return Report(
+        made_at=now or datetime.now(UTC),
+        profile=settings.profile,
+        tables=tuple(tables.values()),
+        flows=_flows(lake),
+        rejects=_rejects(lake),
+        symbol_day=_symbol_day(lake, *chosen) if chosen else None,
+        trader=shown_trader,
+        positions=tuple(p for rank, _, p in positions if rank <= _MOST_POSITIONS),
+        positions_of_trader=tuple(p for _, rank, p in positions if p.trader_id == theirs and rank <= _MOST_POSITIONS),
+        missing=tuple(lake.missing),
+    )
+
+
+# Tables
+
+
+def _opened(spark: SparkSession) -> Lakehouse:
+    lake = Lakehouse(spark)
+    absent = []
+    for table in TABLES:
+        if not spark.catalog.tableExists(table.identifier):
+            absent.append(table.name)
+            continue
+        head = commit.load(spark, table).currentSnapshot()
+        if head is not None and table.stamp:
+            lake.states[table.name] = commit.state(spark, table)
+        lake.tables[table.name] = _state_of(commit.load(spark, table), table, lake.states.get(table.name))
+    if absent and not lake.tables:
+        lake.missing.append("There is no lakehouse here yet. Run: lakehouse migrate")
+    elif absent:
+        lake.missing.append(f"Tables are missing: {', '.join(absent)}. Run: lakehouse migrate")
+    _count_merged(lake)
+    return lake
+
+
+def _state_of(iceberg: Any, table: Table, state: commit.State | None) -> TableState:
+    head = iceberg.currentSnapshot() if state is None else iceberg.snapshot(state.snapshot_id)
+    summary = dict(head.summary()) if head is not None else {}
+
+    def total(name: str) -> int:
+        return int(summary.get(f"total-{name}") or 0)
+
+    return TableState(
+        name=table.name,
+        rows=total("records"),
+        data_files=total("data-files"),
+        bytes=total("files-size"),
+        delete_files=total("delete-files"),
+        snapshots=int(iceberg.operations().current().snapshots().size()),
+        stamp=state.stamp if state else None,
+    )
+
+
+def _count_merged(lake: Lakehouse) -> None:
+    """Counts the rows of tables with delete files, whose metadata tell only how many rows were written: one query."""
+    names = [name for name, state in lake.tables.items() if state.delete_files]
+    for name, rows in _counts({name: lake.rows(BY_NAME[name]) for name in names}).items():
+        lake.tables[name] = TableState(**{**vars(lake.tables[name]), "rows": rows})
+
+
+def _counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:
+    """The number of rows of each, in one query."""
+    counted = [
+        rows.agg(F.count("*").alias("rows")).select(F.lit(k).alias("name"), "rows") for k, rows in frames.items()
+    ]
+    return {row["name"]: row["rows"] for row in reduce(DataFrame.unionByName, counted).collect()} if counted else {}
+
+
+def _lags(lake: Lakehouse) -> dict[str, list[Lag]]:
+    """Per table the upstream tables that hold more than it has consumed, by the stamps of its cursor: one query."""
+    behind: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
+    for table in TABLES:
+        for upstream, consumed in _consumed(lake, table):
+            newest = _newest(lake, upstream)
+            if newest is not None and (consumed is None or newest > consumed):
+                behind[table.name, upstream] = (newest, consumed)
+    waiting: dict[str, DataFrame] = {}
+    for (name, upstream), (newest, consumed) in behind.items():
+        if upstream not in _DIMENSIONS:
+            stamp = F.col(str(BY_NAME[upstream].stamp))
+            later = stamp > F.lit(consumed) if consumed else F.lit(True)
+            waiting[f"{name} {upstream}"] = lake.rows(BY_NAME[upstream]).where((stamp <= F.lit(newest)) & later)
+    rows = _counts(waiting)
+    found: dict[str, list[Lag]] = {}
+    for (name, upstream), (newest, consumed) in behind.items():
+        seconds = (newest - consumed).total_seconds() if consumed else None
+        found.setdefault(name, []).append(Lag(upstream, rows.get(f"{name} {upstream}"), seconds))
+    return found
+
+
+def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | None]]:
+    """The upstream tables that a table follows by stamp, and how far it has consumed them."""
+    cursor = lake.cursor(table)
+    upto = cursor.get("upto")
+    if isinstance(upto, Mapping):
+        yield from ((name, commit.from_text(text)) for name, text in upto.items() if name in lake.tables)
+    elif cursor.get("source") in lake.tables and "from" in cursor:
+        yield str(cursor["source"]), commit.from_text(cursor["to"])
+    elif not cursor and table.name in lake.tables and table.name in _FOLLOWERS:
+        yield from ((source, None) for source in table.sources if source in lake.tables and lake.has(BY_NAME[source]))
+
+
+def _newest(lake: Lakehouse, name: str) -> datetime | None:
+    """What there is to consume: a table's newest stamp; of a dimension, how far it has followed its change log."""
+    if name in _DIMENSIONS:
+        return commit.from_text(lake.cursor(BY_NAME[name]).get("to"))
+    state = lake.states.get(name)
+    return state.stamp if state else None
+
+
+# The flow
+
+
+def _flows(lake: Lakehouse) -> tuple[Flow, ...]:
+    flows = []
+    for feed in FEEDS.values():
+        source, silver = feed.topic.table.name, feed.table.name
+        if source not in lake.tables:
+            continue
+        totals = lake.cursor(feed.table).get("totals", {})
+        facts = _FACTS.get(silver)
+        flows.append(
+            Flow(
+                topic=feed.topic.name,
+                bronze=lake.tables[source].rows,
+                **{name: int(totals.get(name, 0)) for name in ("accepted", "duplicates", "rejected")},
+                silver=lake.tables[silver].rows if silver in lake.tables else 0,
+                facts=lake.tables[facts].rows if facts in lake.tables else None,
+            )
+        )
+    return tuple(flows)
+
+
+def _rejects(lake: Lakehouse) -> tuple[Rejects, ...]:
+    if not lake.has(rejected_records.TABLE):
+        return ()
+    topic, reason = F.col("source_table").alias("topic"), F.explode("reasons").alias("reason")
+    letters = lake.rows(rejected_records.TABLE).select(topic, reason)
+    counted = letters.groupBy("topic", "reason").agg(F.count("*").alias("records")).collect()
+    found = (Rejects(row["topic"].removeprefix("bronze."), row["reason"], row["records"]) for row in counted)
+    return tuple(sorted(found, key=lambda row: (-row.records, row.topic, row.reason)))
+
+
+# A symbol's day
+
+
+def _choice(lake: Lakehouse, symbol: str | None, day: date | None) -> tuple[str, date] | None:
+    """The symbol and day to show, of gold's summaries or, where gold has none, of silver's trades."""
+    if not lake.has(trades.TABLE):
+        lake.missing.append("No trades yet. Run: lakehouse run pipeline")
+        return None
+    table = daily_trading_summary.TABLE
+    if lake.has(table):
+        days = lake.rows(table).select(F.col("summary_date").alias("day"), "symbol", "trade_count")
+    else:
+        lake.missing.append(f"{table.name} is empty. Run: lakehouse run gold_aggregator")
+        traded = _live(lake).groupBy(F.col("trade_date").alias("day"), "symbol")
+        days = traded.agg(F.count("*").alias("trade_count"))
+    if symbol is not None:
+        days = days.where(F.col("symbol") == symbol)
+    if day is not None:
+        days = days.where(F.col("day") == F.lit(day))
+    latest = days.groupBy("day").agg(
+        F.sum("trade_count").alias("trades"), F.max_by("symbol", F.struct("trade_count", "symbol")).alias("symbol")
+    )
+    found = latest.orderBy(F.desc("day")).limit(_LATEST_DAYS).collect()
+    if not found:
+        asked = " ".join(part for part in (symbol or "", f"on {day}" if day else "") if part)
+        lake.missing.append(f"No trades of {asked}." if symbol else f"No trades {asked}.")
+        return None
+    busiest = max(row["trades"] for row in found)
+    shown = next(row for row in found if row["trades"] >= busiest * _STRAGGLERS)
+    return shown["symbol"], shown["day"]
+
+
+def _symbol_day(lake: Lakehouse, symbol: str, day: date) -> SymbolDay:
+    """The day minute by minute: at most 1,440 small rows, by one query; and its summary."""
+    traded = _live(lake).where((F.col("symbol") == symbol) & day_predicate("trade_timestamp", [(day, day)]))
+    minutes = traded.groupBy(_minute("trade_timestamp")).agg(
+        F.max_by("price", F.struct("trade_timestamp", "trade_id")).alias("price"),
+        F.min("price").alias("low"),
+        F.max("price").alias("high"),
+        F.try_sum("quantity").alias("volume"),
+        F.count("*").alias("trades"),
+    )
+    if lake.has(orderbook_snapshots.TABLE):
+        books = lake.rows(orderbook_snapshots.TABLE).where(F.col("symbol") == symbol)
+        spreads = books.where(day_predicate("snapshot_time", [(day, day)])).groupBy(_minute("snapshot_time"))
+        told = spreads.agg(F.avg(F.col("spread").cast("double")).alias("spread"), F.count("spread").alias("books"))
+        minutes = minutes.unionByName(told, allowMissingColumns=True)
+    by_minute: dict[int, dict[str, Any]] = {}
+    for row in minutes.collect():
+        by_minute.setdefault(row["at"], {}).update({k: v for k, v in row.asDict().items() if v is not None})
+    summary = None
+    if lake.has(daily_trading_summary.TABLE):
+        table = lake.rows(daily_trading_summary.TABLE)
+        rows = table.where((F.col("summary_date") == F.lit(day)) & (F.col("symbol") == symbol)).collect()
+        summary = rows[0].asDict() if rows else None
+    return SymbolDay(symbol, day, tuple(Minute(**by_minute[at]) for at in sorted(by_minute)), summary)
+
+
+def _live(lake: Lakehouse) -> DataFrame:
+    return lake.rows(trades.TABLE).where(F.col("status") != "CANCELLED")
+
+
+def _minute(column: str) -> Column:
+    """Minutes since midnight UTC; a number, since instants are collected in the zone of the machine."""
+    return (F.hour(column) * 60 + F.minute(column)).alias("at")
+
+
+# Traders
+
+
+def _trader(lake: Lakehouse, day: date | None, trader: str | None) -> Trader | None:
+    """All days of one trader up to `day`, by one query: the most active one of the day, or the one asked for."""
+    table = trader_performance.TABLE
+    if not lake.has(table):
+        if lake.has(trades.TABLE):
+            lake.missing.append(f"{table.name} is empty. Run: lakehouse run gold_aggregator")
+        return None
+    rows = lake.rows(table)
+    if day is not None:
+        rows = rows.where(F.col("performance_date") <= F.lit(day))
+    if trader is None:
+        order = (F.desc("performance_date"), F.desc("total_trades"), "trader_id")
+        rows = rows.join(
+            F.broadcast(rows.orderBy(*order).limit(1).select("trader_id")), on="trader_id", how="left_semi"
+        )
+    else:
+        rows = rows.where(F.col("trader_id") == trader)
+    found = rows.orderBy(F.desc("performance_date")).limit(_MOST_DAYS).collect()
+    if not found:
+        lake.missing.append(f"No trades of trader {trader}." if trader else f"No trader's days up to {day}.")
+        return None
+    if len(found) == _MOST_DAYS:
+        lake.missing.append(f"Trader {found[0]['trader_id']}: the latest {_MOST_DAYS:,} days only.")
+    days = [
+        TraderDay(
+            row["performance_date"], row["realized_pnl"], row["total_trades"], row["total_notional"], row["win_rate"]
+        )
+        for row in reversed(found)
+    ]
+    return Trader(found[0]["trader_id"], found[0]["trader_name"], tuple(days))
+
+
+def _positions(lake: Lakehouse, day: date | None, trader: str | None) -> Sequence[tuple[int, int, Position]]:
+    """The largest positions of the newest day up to `day`, with their ranks among all and among their trader's."""
+    table = portfolio_positions.TABLE
+    if not lake.has(table):
+        return []
+    held = lake.rows(table)
+    if day is not None:
+        held = held.where(F.col("position_date") <= F.lit(day))
+    newest = held.agg(F.max("position_date").alias("position_date"))
+    held = held.join(F.broadcast(newest), on="position_date", how="left_semi")
+    by_size = (F.abs("market_value").desc_nulls_last(), "symbol", "trader_id", "account_id")
+    ranked = held.withColumns(
+        {
+            "_rank": F.row_number().over(Window.partitionBy(F.lit(1)).orderBy(*by_size)),
+            "_own": F.row_number().over(Window.partitionBy("trader_id").orderBy(*by_size)),
+        }
+    )
+    wanted = F.col("_rank") <= _MOST_POSITIONS
+    if trader is not None:
+        wanted |= (F.col("_own") <= _MOST_POSITIONS) & (F.col("trader_id") == trader)
+    return [(row["_rank"], row["_own"], _position(row)) for row in ranked.where(wanted).orderBy("_rank").collect()]
+
+
+def _position(row: Any) -> Position:
+    return Position(
+        row["position_date"], row["trader_id"], row["account_id"], row["symbol"], row["quantity"],
+        row["avg_cost_basis"], row["current_price"], row["market_value"], row["unrealized_pnl"],
+        row["unrealized_pnl_pct"],
+    )  # fmt: skip
