@@ -1,7 +1,7 @@
 """The geometry of the page's charts: where to draw what, in the units of their viewBox; knows no markup."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import accumulate, groupby
@@ -9,7 +9,7 @@ from itertools import accumulate, groupby
 from lakehouse_spark.report.model import Minute, TraderDay
 
 WIDTH = 960.0
-_LEFT, _RIGHT = 64.0, 12.0
+_LEFT, _RIGHT = 64.0, 20.0
 _MINUTES = (1, 2, 5, 10, 15, 30)
 _MOST_BARS = 150
 _HOURS = (15, 30, 60, 120, 180, 360)
@@ -84,10 +84,11 @@ def round_steps(low: float, high: float, most: int = 5) -> list[float]:
 
 def short(value: float) -> str:
     """A number in at most four digits: 12, 3.5K, 1.25M."""
+    sign, value = "\N{MINUS SIGN}" if value < 0 else "", abs(value)
     for power, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if abs(value) >= power:
-            return f"{value / power:.2f}".rstrip("0").rstrip(".") + unit
-    return f"{value:.6g}"
+        if value >= power:
+            return sign + f"{value / power:.2f}".rstrip("0").rstrip(".") + unit
+    return f"{sign}{value:.6g}"
 
 
 def clock(minute: int) -> str:
@@ -191,34 +192,16 @@ def _price_panel(
     low, high = _padded(min(lows), max(highs))
     y = Scale(low, high, top + height, top)
     bars = tuple(
-        Box(
-            x(s.start) + 0.5,
-            y(s.high),
-            max(x(s.start + width) - x(s.start) - 1, 0.8),
-            max(y(s.low) - y(s.high), 1),
-            "range",
-        )
-        for s in slots
-        if s.low is not None and s.high is not None
+        _bar(s, x, width, y(s.high), y(s.low), "range") for s in slots if s.low is not None and s.high is not None
     )
     points = [(x(m.at + 0.5), y(float(m.price))) for m in minutes if m.price is not None]
-    return Panel("Price", top, height, _y_ticks(low, high, y, price), bars, tuple(_lines([points])))
+    return Panel("Price", top, height, _y_ticks(low, high, y, price), bars, (_steps(points),))
 
 
 def _volume_panel(slots: Sequence[_Slot], x: Scale, width: int, top: float, height: float) -> Panel:
     most = max((slot.volume for slot in slots), default=0)
     y = Scale(0, max(most, 1) * 1.05, top + height, top)
-    bars = tuple(
-        Box(
-            x(s.start) + 0.5,
-            y(s.volume),
-            max(x(s.start + width) - x(s.start) - 1, 0.8),
-            top + height - y(s.volume),
-            "volume",
-        )
-        for s in slots
-        if s.volume
-    )
+    bars = tuple(_bar(s, x, width, y(s.volume), top + height, "volume") for s in slots if s.volume)
     return Panel("Volume, shares", top, height, _y_ticks(0, most, y, short, 3), bars)
 
 
@@ -230,18 +213,20 @@ def _spread_panel(
         return Panel("Spread: no order book that day", top, height, ())
     high = max(max(told) * 1.05, 1e-6)
     y = Scale(0, high, top + height, top)
-    runs = [
-        [(x(s.start + width / 2), y(s.spread)) for s in run if s.spread is not None]
-        for has, run in groupby(slots, key=lambda slot: slot.spread is not None)
-        if has
-    ]
-    return Panel("Mean spread", top, height, _y_ticks(0, high, y, price, 3), (), tuple(_lines(runs)))
+    bars = tuple(_bar(s, x, width, y(s.spread), top + height, "spread") for s in slots if s.spread is not None)
+    return Panel("Mean spread", top, height, _y_ticks(0, high, y, price, 3), bars)
+
+
+def _bar(slot: _Slot, x: Scale, width: int, top: float, bottom: float, kind: str) -> Box:
+    """A bar over the slot's minutes with a little air beside it; never so flat that it vanishes."""
+    left, right = x(slot.start), x(slot.start + width)
+    return Box(left + 0.5, top, max(right - left - 1, 0.8), max(bottom - top, 1), kind)
 
 
 # A trader's days
 
 
-def pnl_chart(days: Sequence[TraderDay], money: Callable[[float], str]) -> Chart | None:
+def pnl_chart(days: Sequence[TraderDay], money: Callable[[Decimal | float], str]) -> Chart | None:
     """Realized P&L day by day, its running total, and how far that is below its peak; None without a day."""
     if not days:
         return None
@@ -259,20 +244,20 @@ def pnl_chart(days: Sequence[TraderDay], money: Callable[[float], str]) -> Chart
     )
     line = list(zip(centres, map(y, totals), strict=True))
     total = Panel("Realized P&L: each day (bars) and in total (line)", tops[0], heights[0],
-                  _y_ticks(low, high, y, short), bars, tuple(_lines([line])), zero=y(0))  # fmt: skip
+                  _y_ticks(low, high, y, short), bars, (_line(line),), zero=y(0))  # fmt: skip
     deepest = max([*map(float, falls), 0.0])
     down = Scale(0, deepest * 1.05 or 1.0, tops[1], tops[1] + heights[1])
     below = list(zip(centres, (down(float(fall)) for fall in falls), strict=True))
     fall = Panel("Drawdown: total below its peak", tops[1], heights[1],
                  tuple(Tick(down(t), short(-t) if t else "0") for t in round_steps(0, deepest, 3)),
-                 (), tuple(_lines([below])), _area(below, tops[1]))  # fmt: skip
+                 (), (_line(below),), _area(below, tops[1]))  # fmt: skip
     bottom = tops[1] + heights[1]
     every = -(-len(days) // 10)
     ticks = tuple(Tick(centres[n], days[n].day.isoformat()) for n in range(0, len(days), every))
     hits = tuple(
         Box(centre - slot / 2, tops[0], slot, bottom - tops[0], "",
-            f"{day.day.isoformat()}\nP&L {money(float(day.pnl))}\nin total {money(sum_)}\nbelow peak {money(float(fell))}")
-        for centre, day, sum_, fell in zip(centres, days, totals, falls, strict=True)
+            f"{day.day.isoformat()}\nP&L {money(day.pnl)}\nin total {money(total_)}\nbelow peak {money(fell)}")
+        for centre, day, total_, fell in zip(centres, days, totals, falls, strict=True)
     )  # fmt: skip
     return Chart(bottom + 26, (total, fall), ticks, hits)
 
@@ -294,12 +279,14 @@ def _y_ticks(low: float, high: float, y: Scale, text: Callable[[float], str], mo
     return tuple(Tick(y(value), text(value)) for value in round_steps(low, high, most))
 
 
-def _lines(runs: Iterable[Sequence[tuple[float, float]]]) -> Iterable[str]:
-    """A path through each run of points; one point alone becomes a dot."""
-    for run in runs:
-        if run:
-            rest = run[1:] or [(run[0][0] + 0.01, run[0][1])]
-            yield f"M{run[0][0]} {run[0][1]}" + "".join(f"L{a} {b}" for a, b in rest)
+def _line(points: Sequence[tuple[float, float]]) -> str:
+    """A path through the points; one point alone becomes a dot."""
+    return f"M{points[0][0]} {points[0][1]}" + "".join(f"L{a} {b}" for a, b in points[1:] or points)
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> str:
+    """A path that keeps each value until the next one."""
+    return f"M{points[0][0]} {points[0][1]}" + "".join(f"H{a}V{b}" for a, b in points[1:] or points)
 
 
 def _area(points: Sequence[tuple[float, float]], base: float) -> str:

@@ -8,7 +8,10 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class Lag:
-    """How far a table is behind one of its upstream tables; `seconds` None: it has consumed nothing of it yet."""
+    """How far a table is behind one of its upstream tables; `seconds` None: it has consumed nothing of it yet.
+
+    `rows` None: a dimension, whose changes are not counted.
+    """
 
     upstream: str
     rows: int | None
@@ -18,7 +21,7 @@ class Lag:
 @dataclass(frozen=True)
 class TableState:
     """A table as Iceberg's metadata tell of it; `bytes` are those of data and delete files, `stamp` is the newest
-    commit's."""
+    commit's. One that `follows` others keeps a cursor on them, and `lags` names those that hold more."""
 
     name: str
     rows: int
@@ -27,6 +30,7 @@ class TableState:
     delete_files: int
     snapshots: int
     stamp: datetime | None = None
+    follows: bool = False
     lags: tuple[Lag, ...] = ()
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lakehouse_spark.report import charts, sankey
-from lakehouse_spark.report.model import Rejects, Report, TableState, Trader
+from lakehouse_spark.report.model import Report, TableState, Trader
 
 TEMPLATE, SCRIPT = "report.html.j2", "report.js"
 NONE = "\N{EN DASH}"
@@ -29,7 +29,7 @@ def render(report: Report) -> str:
         report=report,
         tiles=_tiles(report),
         flow=sankey.sankey(report.flows),
-        rejects=_rejects(report.rejects),
+        rejects=_rejects(report),
         layers=_layers(report.tables),
         day_chart=charts.day_chart(day.minutes, price) if day else None,
         day_facts=_day_facts(day.summary) if day and day.summary else [],
@@ -70,9 +70,9 @@ def price(value: Decimal | float | None) -> str:
     """Two digits at least, four at most; six below 1."""
     if value is None:
         return NONE
-    text = f"{value:,.{4 if abs(value) >= 1 else 6}f}"
+    text = f"{value:,.4f}" if value >= 1 or value <= -1 else f"{value:.6f}"
     whole, _, digits = text.partition(".")
-    return f"{whole}.{digits.rstrip('0'):0<2}"
+    return whole + "." + digits.rstrip("0").ljust(2, "0")
 
 
 def money(value: Decimal | float | None) -> str:
@@ -140,9 +140,10 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     ]
 
 
-def _rejects(rejects: Iterable[Rejects]) -> dict[str, Any]:
+def _rejects(report: Report) -> dict[str, Any]:
     """Per reason its records by topic, most frequent first; widths in percent of the most frequent one."""
-    topics = sorted({row.topic for row in rejects})
+    rejects, known = report.rejects, [flow.topic for flow in report.flows]
+    topics = [*known, *sorted({row.topic for row in rejects} - set(known))]
     by_reason: dict[str, dict[str, int]] = {}
     for row in rejects:
         counts = by_reason.setdefault(row.reason, {})

@@ -4,7 +4,7 @@ Sizes, stamps and counts of the flow come from Iceberg's own metadata and from c
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import reduce
 from typing import Any
@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark import commit
 from lakehouse_spark.batch import day_predicate
 from lakehouse_spark.catalog import BY_NAME, TABLES
-from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.change_log import DIMENSIONS, LOG
 from lakehouse_spark.gold import (
     daily_trading_summary,
     fact_orderbook,
@@ -90,10 +90,6 @@ def read(
     most trading one of that day. P&L and positions are as of that day.
     """
     lake = _opened(spark)
-    lags = _lags(lake)
-    tables = {
-        name: TableState(**{**vars(state), "lags": tuple(lags.get(name, ()))}) for name, state in lake.tables.items()
-    }
     chosen = _choice(lake, symbol, day)
     upto = day or (chosen[1] if chosen else None)
     shown_trader = _trader(lake, upto, trader)
@@ -102,7 +98,7 @@ def read(
     return Report(
         made_at=now or datetime.now(UTC),
         profile=settings.profile,
-        tables=tuple(tables.values()),
+        tables=_with_lags(lake),
         flows=_flows(lake),
         rejects=_rejects(lake),
         symbol_day=_symbol_day(lake, *chosen) if chosen else None,
@@ -123,10 +119,11 @@ def _opened(spark: SparkSession) -> Lakehouse:
         if not spark.catalog.tableExists(table.identifier):
             absent.append(table.name)
             continue
-        head = commit.load(spark, table).currentSnapshot()
-        if head is not None and table.stamp:
+        iceberg = commit.load(spark, table)
+        if table.stamp and iceberg.currentSnapshot() is not None:
             lake.states[table.name] = commit.state(spark, table)
-        lake.tables[table.name] = _state_of(commit.load(spark, table), table, lake.states.get(table.name))
+            iceberg.refresh()
+        lake.tables[table.name] = _state_of(iceberg, table, lake.states.get(table.name))
     if absent and not lake.tables:
         lake.missing.append("There is no lakehouse here yet. Run: lakehouse migrate")
     elif absent:
@@ -157,7 +154,7 @@ def _count_merged(lake: Lakehouse) -> None:
     """Counts the rows of tables with delete files, whose metadata tell only how many rows were written: one query."""
     names = [name for name, state in lake.tables.items() if state.delete_files]
     for name, rows in _counts({name: lake.rows(BY_NAME[name]) for name in names}).items():
-        lake.tables[name] = TableState(**{**vars(lake.tables[name]), "rows": rows})
+        lake.tables[name] = replace(lake.tables[name], rows=rows)
 
 
 def _counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:
@@ -168,26 +165,39 @@ def _counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:
     return {row["name"]: row["rows"] for row in reduce(DataFrame.unionByName, counted).collect()} if counted else {}
 
 
-def _lags(lake: Lakehouse) -> dict[str, list[Lag]]:
-    """Per table the upstream tables that hold more than it has consumed, by the stamps of its cursor: one query."""
-    behind: dict[tuple[str, str], tuple[datetime, datetime | None]] = {}
-    for table in TABLES:
-        for upstream, consumed in _consumed(lake, table):
-            newest = _newest(lake, upstream)
-            if newest is not None and (consumed is None or newest > consumed):
-                behind[table.name, upstream] = (newest, consumed)
-    waiting: dict[str, DataFrame] = {}
-    for (name, upstream), (newest, consumed) in behind.items():
-        if upstream not in _DIMENSIONS:
-            stamp = F.col(str(BY_NAME[upstream].stamp))
-            later = stamp > F.lit(consumed) if consumed else F.lit(True)
-            waiting[f"{name} {upstream}"] = lake.rows(BY_NAME[upstream]).where((stamp <= F.lit(newest)) & later)
-    rows = _counts(waiting)
-    found: dict[str, list[Lag]] = {}
-    for (name, upstream), (newest, consumed) in behind.items():
-        seconds = (newest - consumed).total_seconds() if consumed else None
-        found.setdefault(name, []).append(Lag(upstream, rows.get(f"{name} {upstream}"), seconds))
-    return found
+def _with_lags(lake: Lakehouse) -> tuple[TableState, ...]:
+    """The tables, each with the upstream tables that hold more than it has consumed: one query where any may."""
+    consumed = {name: dict(_consumed(lake, BY_NAME[name])) for name in lake.tables}
+    behind = {
+        (name, upstream): (newest, upto)
+        for name, seen in consumed.items()
+        for upstream, upto in seen.items()
+        if (newest := _newest(lake, upstream)) is not None and (upto is None or newest > upto)
+    }
+    counted = _counts(
+        {
+            f"{name} {upstream}": _waiting(lake, name, upstream, upto)
+            for (name, upstream), (_, upto) in behind.items()
+            if upstream not in _DIMENSIONS
+        }
+    )
+    lags: dict[str, list[Lag]] = {}
+    for (name, upstream), (newest, upto) in behind.items():
+        rows = counted.get(f"{name} {upstream}")
+        if rows != 0:  # a commit without rows moves the stamp and leaves nothing to do
+            seconds = (newest - upto).total_seconds() if upto else None
+            lags.setdefault(name, []).append(Lag(upstream, rows, seconds))
+    return tuple(
+        replace(state, follows=bool(consumed[name]), lags=tuple(lags.get(name, ())))
+        for name, state in lake.tables.items()
+    )
+
+
+def _waiting(lake: Lakehouse, name: str, upstream: str, upto: datetime | None) -> DataFrame:
+    """The upstream table's rows that a table has not consumed; of the change log, those of its own dimension."""
+    source = BY_NAME[upstream]
+    rows = lake.rows(source) if upto is None else lake.rows(source).where(F.col(str(source.stamp)) > F.lit(upto))
+    return rows.where(F.col("dimension") == BY_NAME[name].short_name) if source is LOG else rows
 
 
 def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | None]]:
