@@ -87,14 +87,13 @@ def read(
     """The report of a lakehouse in whatever state it is; writes nothing.
 
     The day is by default the newest one with more than stragglers, the symbol and the trader the most traded and the
-    most trading one of that day. P&L and positions are as of that day.
+    most active one of that day. P&L and positions are as of `day` where it is given, else as of now.
     """
     lake = _opened(spark)
     chosen = _choice(lake, symbol, day)
-    upto = day or (chosen[1] if chosen else None)
-    shown_trader = _trader(lake, upto, trader)
+    shown_trader = _trader(lake, trader, on=chosen[1] if chosen else None, upto=day)
     theirs = shown_trader.trader_id if shown_trader else None
-    positions = _positions(lake, upto, theirs)
+    positions = _positions(lake, theirs, upto=day)
     return Report(
         made_at=now or datetime.now(UTC),
         profile=settings.profile,
@@ -323,26 +322,28 @@ def _minute(column: str) -> Column:
 # Traders
 
 
-def _trader(lake: Lakehouse, day: date | None, trader: str | None) -> Trader | None:
-    """All days of one trader up to `day`, by one query: the most active one of the day, or the one asked for."""
+def _trader(lake: Lakehouse, trader: str | None, *, on: date | None, upto: date | None) -> Trader | None:
+    """The days of one trader, by one query: of the one asked for, else of the most active one `on` a day."""
     table = trader_performance.TABLE
     if not lake.has(table):
         if lake.has(trades.TABLE):
             lake.missing.append(f"{table.name} is empty. Run: lakehouse run gold_aggregator")
         return None
     rows = lake.rows(table)
-    if day is not None:
-        rows = rows.where(F.col("performance_date") <= F.lit(day))
+    if upto is not None:
+        rows = rows.where(F.col("performance_date") <= F.lit(upto))
     if trader is None:
+        of_day = rows if on is None else rows.where(F.col("performance_date") <= F.lit(on))
         order = (F.desc("performance_date"), F.desc("total_trades"), "trader_id")
         rows = rows.join(
-            F.broadcast(rows.orderBy(*order).limit(1).select("trader_id")), on="trader_id", how="left_semi"
+            F.broadcast(of_day.orderBy(*order).limit(1).select("trader_id")), on="trader_id", how="left_semi"
         )
     else:
         rows = rows.where(F.col("trader_id") == trader)
     found = rows.orderBy(F.desc("performance_date")).limit(_MOST_DAYS).collect()
     if not found:
-        lake.missing.append(f"No trades of trader {trader}." if trader else f"No trader's days up to {day}.")
+        until = f" up to {upto}" if upto else ""
+        lake.missing.append(f"No trades of {f'trader {trader}' if trader else 'any trader'}{until}.")
         return None
     if len(found) == _MOST_DAYS:
         lake.missing.append(f"Trader {found[0]['trader_id']}: the latest {_MOST_DAYS:,} days only.")
@@ -355,14 +356,14 @@ def _trader(lake: Lakehouse, day: date | None, trader: str | None) -> Trader | N
     return Trader(found[0]["trader_id"], found[0]["trader_name"], tuple(days))
 
 
-def _positions(lake: Lakehouse, day: date | None, trader: str | None) -> Sequence[tuple[int, int, Position]]:
-    """The largest positions of the newest day up to `day`, with their ranks among all and among their trader's."""
+def _positions(lake: Lakehouse, trader: str | None, *, upto: date | None) -> Sequence[tuple[int, int, Position]]:
+    """The largest positions of the newest day up to one, with their ranks among all and among their trader's."""
     table = portfolio_positions.TABLE
     if not lake.has(table):
         return []
     held = lake.rows(table)
-    if day is not None:
-        held = held.where(F.col("position_date") <= F.lit(day))
+    if upto is not None:
+        held = held.where(F.col("position_date") <= F.lit(upto))
     newest = held.agg(F.max("position_date").alias("position_date"))
     held = held.join(F.broadcast(newest), on="position_date", how="left_semi")
     by_size = (F.abs("market_value").desc_nulls_last(), "symbol", "trader_id", "account_id")
