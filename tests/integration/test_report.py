@@ -5,20 +5,19 @@ import shutil
 import struct
 import subprocess
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from lake import Lake, book, enter_exchanges, trade
+from lake import Lake, book, enter_exchanges, table, trade
 from pyspark.sql import SparkSession
 from reports import FULL, HOSTILE
 
-from lakehouse_spark import report
+from lakehouse_spark import commit, report
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.report import page, reading
 from lakehouse_spark.report.model import Flow, Minute, Rejects
 
@@ -40,6 +39,42 @@ def test_an_empty_home_gets_a_page_that_says_what_to_do(spark: SparkSession, tmp
     assert missing[0] in written.read_text(encoding="utf-8")
 
 
+def enter_gold(lake: Lake) -> None:
+    """What gold would hold of the records below, all of silver consumed."""
+    facts = [{"trade_id": f"T{number}"} for number in range(1, 6)]
+    books = [{"snapshot_id": "a"}, {"snapshot_id": "b"}]
+    summaries = [
+        {"summary_date": DAY, "symbol": "AAPL", "trade_count": 3},
+        {"summary_date": DAY - timedelta(1), "symbol": "MSFT", "trade_count": 1},
+    ]
+    performance = [
+        {"performance_date": DAY, "trader_id": "TR1", "total_trades": 2, "realized_pnl": Decimal(120)},
+        {"performance_date": DAY, "trader_id": HOSTILE_TRADER, "total_trades": 1, "realized_pnl": Decimal(0)},
+        {"performance_date": DAY - timedelta(1), "trader_id": "TR1", "total_trades": 1, "realized_pnl": Decimal(0)},
+    ]
+    positions = [
+        {"position_date": day, "trader_id": trader, "account_id": "A", "symbol": symbol, "quantity": quantity,
+         "market_value": Decimal(value)}
+        for day, trader, symbol, quantity, value in (
+            (DAY, "TR1", "AAPL", 40, 440), (DAY, "TR1", "MSFT", 100, 2000), (DAY, HOSTILE_TRADER, "AAPL", 5, 55),
+            (DAY - timedelta(1), "TR1", "MSFT", 100, 2000),
+        )
+    ]  # fmt: skip
+    rows = {
+        "gold.fact_trades": facts,
+        "gold.fact_orderbook": books,
+        "gold.daily_trading_summary": summaries,
+        "gold.trader_performance": performance,
+        "gold.portfolio_positions": positions,
+    }
+    upto = {name: commit.to_text(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
+    for name, held in rows.items():
+        target = table(name)
+        frame = lake.spark.createDataFrame([tuple(map(row.get, target.column_names)) for row in held], target.schema)
+        cursor = {"upto": upto, "stamp": "2025-01-16T00:00:00.000000+00:00"}
+        commit.append(lake.spark, target, frame, lake.state(name), cursor)
+
+
 def test_a_page_that_cannot_be_written_is_refused_and_leaves_nothing(spark: SparkSession, tmp_path: Path) -> None:
     lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", ())
     (tmp_path / "file").write_text("")
@@ -52,7 +87,7 @@ def test_a_page_that_cannot_be_written_is_refused_and_leaves_nothing(spark: Spar
 
 
 def test_the_report_tells_what_the_tables_hold(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
-    lake = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", [table.name for table in TABLES])
+    lake = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", [each.name for each in TABLES])
     enter_exchanges(lake.spark)
     lake.create_topics()
     first = trade(price=10, timestamp="2025-01-15T15:30:05Z")
@@ -80,8 +115,7 @@ def test_the_report_tells_what_the_tables_hold(spark: SparkSession, broker: Brok
     assert (told.symbol_day.symbol, told.symbol_day.day, told.symbol_day.summary) == ("AAPL", DAY, None)
     assert "AAPL on 2025-01-15" in page.render(told)
 
-    fact_loader.run(lake.spark, lake.settings)
-    gold_aggregator.run(lake.spark, lake.settings)
+    enter_gold(lake)
     lake.produce("raw_trades", trade(trade_id="T7"), trade(trade_id="T8"))
     lake.bronze("raw_trades")
     told = reading.read(lake.spark, lake.settings)
@@ -117,11 +151,18 @@ def test_the_report_tells_what_the_tables_hold(spark: SparkSession, broker: Brok
         (HOSTILE_TRADER, "AAPL", 5, Decimal(55)),
     ]
     assert [p.symbol for p in told.positions_of_trader] == ["MSFT", "AAPL"]
-    tables = {table.name: table for table in told.tables}
-    assert {name: [(lag.upstream, lag.rows) for lag in table.lags] for name, table in tables.items() if table.lags} == {
-        "silver.trades": [("bronze.raw_trades", 2)]
+    tables = {state.name: state for state in told.tables}
+    assert {name: [(lag.upstream, lag.rows) for lag in state.lags] for name, state in tables.items() if state.lags} == {
+        "silver.trades": [("bronze.raw_trades", 2)],
+        "gold._open_lots": [("silver.trades", 5)],
+        "gold.market_overview": [
+            ("silver.trades", 5),
+            ("silver.orderbook_snapshots", 2),
+            ("gold.daily_trading_summary", 2),
+        ],
+        "gold.trade_analytics": [("silver.trades", 5)],
     }
-    assert {name for name, table in tables.items() if table.follows} >= {"silver.trades", "gold.fact_trades"}
+    assert {name for name, state in tables.items() if state.follows} >= {"silver.trades", "gold.fact_trades"}
     for name in ("bronze.raw_trades", "silver.trades", "gold.fact_trades", "gold.portfolio_positions"):
         files = lake.spark.table(f"lake.{name}.files").collect()
         counted = (
