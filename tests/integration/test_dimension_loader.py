@@ -316,8 +316,20 @@ def test_a_topic_fills_the_log_beside_the_files(lake: Lake, tmp_path: Path) -> N
     log = lake.spark.table("lake.bronze.raw_reference").where(f"source = '{topic}'").orderBy("_kafka_offset").collect()
     assert [row["_kafka_offset"] for row in log] == [0, 1, 2, 3, 4]
     assert log[0]["attributes"]["desk"] == "FX"
-    letters = lake.spark.table("lake.silver._rejected_records").where(f"_kafka_topic = '{topic}'").collect()
-    assert [(row["_kafka_offset"], row["reasons"]) for row in letters] == [(3, ["missing_trader_id"])]
+
+    # records of no dimension concern no loader, and are kept as dead letters all the same, once
+    lake.produce("raw_reference", b"{bad", None, b'{"symbol": "K-X"}', said("dim_moon", moon_id="K-M"))
+    lake.bronze("raw_reference")
+    for _ in range(2):
+        dimension_loader.run(lake.spark, ["dim_trader"])
+    letters = lake.spark.table("lake.silver._rejected_records").where(f"_kafka_topic = '{topic}'")
+    assert [(row["_kafka_offset"], row["reasons"]) for row in letters.orderBy("_kafka_offset").collect()] == [
+        (3, ["missing_trader_id"]),
+        (5, ["malformed_json"]),
+        (6, ["tombstone"]),
+        (7, ["missing_dimension"]),
+        (8, ["invalid_dimension"]),
+    ]
 
 
 # Surrogate keys, and writers at once
