@@ -281,5 +281,6 @@ def _json(cursor: Cursor) -> str:
 
 def load(spark: SparkSession, table: Table) -> Any:
     """The table through Iceberg's own API, as the catalog holds it now."""
-    spark3_util = spark._jvm.org.apache.iceberg.spark.Spark3Util  # type: ignore[union-attr]
+    # As one name: each dot would be a question to the JVM, and this one is asked a lot.
+    spark3_util = getattr(spark._jvm, "org.apache.iceberg.spark.Spark3Util")
     return spark3_util.loadIcebergTable(spark._jsparkSession, table.identifier)

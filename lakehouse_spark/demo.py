@@ -102,7 +102,7 @@ def run(
     flows = [_flow(spark, silver, feed.expected, before, after) for silver in FEEDS.values()]
     fresh = all(before[silver.topic.name]["records"] == 0 for silver in FEEDS.values())
     surprises = list(_surprises(flows, feed.expected)) if fresh else []
-    rows = {table.name: spark.table(table.identifier).count() for table in TABLES if table.namespace in _MODEL}
+    rows = {table.name: commit.health(spark, table)["rows"] for table in TABLES if table.namespace in _MODEL}
     return Outcome(flows, surprises, verify.run(spark, settings, report=report), rows)
 
 
@@ -114,7 +114,7 @@ def _totals(spark: SparkSession) -> dict[str, dict[str, Any]]:
     found = {}
     for feed in FEEDS.values():
         cursor = commit.state(spark, feed.table).cursor
-        bronze = spark.table(feed.topic.table.identifier).count()
+        bronze = commit.health(spark, feed.topic.table)["rows"]
         found[feed.topic.name] = {**zero, "bronze": bronze, **(cursor["totals"] if cursor else {})}
         found[feed.topic.name]["reasons"] = _reasons(spark, feed)
     return found
@@ -142,7 +142,7 @@ def _flow(
         produced=expected.topics[topic].records,
         bronze=now["bronze"] - was["bronze"],
         **{name: now[name] - was[name] for name in _OUTCOMES},
-        rows=spark.table(feed.table.identifier).count(),
+        rows=commit.health(spark, feed.table)["rows"],
         reasons={code: number for code, number in reasons.items() if number},
     )
 

@@ -114,6 +114,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.codegen.wholeStage": "false",
         # What the optimizer infers about columns doubles with every alias of a CASE; a replay was planned for minutes.
         "spark.sql.constraintPropagation.enabled": "false",
+        # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
+        "spark.sql.ui.explainMode": "simple",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,

@@ -28,3 +28,12 @@ class Finding:
 def repeated(rows: DataFrame, key: Sequence[str]) -> int:
     """How many keys have several rows."""
     return rows.groupBy(*key).count().where(F.col("count") > 1).count()
+
+
+def differing(ours: DataFrame, theirs: DataFrame) -> int:
+    """How many rows only one of the two has, repeats counted; columns go by position."""
+    ours, theirs = ours.withColumn("_side", F.lit(1)), theirs.withColumn("_side", F.lit(-1))
+    columns = ours.columns[:-1]
+    surplus = ours.union(theirs).groupBy(*columns).agg(F.abs(F.sum("_side")).alias("surplus"))
+    found = surplus.agg(F.coalesce(F.sum("surplus"), F.lit(0))).first()
+    return int(found[0]) if found else 0

@@ -12,7 +12,7 @@ from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.verify.finding import Finding, repeated
+from lakehouse_spark.verify.finding import Finding, differing, repeated
 
 
 def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Ite
     columns = [name for name in table.column_names if name != table.stamp]
     held = spark.table(table.identifier).select(*columns)
     derived = trader_activity.build(spark.table(trades.TABLE.identifier)).select(*columns)
-    off = held.exceptAll(derived).count() + derived.exceptAll(held).count()
+    off = differing(held, derived)
     yield Finding("activity = sums of trades", table.name, off, f"{off} rows differ")
 
 

@@ -22,7 +22,7 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.scd_type2 import OPEN_END
-from lakehouse_spark.verify.finding import Finding
+from lakehouse_spark.verify.finding import Finding, differing
 
 
 def days_have_1440_minutes(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
         derived = dimension.derive(changes(read.where(F.col("_ingested_at") <= F.lit(upto)), dimension))
         held = spark.table(table.identifier)
         held = held.where(~F.col("is_inferred")) if dimension.is_versioned else held
-        off = _differing(held.select(*derived.columns), derived)
+        off = differing(held.select(*derived.columns), derived)
         yield Finding(check, table.name, off, f"{off} rows differ")
 
 
@@ -87,7 +87,7 @@ def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Fin
             yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader")
             continue
         ours, theirs = (spark.table(table.identifier).select(key) for table in (fact, source))
-        off = _differing(ours, theirs)
+        off = differing(ours, theirs)
         yield Finding(check, fact.name, off, f"{off} rows without the other")
 
 
@@ -145,7 +145,7 @@ def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
             yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for gold_aggregator")
             continue
         newest = spark.table(table.identifier).where(F.col(date) == F.lit(day))
-        off = _differing(newest.groupBy(*key).agg(held.alias("net")), net)
+        off = differing(newest.groupBy(*key).agg(held.alias("net")), net)
         yield Finding(check, table.name, off, f"{off} positions differ")
 
 
@@ -167,7 +167,3 @@ def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:
     """Whether the table has consumed all that its source holds."""
     newest = commit.to_text(commit.state(spark, source).stamp)
     return bool(newest == ((commit.state(spark, table).cursor or {}).get("upto") or {}).get(source.name))
-
-
-def _differing(ours: DataFrame, theirs: DataFrame) -> int:
-    return ours.exceptAll(theirs).count() + theirs.exceptAll(ours).count()

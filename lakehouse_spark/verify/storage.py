@@ -1,6 +1,7 @@
 """The tables themselves: keys, declarations and files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -59,18 +60,26 @@ def _transform(transform: str, column: str) -> str:
 def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """Every file that a live snapshot references exists."""
     for table in TABLES:
-        iceberg = commit.load(spark, table)
         live = {_path(path) for path in _referenced(spark, table)}
-        listed = {_path(str(file.location())) for file in _each(iceberg.io().listPrefix(iceberg.location()))}
-        gone = [path for path in live - listed if not iceberg.io().newInputFile(path).exists()]
+        gone = live - _there(commit.load(spark, table), live)
         detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
         yield Finding("every referenced file exists", table.name, len(gone), detail)
 
 
-def _referenced(spark: SparkSession, table: Table) -> Iterator[str]:
-    for metadata, column in (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list")):
-        paths = spark.table(f"{table.identifier}.{metadata}").select(column).distinct()
-        yield from (row[0] for row in paths.toLocalIterator() if row[0])
+def _there(iceberg: Any, paths: set[str]) -> set[str]:
+    """Those of the paths that exist; in a bucket one listing answers for nearly all."""
+    local = {path for path in paths if path.startswith("/") and Path(path).exists()}
+    rest = {path for path in paths if not path.startswith("/")}
+    listing = _each(iceberg.io().listPrefix(iceberg.location())) if rest else ()
+    missing = rest.difference(_path(str(file.location())) for file in listing)
+    return local | rest - {path for path in missing if not iceberg.io().newInputFile(path).exists()}
+
+
+def _referenced(spark: SparkSession, table: Table) -> set[str]:
+    """Paths of the data and delete files, manifests and manifest lists of all snapshots."""
+    named = (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list"))
+    files, manifests, lists = (spark.table(f"{table.identifier}.{view}").select(column) for view, column in named)
+    return {row[0] for row in files.union(manifests).union(lists).collect() if row[0]}
 
 
 def _each(items: Any) -> Iterator[Any]:
