@@ -6,7 +6,15 @@ from types import MappingProxyType
 
 from lakehouse_spark import schema_migrations
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_reference, raw_trades
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader, surrogate_keys
+from lakehouse_spark.dim import (
+    dim_account,
+    dim_exchange,
+    dim_symbol,
+    dim_time,
+    dim_trader,
+    retired_keys,
+    surrogate_keys,
+)
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.gold import (
     daily_trading_summary,
@@ -24,6 +32,7 @@ from lakehouse_spark.table import Table
 TABLES: tuple[Table, ...] = (
     schema_migrations.TABLE,
     surrogate_keys.TABLE,
+    retired_keys.TABLE,
     raw_trades.TABLE,
     raw_orderbook.TABLE,
     raw_marketdata.TABLE,

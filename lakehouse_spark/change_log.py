@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark import commit, dead_letters
 from lakehouse_spark.batch import Done, in_keys, kept, keys_of, of_keys, settle
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, surrogate_keys
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, retired_keys, surrogate_keys
 from lakehouse_spark.dim.dimension import Dimension, changes, reasons
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.table import Table
@@ -203,16 +203,56 @@ def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, w
 
 
 def _with_surrogate_keys(spark: SparkSession, dimension: Dimension, rows: DataFrame, held: DataFrame) -> DataFrame:
-    """The rows with the surrogate key each had before, and new ones for those that had none."""
+    """The rows with the surrogate key each had before, even if it was gone meanwhile; new ones for the rest."""
     identity, surrogate = list(dimension.table.key), dimension.surrogate_key
-    known = rows.join(held.select(*identity, surrogate), on=identity, how="left")
-    new = known.where(F.col(surrogate).isNull())
-    needed = new.count()
+    wanted = rows.withColumn("_wanted", F.lit(True))
+    with kept(wanted.join(held.select(*identity, surrogate), on=identity, how="full")) as matched:
+        unnumbered, gone = F.col(surrogate).isNull(), F.col("_wanted").isNull()
+        counted = matched.agg(F.count_if(unnumbered), F.count_if(gone)).first()
+        new, leaving = (counted[0], counted[1]) if counted else (0, 0)
+        if leaving:
+            _retire(spark, dimension, matched.where(gone).select(*identity, surrogate))
+        if not new:
+            return rows.join(held.select(*identity, surrogate), on=identity, how="left")
+    known = rows.join(_issued(spark, dimension, held), on=identity, how="left")
+    missing = known.where(unnumbered)
+    needed = missing.count()
     if not needed:
         return known
     first = reserve(spark, dimension, needed)
-    numbered = new.withColumn(surrogate, F.row_number().over(Window.orderBy(*identity)) + F.lit(first - 1))
-    return known.where(F.col(surrogate).isNotNull()).unionByName(numbered)
+    numbered = missing.withColumn(surrogate, F.row_number().over(Window.orderBy(*identity)) + F.lit(first - 1))
+    return known.where(~unnumbered).unionByName(numbered)
+
+
+def _issued(spark: SparkSession, dimension: Dimension, held: DataFrame) -> DataFrame:
+    """Identity and surrogate key of the rows held and of all that ever left the dimension."""
+    identity, surrogate = list(dimension.table.key), dimension.surrogate_key
+    current = held.select(*identity, surrogate)
+    if commit.state(spark, retired_keys.TABLE).stamp is None:
+        return current
+    gone = spark.table(retired_keys.TABLE.identifier).where(F.col("table_name") == dimension.name)
+    named = {"natural_key": dimension.natural_key, "surrogate_key": surrogate}
+    gone = gone.withColumnsRenamed(named).select(*identity, surrogate)
+    return current.unionByName(gone.join(current, on=identity, how="left_anti"))
+
+
+def _retire(spark: SparkSession, dimension: Dimension, leaving: DataFrame) -> None:
+    """Remembers the surrogate keys of rows that are about to leave; written before they do, and only once."""
+    table = retired_keys.TABLE
+    version = F.col("effective_date") if dimension.is_versioned else F.lit(None).cast("date")
+    fresh = leaving.select(
+        F.lit(dimension.name).alias("table_name"),
+        F.col(dimension.surrogate_key).alias("surrogate_key"),
+        F.col(dimension.natural_key).alias("natural_key"),
+        version.alias("effective_date"),
+    )
+
+    def attempt() -> None:
+        base = commit.state(spark, table)
+        held = commit.at(spark, table, base.snapshot_id).join(fresh, on=list(table.key), how="left_semi")
+        settle(spark, table, fresh, held, base, {"retired": dimension.name}, bounds=in_keys("table_name"))
+
+    commit.again_if_overtaken(attempt)
 
 
 def reserve(spark: SparkSession, dimension: Dimension, count: int) -> int:

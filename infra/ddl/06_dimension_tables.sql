@@ -41,6 +41,28 @@ TBLPROPERTIES (
   'write.distribution-mode' = 'none'
 );
 
+CREATE TABLE IF NOT EXISTS lake._metadata.retired_keys (
+  `table_name` string COMMENT 'Dimension (e.g., dim_symbol)',
+  `surrogate_key` bigint COMMENT 'The key that was issued',
+  `natural_key` string COMMENT 'The member it stands for',
+  `effective_date` date COMMENT 'First day of the version it stands for; NULL for a dimension without versions',
+  `_updated_at` timestamp COMMENT 'Commit stamp: when the row first left the dimension'
+)
+USING iceberg
+COMMENT 'Surrogate keys of rows that are gone from their dimension: one that returns has its key again.'
+TBLPROPERTIES (
+  'format-version' = '2',
+  'write.format.default' = 'parquet',
+  'write.parquet.compression-codec' = 'zstd',
+  'write.parquet.dict-encoding.enabled' = 'true',
+  'write.metadata.delete-after-commit.enabled' = 'true',
+  'write.metadata.previous-versions-max' = '10',
+  'commit.retry.num-retries' = '4',
+  'commit.retry.min-wait-ms' = '100',
+  'read.split.target-size' = '134217728',
+  'write.distribution-mode' = 'none'
+);
+
 CREATE TABLE IF NOT EXISTS lake.dim.dim_exchange (
   `exchange_key` bigint COMMENT 'Surrogate key',
   `exchange_code` string COMMENT 'Natural key (e.g., NYSE, NASDAQ)',

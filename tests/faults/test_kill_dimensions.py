@@ -30,12 +30,12 @@ CHOSEN = POINTS if ROUNDS >= 20 else [
 
 @pytest.fixture
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
-    return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TABLES)
+    return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", (*TABLES, "_metadata.retired_keys"))
 
 
 @pytest.fixture
 def undisturbed(spark: SparkSession, tmp_path: Path) -> Lake:
-    return Lake.new(spark, "127.0.0.1:9", tmp_path / "undisturbed", TABLES)
+    return Lake.new(spark, "127.0.0.1:9", tmp_path / "undisturbed", (*TABLES, "_metadata.retired_keys"))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from lakehouse_spark.settings import conf_dir
 
 TABLES = (
     "bronze.raw_reference", "silver._rejected_records", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
-    "dim.dim_account", "_metadata.surrogate_keys",
+    "dim.dim_account", "_metadata.surrogate_keys", "_metadata.retired_keys",
 )  # fmt: skip
 BEGINNING = date(1900, 1, 1)
 
@@ -385,6 +385,30 @@ def test_two_loaders_at_once_end_in_the_same_dimension_as_one_after_the_other(la
         ("C-3", "y", june(1), OPEN, True),
     ]
     assert len(set(keys(lake, "C-").values())) == 5
+
+
+def test_a_version_that_late_changes_take_away_and_bring_back_has_its_key_again(lake: Lake, tmp_path: Path) -> None:
+    header = "symbol,sector,effective_date"
+    first = write(tmp_path, "v1.csv", header, "V-1,Tech,2025-06-01", "V-1,Media,2025-06-10")
+    load(lake, "dim_symbol", first)
+    issued = keys(lake, "V-")
+    assert load(lake, "dim_symbol", write(tmp_path, "v2.csv", header, "V-1,Media,2025-06-05")) == counts(
+        1, inserted=1, updated=1, deleted=1
+    )
+    assert ("V-1", june(10)) not in keys(lake, "V-")
+    assert load(lake, "dim_symbol", write(tmp_path, "v3.csv", header, "V-1,Retail,2025-06-07")) == counts(
+        1, inserted=2, updated=1
+    )
+    returned = keys(lake, "V-")
+    assert issued.items() <= returned.items()
+    assert len(set(returned.values())) == 4
+    # gone again, and a third version with it: each is remembered once
+    load(lake, "dim_symbol", write(tmp_path, "v4.csv", header, "V-1,Media,2025-06-07"))
+    assert keys(lake, "V-").keys() == {("V-1", june(1)), ("V-1", june(5))}
+    remembered = lake.spark.table("lake._metadata.retired_keys").where("natural_key = 'V-1'")
+    assert [tuple(row)[:4] for row in remembered.orderBy("effective_date").collect()] == [
+        ("dim_symbol", returned["V-1", day], "V-1", day) for day in (june(7), june(10))
+    ]
 
 
 # Inferred members

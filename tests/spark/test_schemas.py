@@ -138,6 +138,9 @@ ADDED = {
     "dim.dim_trader": "is_inferred boolean, _updated_at timestamp",
     "dim.dim_exchange": "mic string",
     "_metadata.surrogate_keys": "table_name string, last_issued_key long, _updated_at timestamp",
+    "_metadata.retired_keys": (
+        "table_name string, surrogate_key long, natural_key string, effective_date date, _updated_at timestamp"
+    ),
     "_metadata.schema_migrations": "version string, description string, checksum string, applied_at timestamp",
 }
 
@@ -177,6 +180,7 @@ PARTITIONS = {
     "dim.dim_time": [("date_year", "date", "year")],
     "dim.dim_account": [("account_id_bucket", "account_id", "bucket[8]")],
     "_metadata.surrogate_keys": [],
+    "_metadata.retired_keys": [],
     "_metadata.schema_migrations": [],
 }
 

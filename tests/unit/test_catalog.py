@@ -40,6 +40,7 @@ def test_the_catalog_holds_the_seeds_nineteen_tables_and_the_control_tables() ->
         "bronze.raw_reference",
         "silver._rejected_records",
         "_metadata.surrogate_keys",
+        "_metadata.retired_keys",
         "_metadata.schema_migrations",
     }
 

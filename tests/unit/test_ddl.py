@@ -125,6 +125,7 @@ def test_every_table_is_created_by_exactly_one_script() -> None:
         "06_dimension_tables.sql": [
             "_metadata.schema_migrations",
             "_metadata.surrogate_keys",
+            "_metadata.retired_keys",
             "dim.dim_exchange",
             "dim.dim_symbol",
             "dim.dim_trader",
