@@ -19,8 +19,8 @@ from benchmarks import contents, lake, spark_delta, trades
 from benchmarks.contents import Columns
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark import commit
-from lakehouse_spark.bronze import raw_trades
-from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.bronze import raw_reference, raw_trades
+from lakehouse_spark.dim import dim_exchange, retired_keys, surrogate_keys
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.session import open_session
@@ -30,6 +30,7 @@ from lakehouse_spark.silver import trades as silver_trades
 
 SILVER = silver_trades.TABLE
 PEER_REJECTS = "silver.rejects_of_peers"
+_EXCHANGES = (raw_reference.TABLE, surrogate_keys.TABLE, retired_keys.TABLE, dim_exchange.TABLE)
 
 DIGEST: Columns = {
     **{n: n for n in ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange", "account_id")},
@@ -94,10 +95,9 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     home = folder / "home"
     settings = lake.here(home, spark__conf=lake.PEER_CONF)
     spark = open_session(settings, "benchmark inputs")
-    tables = (raw_trades.TABLE, SILVER, rejected_records.TABLE, trader_activity.TABLE, dim_exchange.TABLE)
-    lake.create(spark, *tables)
+    lake.create(spark, raw_trades.TABLE, SILVER, rejected_records.TABLE, trader_activity.TABLE, *_EXCHANGES)
     spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
-    seeds.seed_exchanges(spark, conf_dir(), datetime.now(UTC))
+    seeds.seed_exchanges(spark, conf_dir())
     first = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC)
     old, new = (first + timedelta(days=given["days"] + more) for more in (1, 2))
     history, batch = (_read(spark.read.parquet(str(folder / f"{name}.parquet"))) for name in ("history", "batch"))

@@ -27,9 +27,10 @@ from lakehouse_spark.verify import model
 
 TABLES = (
     "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference", "silver._rejected_records",
-    "silver.trades", "silver.orderbook_snapshots", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account",
-    "dim.dim_time", "gold.fact_trades", "gold.fact_orderbook", "gold.daily_trading_summary", "gold.market_overview",
-    "gold.trade_analytics", "gold._open_lots", "gold.trader_performance", "gold.portfolio_positions",
+    "silver.trades", "silver.orderbook_snapshots", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
+    "dim.dim_account", "dim.dim_time", "gold.fact_trades", "gold.fact_orderbook", "gold.daily_trading_summary",
+    "gold.market_overview", "gold.trade_analytics", "gold._open_lots", "gold.trader_performance",
+    "gold.portfolio_positions",
 )  # fmt: skip
 RECORDS = T.StructType(
     [
