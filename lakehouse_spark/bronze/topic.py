@@ -76,9 +76,8 @@ def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
     raw = F.col("raw_payload")
     tokens = payload.text_fields(topic.fields)
     parsed = payload.with_object(records, "_parsed", tokens, max_bytes)
-    odd = payload.is_inexact(raw, max_bytes)
-    for name in topic.text_fields:
-        odd = odd | payload.is_odd(payload.field("_parsed", name))
+    texts = [payload.field("_parsed", name) for name in topic.text_fields]
+    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(texts)
     if topic.array_fields:
         odd = odd | payload.may_be_quoted_array(raw)
     marked = parsed.withColumn("_marked", F.when(F.col("_parsed").isNotNull() & odd, payload.marked(raw, tokens)))
