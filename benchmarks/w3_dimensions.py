@@ -20,8 +20,9 @@ class Ours(lake.InSpark):
     def prepare(self) -> None:
         rewind(self.job)
 
-    def work(self) -> None:
-        dimension_loader.run(self.spark, [dim_symbol.DIMENSION.name])
+    def work(self) -> dict[str, int]:
+        [summary] = dimension_loader.run(self.spark, [dim_symbol.DIMENSION.name])
+        return dict(summary.counts)
 
     def result(self) -> Result:
         return iceberg_result(self.job)
