@@ -112,7 +112,7 @@ def _right(results: Results, case: str) -> list[Verdict]:
     right = [name for name, turns in found.items() if turns and all(turns)]
     if not wrong and not right:
         return []
-    said = f"right: {', '.join(right) or 'none'}; wrong: {', '.join(wrong) or 'none'}"
+    said = f"right: {' / '.join(right) or 'none'}; wrong: {' / '.join(wrong) or 'none'}"
     return [Verdict(f"right at {case}", said, Ours.name in right if found[Ours.name] else None)]
 
 
