@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from benchmarks import lake, peer_jars
+from benchmarks import contents, lake, peer_jars
+from benchmarks.contents import Columns, Result
 from lakehouse_spark import session
 
 NAME = "delta-spark MERGE"
@@ -41,10 +42,10 @@ def open_session() -> SparkSession:
     return spark
 
 
-def copy(files: Sequence[str], target: str) -> None:
-    """The rows of Parquet files as a Delta table, partitioned by day."""
+def copy(files: Sequence[str], target: str, by: Sequence[str]) -> None:
+    """The rows of Parquet files as a Delta table, partitioned by the columns `by`."""
     spark = open_session()
-    spark.read.parquet(*files).write.format("delta").partitionBy("trade_date").save(target)
+    spark.read.parquet(*files).write.format("delta").partitionBy(*by).save(target)
     spark.stop()
 
 
@@ -54,7 +55,19 @@ def fork(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=os.link)
 
 
+def result(spark: SparkSession, table: Path, source: Path, digests: Mapping[str, Columns]) -> Result:
+    """The rows of a fork; files and commits are those it has and `source` has not."""
+    before = {path.name for path in source.rglob("*") if path.is_file()}
+    rows = spark.read.format("delta").load(str(table))
+    files = [Path(contents.local(file)) for file in rows.inputFiles()]
+    made = contents.of_parquet(files, digests)
+    new = [file for file in files if file.name not in before]
+    commits = [file for file in (table / "_delta_log").glob("*.json") if file.name not in before]
+    size = sum(file.stat().st_size for file in new) / 2**20
+    return Result(made.digests, len(new), round(size, 2), len(commits))
+
+
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
-    copy(told["files"], told["target"])
+    copy(told["files"], told["target"], told["by"])
     print(json.dumps(told["target"]))

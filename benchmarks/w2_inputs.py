@@ -4,7 +4,6 @@ Run as a module it fills the tables, in a process whose JVM ends with it.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from benchmarks.plan import Case, Inputs
 from lakehouse_spark import commit
 from lakehouse_spark.bronze import raw_reference, raw_trades
 from lakehouse_spark.dim import dim_exchange, retired_keys, surrogate_keys
-from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
@@ -73,20 +71,12 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     first = "QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY n) = 1"  # the one of its trade that silver keeps
     truth = f"(SELECT * FROM read_parquet(['{old_file}', '{new_file}']) WHERE bad = 0 {first})"
     rejected = contents.count(f"(SELECT * FROM '{new_file}' WHERE bad <> 0)")
-    values = _in_process("benchmarks.w2_inputs", {"folder": str(folder), "days": days, "records": size})
+    values = lake.in_process("benchmarks.w2_inputs", {"folder": str(folder), "days": days, "records": size})
     if any(contender.name == spark_delta.NAME for contender in case.contenders):
         silver = contents.files(contents.catalog(folder / "home").load_table(SILVER.name))
-        values["delta"] = _in_process("benchmarks.spark_delta", {"files": silver, "target": str(folder / "delta")})
+        told = {"files": silver, "target": str(folder / "delta"), "by": ["trade_date"]}
+        values["delta"] = lake.in_process("benchmarks.spark_delta", told)
     yield Inputs(values, {"silver": contents.digest(truth, _TRUTH), "rejected": str(rejected)})
-
-
-def _in_process(module: str, given: Mapping[str, Any]) -> Any:
-    """What the module prints last; each Spark has its own jars, and so its own JVM."""
-    command = [sys.executable, "-m", module, json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LakehouseError(f"{module}: W2's tables could not be filled:\n{(done.stdout + done.stderr)[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def fill(given: Mapping[str, Any]) -> dict[str, Any]:

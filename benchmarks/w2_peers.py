@@ -71,7 +71,6 @@ class DeltaMerge(Contender):
     def prepare(self) -> None:
         spark_delta.fork(Path(self.job.inputs["delta"]), self.silver)
         shutil.rmtree(self.rejects, ignore_errors=True)
-        self.before = {path.name for path in self.silver.rglob("*.parquet")}
 
     def work(self) -> None:
         judged = judge_in_spark(self.spark.read.parquet(*self.job.inputs["bronze"]), self.job).persist()
@@ -84,14 +83,9 @@ class DeltaMerge(Contender):
         judged.unpersist()
 
     def result(self) -> Result:
-        rows = self.spark.read.format("delta").load(str(self.silver))
-        files = [Path(contents.local(file)) for file in rows.inputFiles()]
-        made = contents.of_parquet(files, {"silver": DIGEST})
-        new = [file for file in files if file.name not in self.before]
+        made = spark_delta.result(self.spark, self.silver, Path(self.job.inputs["delta"]), {"silver": DIGEST})
         rejected = self.spark.read.format("delta").load(str(self.rejects)).count()
-        size = sum(file.stat().st_size for file in new) / 2**20
-        commits = len(list((self.silver / "_delta_log").glob("*.json"))) - 1
-        return Result({**made.digests, "rejected": str(rejected)}, len(new), round(size, 2), commits)
+        return replace(made, digests={**made.digests, "rejected": str(rejected)})
 
     def close(self) -> None:
         self.spark.stop()
