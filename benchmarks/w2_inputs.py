@@ -41,7 +41,7 @@ DIGEST: Columns = {
     "_source_partition": "_source_partition::INTEGER",
     "_source_offset": "_source_offset::BIGINT",
 }
-_TRUTH = {
+TRUTH = {
     **DIGEST,
     "total_value": "(price * quantity)::DECIMAL(18, 6)",
     "trade_timestamp": "epoch_us(moment)",
@@ -76,7 +76,7 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     if any(contender.name == spark_delta.NAME for contender in case.contenders):
         held = contents.files(contents.catalog(folder / "home").load_table(SILVER.name))
         values["delta"] = in_process("benchmarks.spark_delta", {"files": held, "target": str(folder / "delta")})
-    yield Inputs(values, {"silver": contents.digest(truth, _TRUTH), "rejected": str(rejected)})
+    yield Inputs(values, {"silver": contents.digest(truth, TRUTH), "rejected": str(rejected)})
 
 
 def fill(given: Mapping[str, Any]) -> dict[str, Any]:
