@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pyspark.sql import functions as F
 
@@ -102,10 +101,11 @@ class DuckDbRecompute(Contender):
     def _hours(self) -> None:
         """The exchanges' calendars, by the same library as the product's."""
         ((first, last),) = self.db.sql("SELECT min(trade_date), max(trade_date) FROM live").fetchall()
-        known = self.db.sql("SELECT * FROM exchanges WHERE exchange_code IN (SELECT exchange FROM live)")
-        exchanges: list[dict[str, Any]] = [
-            dict(zip(known.columns, row, strict=True)) for row in known.fetchall()
-        ]  # fmt: skip
+        told = ("exchange_code", "timezone", "market_open_time", "market_close_time", "mic")
+        known = self.db.sql(
+            f"SELECT {', '.join(told)} FROM exchanges WHERE exchange_code IN (SELECT exchange FROM live)"
+        ).fetchall()
+        exchanges = [dict(zip(told, row, strict=True)) for row in known]
         self.db.execute(
             "CREATE OR REPLACE TEMP TABLE hours (exchange VARCHAR, utc_date DATE, day_from TIMESTAMPTZ, "
             "day_to TIMESTAMPTZ, opens TIMESTAMPTZ, closes TIMESTAMPTZ)"
