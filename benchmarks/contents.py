@@ -35,7 +35,7 @@ def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None =
         rows = table.scan().to_arrow()
         con = duckdb.connect()
         con.register("rows", rows)
-        found = {name: _digest(con, "rows", columns) for name, columns in digests.items()}
+        found = {name: digest_in(con, "rows", columns) for name, columns in digests.items()}
     else:
         found = dict(of_parquet([local(task.file.file_path) for task in tasks], digests).digests)
     commits, files, size = 0, 0, 0
@@ -67,7 +67,7 @@ def count(source: str) -> int:
 
 def digest(source: str, columns: Columns) -> str:
     """The digest of anything DuckDB can read."""
-    return _digest(duckdb.connect(), source, columns)
+    return digest_in(duckdb.connect(), source, columns)
 
 
 def of_parquet(files: Iterable[Path | str], digests: Mapping[str, Columns], commits: int = 0) -> Result:
@@ -75,12 +75,12 @@ def of_parquet(files: Iterable[Path | str], digests: Mapping[str, Columns], comm
     paths = [str(file) for file in files]
     con = duckdb.connect()
     source = f"read_parquet({paths!r}, union_by_name = true, hive_partitioning = false)"
-    found = {name: _digest(con, source, columns) for name, columns in digests.items()} if paths else {}
+    found = {name: digest_in(con, source, columns) for name, columns in digests.items()} if paths else {}
     size = sum(Path(path).stat().st_size for path in paths)
     return Result(found, len(paths), round(size / 2**20, 2), commits)
 
 
-def _digest(con: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> str:
+def digest_in(con: duckdb.DuckDBPyConnection, source: str, columns: Columns) -> str:
     """Rows, and the sum of their hashes: equal whatever their order, different if one row is missing or twice."""
     values: Sequence[str] = [f"({expression})" for expression in columns.values()]
     answer = con.execute(f"SELECT count(*), sum(hash({', '.join(values)})::HUGEINT) FROM {source}").fetchone()

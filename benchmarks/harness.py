@@ -117,7 +117,9 @@ def _samples(
         cost = dict(mark["cost"])
         if mark["turn"] == "cold":  # with what was opened, without preparing the tables
             cost = {name: value + opened["cost"][name] for name, value in cost.items()}
-        peak = max((mib for at, mib in memory if mark["began"] <= at <= mark["ended"]), default=0.0)
+        # A turn may be shorter than the time between two samples: then the nearest one.
+        nearest = min(memory, key=lambda sample: abs(sample[0] - mark["began"]), default=(0.0, 0.0))[1]
+        peak = max((mib for at, mib in memory if mark["began"] <= at <= mark["ended"]), default=nearest)
         result = mark["result"]
         samples.append(
             Sample(

@@ -1,10 +1,7 @@
 """The lakehouse as contenders see it: settings, sessions, empty tables, and the same tables made without Spark."""
 
-import json
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from benchmarks import contents
 from benchmarks.plan import Contender, Job
 from lakehouse_spark import commit, ddl, settings
-from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
@@ -74,15 +70,6 @@ def rewind(home: Path, snapshots: dict[str, int]) -> SqlCatalog:
         if current is not None and current.snapshot_id != snapshot_id:
             table.manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
     return catalog
-
-
-def in_process(module: str, given: Mapping[str, Any]) -> Any:
-    """What the module prints last; each Spark has its own jars, and so its own JVM."""
-    command = [sys.executable, "-m", module, json.dumps(given)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LakehouseError(f"{module}: the inputs could not be made:\n{(done.stdout + done.stderr)[-3000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 class InSpark(Contender):

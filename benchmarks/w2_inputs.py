@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 from benchmarks import contents, lake, spark_delta, trades
 from benchmarks.contents import Columns
+from benchmarks.filling import as_rows, in_process, silver, with_instants
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark import commit
 from lakehouse_spark.bronze import raw_reference, raw_trades
@@ -40,7 +41,7 @@ DIGEST: Columns = {
     "_source_partition": "_source_partition::INTEGER",
     "_source_offset": "_source_offset::BIGINT",
 }
-_TRUTH = {
+TRUTH = {
     **DIGEST,
     "total_value": "(price * quantity)::DECIMAL(18, 6)",
     "trade_timestamp": "epoch_us(moment)",
@@ -71,12 +72,12 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     first = "QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY n) = 1"  # the one of its trade that silver keeps
     truth = f"(SELECT * FROM read_parquet(['{old_file}', '{new_file}']) WHERE bad = 0 {first})"
     rejected = contents.count(f"(SELECT * FROM '{new_file}' WHERE bad <> 0)")
-    values = lake.in_process("benchmarks.w2_inputs", {"folder": str(folder), "days": days, "records": size})
+    values = in_process("benchmarks.w2_inputs", {"folder": str(folder), "days": days, "records": size})
     if any(contender.name == spark_delta.NAME for contender in case.contenders):
-        silver = contents.files(contents.catalog(folder / "home").load_table(SILVER.name))
-        told = {"files": silver, "target": str(folder / "delta"), "by": ["trade_date"]}
-        values["delta"] = lake.in_process("benchmarks.spark_delta", told)
-    yield Inputs(values, {"silver": contents.digest(truth, _TRUTH), "rejected": str(rejected)})
+        held = contents.files(contents.catalog(folder / "home").load_table(SILVER.name))
+        told = {"files": held, "target": str(folder / "delta"), "by": ["trade_date"]}
+        values["delta"] = in_process("benchmarks.spark_delta", told)
+    yield Inputs(values, {"silver": contents.digest(truth, TRUTH), "rejected": str(rejected)})
 
 
 def fill(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +91,9 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     seeds.seed_exchanges(spark, conf_dir())
     first = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC)
     old, new = (first + timedelta(days=given["days"] + more) for more in (1, 2))
-    history, batch = (_read(spark.read.parquet(str(folder / f"{name}.parquet"))) for name in ("history", "batch"))
+    history, batch = (
+        with_instants(spark.read.parquet(str(folder / f"{name}.parquet"))) for name in ("history", "batch")
+    )
     for rows, stamp in ((history, old), (batch, new)):
         base = commit.state(spark, raw_trades.TABLE)
         cursor: commit.Cursor = {"topic": "trades", "topic_id": "none", "to": {}, "stamp": commit.to_text(stamp)}
@@ -101,7 +104,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
         "source": raw_trades.TABLE.name, "from": None, "to": commit.to_text(old), "stamp": commit.to_text(old),
         "since": commit.to_text(old), "counts": counts, "totals": counts,
     }  # fmt: skip
-    commit.append(spark, SILVER, _silver(history, old), base, cursor)
+    commit.append(spark, SILVER, silver(history, old), base, cursor)
     spark.stop()
     catalog = contents.catalog(home)
     names = (SILVER.name, rejected_records.TABLE.name)
@@ -113,31 +116,13 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(rows: DataFrame) -> DataFrame:
-    return rows.withColumn("moment", F.col("moment").cast("timestamp"))
-
-
 def _bronze(rows: DataFrame, stamp: datetime) -> DataFrame:
     named = {
         "timestamp": F.col("moment"), "raw_payload": F.col("payload"), "_ingested_at": F.lit(stamp).cast("timestamp"),
         "_kafka_topic": F.lit("trades"), "_kafka_partition": F.col("place"), "_kafka_offset": F.col("following"),
         "_raw_bytes": F.lit(None),
     }  # fmt: skip
-    return _as(rows, raw_trades.TABLE.schema, named)
-
-
-def _silver(rows: DataFrame, stamp: datetime) -> DataFrame:
-    named = {
-        "total_value": F.col("price") * F.col("quantity"), "trade_timestamp": F.col("moment"),
-        "trade_date": F.to_date("moment"), "_processed_at": F.lit(stamp).cast("timestamp"),
-        "status": F.lit("EXECUTED"), "commission": F.lit(None), "_source_topic": F.lit("trades"),
-        "_source_partition": F.col("place"), "_source_offset": F.col("following"),
-    }  # fmt: skip
-    return _as(rows, SILVER.schema, named)
-
-
-def _as(rows: DataFrame, schema: Any, named: Mapping[str, Any]) -> DataFrame:
-    return rows.select(*(named.get(f.name, F.col(f.name)).cast(f.dataType).alias(f.name) for f in schema))
+    return as_rows(rows, raw_trades.TABLE.schema, named)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ class DuckDbAppend(Contender):
 
     def work(self) -> None:
         silver = self.catalog.load_table(SILVER.name)
-        held = contents.files(silver)
+        files = contents.files(silver)
+        held = f"read_parquet({files!r})" if files else "(SELECT '' AS trade_id WHERE false)"
         self.db.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE judged AS
@@ -129,7 +130,7 @@ class DuckDbAppend(Contender):
         fresh = self.db.sql(
             f"""
             SELECT {columns} FROM judged
-            WHERE reason IS NULL AND trade_id NOT IN (SELECT trade_id FROM read_parquet({held!r}))
+            WHERE reason IS NULL AND trade_id NOT IN (SELECT trade_id FROM {held})
             QUALIFY row_number() OVER (PARTITION BY trade_id ORDER BY _kafka_partition, _kafka_offset) = 1
             """
         )

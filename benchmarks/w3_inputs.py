@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns
+from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark import change_log, commit
 from lakehouse_spark.bronze import raw_reference
@@ -117,10 +118,10 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     columns = ", ".join(DIGEST)
     differing = f"(SELECT {columns} FROM {after} EXCEPT SELECT {columns} FROM {before})"
     expected = {"dim": contents.digest(after, DIGEST), "changed": contents.digest(differing, DIGEST)}
-    values = lake.in_process("benchmarks.w3_inputs", {"folder": str(folder)})
+    values = in_process("benchmarks.w3_inputs", {"folder": str(folder)})
     if any(contender.name == DELTA for contender in case.contenders):
         told = {"files": values["dim"], "target": str(folder / "delta"), "by": []}
-        values["delta"] = lake.in_process("benchmarks.spark_delta", told)
+        values["delta"] = in_process("benchmarks.spark_delta", told)
     yield Inputs(values, expected)
 
 

@@ -1,0 +1,108 @@
+"""W5, gold: fifteen minutes of new silver rows into all gold tables, on histories of different lengths."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import lake
+from benchmarks.contents import Result
+from benchmarks.plan import Case, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.w5_inputs import SNAPSHOTS, TRADES, inputs
+from benchmarks.w5_peers import ChangedDay, DuckDbRecompute, Rebuild, current_snapshots, iceberg_result, rewind
+from lakehouse_spark.jobs import gold_aggregator
+
+
+class Ours(lake.InSpark):
+    name = "lakehouse"
+    note = "gold_aggregator: all five tables and the open lots, six commits"
+    conf: dict[str, str] = {}  # noqa: RUF012 (replaced, never changed)
+
+    def prepare(self) -> None:
+        rewind(self.job)
+
+    def work(self) -> dict[str, Any]:
+        done = gold_aggregator.run(self.spark, self.settings)
+        return {"seconds": {summary.table: summary.seconds for summary in done}}
+
+    def result(self) -> Result:
+        return iceberg_result(self.job)
+
+
+class OursNothingNew(Ours):
+    name = "lakehouse, nothing new"
+    note = "the same job once more; files and commits are those of this turn alone"
+    before: Mapping[str, int] | None = None
+
+    def prepare(self) -> None:
+        if self.before is None:
+            super().prepare()
+            super().work()
+            self.before = current_snapshots(self.job)
+
+    def result(self) -> Result:
+        return iceberg_result(self.job, self.before)
+
+
+CONTENDERS = (Ours, OursNothingNew, Rebuild, DuckDbRecompute, ChangedDay)
+_DAYS = {"1 day": 1, "10 days": 10, "60 days": 60, "250 days": 250}
+
+
+def cases(size: str, runs: int) -> Sequence[Case]:
+    lengths = {"tiny": 1, "small": 3, "default": 3, "full": 4}[size]
+    return [
+        Case(name, {"records": TRADES + SNAPSHOTS, "days": days}, CONTENDERS, runs, children=2 if size == "full" else 1)
+        for name, days in list(_DAYS.items())[:lengths]
+    ]
+
+
+def judge(results: Results) -> list[Verdict]:
+    """BENCHMARKS.md's goals; on histories shorter than theirs the ratios are shown and not judged."""
+    longest = next((name for name in ("60 days", "10 days", "1 day") if results.of(name, Ours.name)), "60 days")
+    ours = results.median(longest, Ours.name)
+    ratios = [
+        _compared(
+            f"a history of {longest} costs at most 1.2x one of a day",
+            *(ours if longest != "1 day" else None, results.median("1 day", Ours.name)),
+            lambda ratio: ratio <= 1.2,
+        ),
+        _compared(
+            f"at least 10x as fast as Spark's full recompute of {longest}",
+            *(results.median(longest, Rebuild.name), ours),
+            lambda ratio: ratio >= 10,
+        ),
+        _compared(
+            f"faster than DuckDB's recompute of three tables of {longest}",
+            *(results.median(longest, DuckDbRecompute.name), ours),
+            lambda ratio: ratio > 1,
+        ),
+    ]
+    if longest != "60 days":
+        ratios = [replace(verdict, met=None) for verdict in ratios]
+    return [*ratios, _nothing_new(results, longest)]
+
+
+def _nothing_new(results: Results, longest: str) -> Verdict:
+    goal, found = "nothing new: at most 2 s, and nothing written", results.median(longest, OursNothingNew.name)
+    if found is None:
+        return Verdict(goal, "not measured", None)
+    written = max(s.result["commits"] for s in results.of(longest, OursNothingNew.name) if s.result)
+    return Verdict(goal, f"{found:.3f} s, {written} commits ({longest})", found <= 2 and not written)
+
+
+def _compared(goal: str, above: float | None, below: float | None, holds: Callable[[float], bool]) -> Verdict:
+    if not above or not below:
+        return Verdict(goal, "not measured", None)
+    return Verdict(goal, f"{above / below:.2f}x ({above:.2f} s, {below:.2f} s)", holds(above / below))
+
+
+WORKLOAD = Workload(
+    name="W5",
+    title="gold, fifteen minutes more",
+    cases=cases,
+    inputs=inputs,
+    judge=judge,
+    curves=(
+        Curve("CPU seconds, warm", "days of history", by_parameter("days", "cpu", tuple(_DAYS))),
+        Curve("wall seconds, warm", "days of history", by_parameter("days", "wall", tuple(_DAYS))),
+    ),
+)
