@@ -65,12 +65,19 @@ def day_predicate(name: str, days: Iterable[tuple[date, date]]) -> Column:
 
 @contextmanager
 def kept(rows: DataFrame) -> Iterator[DataFrame]:
-    """The rows computed once, however often they are looked at."""
-    kept = rows.persist(StorageLevel.MEMORY_AND_DISK)
+    """The rows computed once, however often they are looked at, and whatever is written meanwhile.
+
+    Not `persist`, whose plans hold the plans of all that they were made of: nested, they take longer to plan than to
+    run. Away from this machine there are two copies, so that no lost executor ends the job.
+    """
+    is_local = rows.sparkSession.sparkContext.master.startswith("local")
+    kept = rows.localCheckpoint(
+        eager=False, storageLevel=StorageLevel.MEMORY_AND_DISK if is_local else StorageLevel.MEMORY_AND_DISK_2
+    )
     try:
         yield kept
     finally:
-        kept.unpersist()
+        kept._jdf.queryExecution().logical().rdd().unpersist(False)
 
 
 def in_days(name: str) -> Callable[[DataFrame], commit.Bounds]:

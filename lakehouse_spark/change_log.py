@@ -126,19 +126,29 @@ def refuse_strays(spark: SparkSession) -> None:
     strays = commit.at(spark, LOG, upstream.snapshot_id).where(named.isNull() | ~named.isin(*DIMENSIONS))
     if strays.isEmpty():
         return
-    reason = (
+    dead_letters.keep(spark, rejected_records.of_change_log(judged(strays)), LOG.name, None, upstream)
+
+
+def judged(log: DataFrame) -> DataFrame:
+    """Records of the log with `_reasons`, why today's rules refuse them; empty for good ones."""
+    stray = (
         F.when(F.col("raw_payload").isNull(), "tombstone")
         .when(F.col("_raw_bytes").isNotNull(), "invalid_encoding")
         .when(F.col("attributes").isNull(), "malformed_json")
-        .when(named.isNull(), "missing_dimension")
+        .when(F.col("dimension").isNull(), "missing_dimension")
         .otherwise("invalid_dimension")
     )
-    letters = rejected_records.of_change_log(strays.withColumn("_reasons", F.array(reason)))
-    dead_letters.keep(spark, letters, LOG.name, None, upstream)
+    known = (F.when(_of(dimension), reasons(log, dimension)) for dimension in DIMENSIONS.values())
+    return log.withColumn("_reasons", F.coalesce(*known, F.array(stray)))
 
 
 def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
     """Gives the facts of `wanted` (natural key, `first_day`, `last_day`) members to refer to where there are none."""
+    return rederive(spark, dimension, wanted.select(dimension.natural_key), wanted)
+
+
+def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None = None) -> Done:
+    """Derives the members (natural key) from the changes their dimension has seen, by today's rules; see `infer`."""
     done = Done({})
 
     def attempt() -> None:
@@ -146,7 +156,7 @@ def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
         base, upstream = commit.state(spark, dimension.table), commit.state(spark, LOG)
         seen = base.cursor or {"from": None, "to": None}
         cursor = {**seen, "source": LOG.name}
-        with kept(wanted.select(dimension.natural_key).distinct()) as keys:
+        with kept(members.distinct()) as keys:
             done = _rederive(spark, dimension, keys, wanted, base, upstream, cursor)
 
     commit.again_if_overtaken(attempt)

@@ -181,7 +181,7 @@ def _open(
 ) -> _Writer:
     table = source.table
     state = commit.state(spark, table)
-    following, topic_id, epoch = _progress(spark, source, state)
+    following, topic_id, epoch = progress(spark, source, state)
     found = kafka.offered(spark, settings, settings.topic(source.name))
     gaps: list[dict[str, Any]] = []
     try:
@@ -194,7 +194,7 @@ def _open(
     return _Writer(source, found, state, following, epoch, gaps, report)
 
 
-def _progress(
+def progress(
     spark: SparkSession, source: topic.Topic | change_log.ReferenceTopic, state: commit.State
 ) -> tuple[dict[int, int], str | None, str | None]:
     """The next offset per partition, the topic's id and since when it is that topic; from the rows if need be."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit
+from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import days_of, kept, within_days
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
@@ -15,8 +15,9 @@ from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import trades
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.silver.rejected_records import TABLE
+from lakehouse_spark.silver.rejected_records import PLACE, TABLE, id_in_change_log
 from lakehouse_spark.transforms import dedup
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
@@ -33,14 +34,20 @@ class Selection:
     ids: Sequence[str] = ()
 
     @property
+    def source_table(self) -> str | None:
+        if self.table is None:
+            return None
+        known = {*(feed.topic.name for feed in FEEDS.values()), change_log.LOG.short_name}
+        name = self.table.removeprefix("bronze.")
+        if name not in known:
+            raise UsageError(f"no such bronze table {self.table!r}: one of {', '.join(sorted(known))}")
+        return f"bronze.{name}"
+
+    @property
     def predicate(self) -> Column:
         chosen = F.lit(True)
         if self.table:
-            known = {feed.topic.name for feed in FEEDS.values()}
-            name = self.table.removeprefix("bronze.")
-            if name not in known:
-                raise UsageError(f"no such bronze table {self.table!r}: one of {', '.join(sorted(known))}")
-            chosen = chosen & (F.col("source_table") == f"bronze.{name}")
+            chosen = chosen & (F.col("source_table") == self.source_table)
         if self.reason:
             chosen = chosen & F.array_contains("reasons", self.reason)
         if self.status:
@@ -60,10 +67,13 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
     """Judges the selected open records by today's rules and writes what is good now.
 
     An accepted record becomes REPLAYED, one refused again stays OPEN with its new reasons; a crash in between is made
-    good by replaying again.
+    good by replaying again. Reference records come first: they may bring what the others were refused for.
     """
     summaries = []
-    for feed in FEEDS.values():
+    if selection.source_table in (None, change_log.LOG.name):
+        summaries.append(_replay_reference(spark, selection))
+    feeds = [feed for feed in FEEDS.values() if selection.source_table in (None, feed.topic.table.name)]
+    for feed in feeds:
         silver_processor.process(spark, settings, feed)
         counts = _replay(spark, settings, feed, selection)
         if counts is None:
@@ -71,8 +81,41 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
             continue
         snapshot_id = commit.state(spark, feed.table).snapshot_id
         summaries.append(Summary("rejected replay", feed.topic.table.name, counts, snapshot_id))
-    silver_processor.derive_activity(spark)
+    if trades.FEED in feeds:
+        silver_processor.derive_activity(spark)
     return summaries
+
+
+def _replay_reference(spark: SparkSession, selection: Selection) -> Summary:
+    """Members of which a record is good now are derived anew from the change log."""
+    log = change_log.LOG
+    chosen = spark.table(TABLE.identifier).where(
+        selection.predicate & (F.col("source_table") == log.name) & (F.col("status") == OPEN)
+    )
+    with kept(chosen) as letters:
+        if letters.isEmpty():
+            return Summary("rejected replay", log.name)
+        named = id_in_change_log().alias("rejected_id")
+        records = change_log.judged(spark.table(log.identifier)).select("*", named)
+        records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
+        with kept(records) as judged:
+            good = F.size("_reasons") == 0
+            counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
+            for dimension in change_log.DIMENSIONS.values():
+                change_log.apply(spark, dimension)
+                of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
+                members = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
+                if not members.isEmpty():
+                    change_log.rederive(spark, dimension, members)
+            verdicts = judged.select(
+                *TABLE.key,
+                F.when(good, REPLAYED).otherwise(OPEN).alias("_status"),
+                F.when(~good, F.col("_reasons")).alias("_new_reasons"),
+                F.when(good, F.lit("derived")).alias("_new_resolution"),
+            )
+            _resolve(spark, letters, verdicts, TABLE.key)
+        counts = {"records": counted[0], "replayed": counted[1], "rejected again": counted[0] - counted[1]}
+        return Summary("rejected replay", log.name, counts)
 
 
 def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
@@ -90,7 +133,7 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
             if counts["inserted"] or counts["updated"]:
                 cursor = {**base.cursor, "stamp": commit.to_text(base.next_stamp(datetime.now(UTC)))}
                 silver_processor.write(spark, feed, decided, base, cursor, counts)
-            _resolve(spark, letters, _verdicts(decided))
+            _resolve(spark, letters, _verdicts(decided), PLACE)
             return {
                 "records": counts["records"],
                 "replayed": counts["accepted"] + counts["duplicates"],
@@ -114,11 +157,10 @@ def _verdicts(decided: DataFrame) -> DataFrame:
     )
 
 
-def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame) -> None:
+def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place: Sequence[str]) -> None:
     now = datetime.now(UTC)
-    place = ["_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at"]
     resolved = F.col("_status") == REPLAYED
-    rows = letters.join(verdicts, on=place, how="inner").withColumns(
+    rows = letters.join(verdicts, on=list(place), how="inner").withColumns(
         {
             "status": F.col("_status"),
             "reasons": F.coalesce("_new_reasons", "reasons"),

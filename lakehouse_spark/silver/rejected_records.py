@@ -64,11 +64,8 @@ def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame
 
 def of_change_log(refused: DataFrame) -> DataFrame:
     """The dead letters among new rows of `bronze.raw_reference` (with `_reasons`), stamp left out."""
-    from_topic = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
-    from_file = F.concat_ws("|", "source", "_source_digest", F.col("_source_row"))
-    named = F.when(F.col("_source_digest").isNull(), from_topic).otherwise(from_file)
     return refused.select(
-        *_letter(F.md5(named.cast("binary")), "bronze.raw_reference", F.lit(None).cast(INSTANT), F.col("_reasons")),
+        *_letter(id_in_change_log(), "bronze.raw_reference", F.lit(None).cast(INSTANT), F.col("_reasons")),
         F.col("source").alias("_kafka_topic"),
         "_kafka_partition",
         F.coalesce("_kafka_offset", "_source_row").alias("_kafka_offset"),
@@ -76,6 +73,13 @@ def of_change_log(refused: DataFrame) -> DataFrame:
         "raw_payload",
         "_raw_bytes",
     )
+
+
+def id_in_change_log() -> Column:
+    """The `rejected_id` that a row of `bronze.raw_reference` has as a dead letter."""
+    from_topic = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
+    from_file = F.concat_ws("|", "source", "_source_digest", F.col("_source_row"))
+    return F.md5(F.when(F.col("_source_digest").isNull(), from_topic).otherwise(from_file).cast("binary"))
 
 
 def _letter(rejected_id: Column, source_table: str, event_time: Column, reasons: Column) -> list[Column]:

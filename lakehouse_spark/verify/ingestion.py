@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, kafka
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.jobs.bronze_writer import TOPICS
+from lakehouse_spark.jobs.bronze_writer import TOPICS, progress
 from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
@@ -31,19 +31,19 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
     for source in TOPICS.values():
         table = source.table
         state = commit.state(spark, table)
-        if state.cursor is None or "topic" not in state.cursor:
+        following, topic_id, _ = progress(spark, source, state)
+        if not following:
             yield Finding(check, table.name, 0, "nothing ingested yet")
             continue
         try:
-            found = kafka.offered(spark, settings, state.cursor["topic"])
+            found = kafka.offered(spark, settings, (state.cursor or {}).get("topic", settings.topic(source.name)))
         except LakehouseError as error:
             yield Finding(check, table.name, None, f"not checked: {error}")
             continue
-        if found.topic_id != state.cursor["topic_id"]:
+        if topic_id not in (None, found.topic_id):
             yield Finding(check, table.name, 1, "the topic was deleted and created again")
             continue
-        ends = {int(p): min(end, found.latest.get(int(p), 0)) for p, end in state.cursor["to"].items()}
-        ends = {p: end for p, end in ends.items() if p in found.latest}
+        ends = {p: min(end, found.latest[p]) for p, end in following.items() if p in found.latest}
         kept = kafka.batch(spark, settings, found.topic, ends).select("partition", "offset")
         stored = _of_epoch(commit.at(spark, table, state.snapshot_id), state).select(
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")

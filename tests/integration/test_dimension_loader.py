@@ -20,13 +20,17 @@ from dim_reference import SYMBOL, ChangeEvent
 from hypothesis import strategies as st
 from lake import Lake
 from pyarrow import parquet
-from pyspark.sql import SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.dim import dimension
+from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.jobs import dimension_loader
+from lakehouse_spark.jobs import dimension_loader, rejected
+from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.migrations.seeds import seed_exchanges
 from lakehouse_spark.settings import conf_dir
 
@@ -208,6 +212,53 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
     ]
     assert {(row["status"], row["attempts"]) for row in mine} == {("OPEN", 1)}
     assert (mine[5]["raw_payload"], mine[8]["raw_payload"]) == ("R-6,Tech", '{"symbol": "R-9"')
+
+
+def test_a_record_that_an_older_rule_refused_is_derived_by_a_replay(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = write(
+        tmp_path, "strict.csv", "symbol,sector,effective_date", "Y-1,Tech,2025-06-01", "Y-1,New,2025-06-09",
+        "Y-2,New,2025-06-01", "Y-3,New,2025-13-01",
+    )  # fmt: skip
+
+    def strict(log: DataFrame, dimension: Dimension) -> Column:
+        is_new = F.col("attributes")["sector"].eqNullSafe("New")
+        return F.when(is_new, F.array(F.lit("invalid_sector"))).otherwise(todays(log, dimension))
+
+    todays = dimension.reasons
+    with monkeypatch.context() as patch:
+        patch.setattr(dimension, "reasons", strict)
+        patch.setattr(change_log, "reasons", strict)
+        assert load(lake, "dim_symbol", csv) == counts(4, rejected=3, inserted=1)
+    key = keys(lake, "Y-")[("Y-1", date(2025, 6, 1))]
+
+    def replay() -> dict[str, int]:
+        selection = Selection(table="raw_reference", reason="invalid_sector")
+        done = rejected.replay(lake.spark, lake.settings, selection)
+        assert [summary.table for summary in done] == ["bronze.raw_reference"]
+        return done[0].counts
+
+    def fates() -> list[tuple[Any, ...]]:
+        letters = lake.spark.table("lake.silver._rejected_records").where(f"_kafka_topic = '{csv}'")
+        rows = letters.orderBy("_kafka_offset").select("status", "attempts", "reasons", "resolution")
+        return [tuple(row) for row in rows.collect()]
+
+    assert replay() == {"records": 3, "replayed": 2, "rejected again": 1}
+    assert symbols(lake, "Y-") == [
+        ("Y-1", "Tech", date(2025, 6, 1), date(2025, 6, 8), False),
+        ("Y-1", "New", date(2025, 6, 9), date(9999, 12, 31), True),
+        ("Y-2", "New", date(2025, 6, 1), date(9999, 12, 31), True),
+    ]
+    assert keys(lake, "Y-")[("Y-1", date(2025, 6, 1))] == key
+    assert fates() == [
+        ("REPLAYED", 2, ["invalid_sector"], "derived"),
+        ("REPLAYED", 2, ["invalid_sector"], "derived"),
+        ("OPEN", 2, ["invalid_effective_date"], None),
+    ]
+    before = snapshots(lake)
+    assert replay() == {}
+    assert snapshots(lake) == before
 
 
 def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: Lake, tmp_path: Path) -> None:

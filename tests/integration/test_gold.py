@@ -1,10 +1,12 @@
 """Facts and gold from random histories in random batches: equal to a rebuild, and to the plain-Python reference."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -408,3 +410,107 @@ def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_da
     names = {(r["symbol"], r["summary_date"]): r["company_name"] for r in worked.rows("gold.daily_trading_summary")}
     assert names == {("AAA", FRIDAY): "A", ("BBB", FRIDAY): "B", ("AAA", MONDAY): "A2", ("AAA", TUESDAY): "A2"}
     assert broken(worked) == []
+
+
+def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: Market) -> None:
+    mine = {"symbol": "CCC", "trader_id": "TR3"}
+    p, q = {**mine, "account_id": "P"}, {**mine, "account_id": "Q"}
+    worked.trade(
+        [
+            trade(10, "2025-07-03T16:59", "BUY", 100, "10", **p),  # New York closes at one, the eve of a holiday
+            trade(11, "2025-07-03T17:00", "SELL", 40, "12", **p),
+            trade(12, "2025-07-03T15:29", "BUY", 10, "11", **q, exchange="LSE"),
+            trade(13, "2025-10-31T13:45", "BUY", 5, "11", **q),
+            trade(14, "2025-11-02T05:30", "BUY", 1, "11", **q),  # half past one in New York, both of them
+            trade(15, "2025-11-02T06:30", "BUY", 1, "11", **q),
+            trade(16, "2025-11-03T13:45", "SELL", 5, "13", **q),
+        ]
+    )
+    worked.load()
+    eve, friday, sunday, monday = date(2025, 7, 3), date(2025, 10, 31), date(2025, 11, 2), date(2025, 11, 3)
+
+    def values(name: str, *columns: str) -> list[tuple[Any, ...]]:
+        rows = (row for row in worked.rows(name) if mine.items() & row.items())
+        return sorted(tuple(row[column] for column in columns) for row in rows)
+
+    names = ("analytics_date", "exchange", "market_session", "trade_count", "volume")
+    assert values("gold.trade_analytics", *names) == [
+        (eve, "LSE", "REGULAR", 1, 10),
+        (eve, "NYSE", "AFTER_HOURS", 1, 40),
+        (eve, "NYSE", "REGULAR", 1, 100),
+        (friday, "NYSE", "REGULAR", 1, 5),
+        (sunday, "NYSE", "CLOSED", 2, 2),
+        (monday, "NYSE", "PRE_MARKET", 1, 5),
+    ]
+    sessions = {row["time_key"]: row["market_session"] for row in worked.rows("dim.dim_time")}
+    facts = {row["trade_id"]: row["time_key"] for row in worked.rows("gold.fact_trades")}
+    assert [(facts[f"T{number}"], sessions[facts[f"T{number}"]]) for number in (10, 11, 13, 14, 15, 16)] == [
+        (202507031659, "REGULAR"), (202507031700, "AFTER_HOURS"), (202510311345, "REGULAR"),
+        (202511020530, "CLOSED"), (202511020630, "CLOSED"), (202511031345, "PRE_MARKET"),
+    ]  # fmt: skip
+    names = ("summary_date", "trade_count", "total_volume", "open_price", "close_price")
+    assert values("gold.daily_trading_summary", *names)[0] == (eve, 3, 150, Decimal("11.000000"), Decimal("12.000000"))
+    names = ("position_date", "account_id", "quantity", "avg_cost_basis", "unrealized_pnl")
+    ten, eleven = Decimal("10.000000"), Decimal("11.000000")
+    assert values("gold.portfolio_positions", *names) == [
+        (eve, "P", 60, ten, Decimal("120.000000")),
+        (eve, "Q", 10, eleven, Decimal("10.000000")),
+        (friday, "P", 60, ten, Decimal("60.000000")),
+        (friday, "Q", 15, eleven, Decimal("0.000000")),
+        (sunday, "P", 60, ten, Decimal("60.000000")),
+        (sunday, "Q", 17, eleven, Decimal("0.000000")),
+        (monday, "P", 60, ten, Decimal("180.000000")),
+        (monday, "Q", 12, eleven, Decimal("24.000000")),
+    ]
+    names = ("performance_date", "total_trades", "realized_pnl", "avg_hold_time_sec")
+    assert values("gold.trader_performance", *names) == [
+        (eve, 3, Decimal("80.000000"), 60),
+        (friday, 1, Decimal("0.000000"), None),
+        (sunday, 2, Decimal("0.000000"), None),
+        (monday, 1, Decimal("10.000000"), 123 * 24 * 60 * 60 - 104 * 60),
+    ]
+
+
+# What the plan asks of facts and dimensions as a whole, of all that the tests before this have loaded
+
+
+@pytest.mark.parametrize(
+    ("key", "dimension"),
+    [
+        ("symbol_key", "dim.dim_symbol"),
+        ("trader_key", "dim.dim_trader"),
+        ("time_key", "dim.dim_time"),
+        ("exchange_key", "dim.dim_exchange"),
+    ],
+)
+def test_every_key_of_a_fact_is_there_and_in_its_dimension(worked: Market, key: str, dimension: str) -> None:
+    keys = {row[key] for row in worked.rows("gold.fact_trades")}
+    assert keys
+    assert None not in keys
+    assert keys <= {row[key] for row in worked.rows(dimension)}
+
+
+@pytest.mark.parametrize(("dimension", "key"), [("dim.dim_symbol", "symbol"), ("dim.dim_trader", "trader_id")])
+def test_a_member_has_one_current_version_and_no_day_without_one(worked: Market, dimension: str, key: str) -> None:
+    members: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(worked.rows(dimension), key=lambda row: row["effective_date"]):
+        members.setdefault(row[key], []).append(row)
+    assert members
+    for versions in members.values():
+        assert [version["is_current"] for version in versions] == [False] * (len(versions) - 1) + [True]
+        assert all(
+            one["expiry_date"] + timedelta(days=1) == next_["effective_date"] for one, next_ in pairwise(versions)
+        )
+
+
+def test_every_day_of_dim_time_has_1440_minutes(worked: Market) -> None:
+    days = Counter(row["date"] for row in worked.rows("dim.dim_time"))
+    assert len(days) == 365
+    assert set(days.values()) == {1440}
+
+
+def test_a_previous_value_of_an_account_has_a_change_date(worked: Market) -> None:
+    worked.refer("dim_account", [change("AC1", date(2025, 6, 1), tier="PLATINUM", status="ACTIVE")])
+    (row,) = worked.rows("dim.dim_account")
+    assert (row["previous_tier"], row["tier_change_date"]) == ("GOLD", date(2025, 6, 1))
+    assert (row["previous_status"], row["status_change_date"]) == (None, None)
