@@ -67,8 +67,10 @@ def run_demo(
             _in_background(lambda: demo.publish(connected, feed, progress)),
         ):
             spark = session.open_session(settings, "demo", announce=log)
+            log("migrations: making the tables, the exchanges and two years of dim_time")
+            migrations.migrate(spark, datetime.now(UTC), conf_dir())
         with _stages(as_json) as step:
-            step("pipeline: migrations, bronze, dimensions, silver, facts, gold; then verify")
+            step("pipeline: bronze, dimensions, silver, facts, gold; then verify")
             outcome = demo.run(spark, connected, feed, report=_teller(step))
             page, _ = report.write(spark, settings)
         spark.stop()
