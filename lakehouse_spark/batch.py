@@ -70,7 +70,7 @@ def kept(rows: DataFrame) -> Iterator[DataFrame]:
     Not `persist`, whose plans hold the plans of all that they were made of: nested, they take longer to plan than to
     run. Away from this machine there are two copies, so that no lost executor ends the job.
     """
-    is_local = rows.sparkSession.sparkContext.master.startswith("local")
+    is_local = (rows.sparkSession.sparkContext.master or "").startswith("local")
     kept = rows.localCheckpoint(
         eager=False, storageLevel=StorageLevel.MEMORY_AND_DISK if is_local else StorageLevel.MEMORY_AND_DISK_2
     )
