@@ -299,13 +299,26 @@ def _is_led(client: AdminClient, topic: str) -> bool:
 
 def _command_line(pid: int) -> str:
     """What the process was started with; "" when there is none, or when it is dead and only waits to be reaped."""
-    if Path("/proc/self/cmdline").exists():
-        try:
-            return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            return ""
-    asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
+    if not Path("/proc/self/cmdline").exists():
+        asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+        return subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
+    found = ""
+
+    def is_known() -> bool:
+        """For moments, while it becomes another program or dies, a process that lives has no command line."""
+        nonlocal found
+        found = _read(f"/proc/{pid}/cmdline")
+        return bool(found) or _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] in ([], ["Z"], ["X"])
+
+    _await(is_known, 2)
+    return found
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _await(condition: Callable[[], bool], seconds: float) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from lakehouse_spark import broker as broker_module
 from lakehouse_spark.broker import Broker, create_topics
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jars import ensure, find_java
@@ -141,6 +142,35 @@ def test_a_recycled_pid_survives_restart_and_stop(broker: Broker, stranger: subp
     broker.stop()
     assert not broker.running
     assert stranger.poll() is None
+
+
+def test_a_broker_without_a_command_line_for_a_moment_runs(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the shell becomes Java: seen in one launch of five on a busy machine."""
+    broker.start()
+    read, asked = broker_module._read, []
+
+    def late(path: str) -> str:
+        if not path.endswith("/cmdline"):
+            return read(path)
+        asked.append(path)
+        return read(path) if len(asked) > 3 else ""
+
+    monkeypatch.setattr(broker_module, "_read", late)
+
+    assert broker.running
+    assert len(asked) == 4
+
+
+def test_a_dead_broker_that_nobody_reaped_does_not_run(broker: Broker, stranger: subprocess.Popen[bytes]) -> None:
+    broker.folder.mkdir(parents=True)
+    state = {"token": "sleep", "port": 20_000, "controller_port": 20_001}
+    (broker.folder / "state.json").write_text(json.dumps(state))
+    (broker.folder / "broker.pid").write_text(f"{stranger.pid}\n")
+    assert broker.running
+    stranger.kill()
+    os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
+
+    assert not broker.running
 
 
 def test_a_stopped_broker_that_is_stopped_again_is_no_error(broker: Broker) -> None:
