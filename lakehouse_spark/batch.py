@@ -110,7 +110,8 @@ def in_keys(name: str) -> Callable[[DataFrame], commit.Bounds]:
 def differences(table: Table, fresh: DataFrame, held: DataFrame) -> DataFrame:
     """What turns `held` into `fresh`, rows of the same keys: grain one row per key that is new, changed or gone.
 
-    The table's columns but the stamp, `_new` where no row was held and `_gone` where none is left (then as held).
+    The table's columns but the stamp, `_new` where no row was held, `_gone` where none is left (then as held), and
+    `_was`, the row held.
     """
     values = [c for c in table.columns if c.name != table.stamp]
     row = F.struct(*(F.col(c.name).cast(c.dataType).alias(c.name) for c in values))
@@ -118,8 +119,11 @@ def differences(table: Table, fresh: DataFrame, held: DataFrame) -> DataFrame:
     joined = ours.join(theirs, on=list(table.key), how="full").where(~F.col("_fresh").eqNullSafe(F.col("_held")))
     gone = F.col("_fresh").isNull()
     return joined.select(
-        F.coalesce("_fresh", "_held").alias("_row"), gone.alias("_gone"), F.col("_held").isNull().alias("_new")
-    ).select("_row.*", "_gone", "_new")
+        F.coalesce("_fresh", "_held").alias("_row"),
+        gone.alias("_gone"),
+        F.col("_held").isNull().alias("_new"),
+        F.col("_held").alias("_was"),
+    ).select("_row.*", "_gone", "_new", "_was")
 
 
 def settle(
@@ -156,12 +160,18 @@ def settle(
         else:
             state = commit.merge(
                 spark, table, stamped, base, told,
-                bounds=bounds(rows),
+                bounds=bounds(_places(table, rows)),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
     return Done(counts, state.snapshot_id)
 
 
+def _places(table: Table, rows: DataFrame) -> DataFrame:
+    """Differing rows as they will be and as they are: a row may move to another day."""
+    names = [name for name in table.column_names if name != table.stamp]
+    return rows.select(*names).unionByName(rows.where(F.col("_was").isNotNull()).select("_was.*"))
+
+
 def _same_place(cursor: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
-    return all(cursor.get(name) == (last or {}).get(name) for name in ("from", "to"))
+    return all(cursor.get(name) == (last or {}).get(name) for name in ("from", "to", "upto"))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -115,3 +116,19 @@ class Table:
         else:
             changing = [feed.status] if feed.status else [*feed.content, *_PLACE, "_ingested_at", "_accepted_hashes"]
             self.rows[key].update({name: values[name] for name in changing})
+
+
+def silver_trades(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
+    """Rows of silver.trades, of `trade_row`."""
+    return frame(spark, trades.TABLE.schema, rows)
+
+
+def trade_row(
+    number: int, side: str, quantity: int, price: str, *, trader: str = "TR1", symbol: str = "AAPL",
+    at: datetime = datetime(2025, 1, 15, 15, 30, tzinfo=UTC), status: str = "EXECUTED",
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "trade_id": f"T{number}", "symbol": symbol, "price": Decimal(price), "quantity": quantity,
+        "total_value": Decimal(price) * quantity, "trade_type": side, "order_type": "LIMIT", "trader_id": trader,
+        "exchange": "NASDAQ", "trade_timestamp": at, "trade_date": at.date(), "status": status,
+    }  # fmt: skip

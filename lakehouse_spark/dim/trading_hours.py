@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,6 +10,9 @@ from zoneinfo import ZoneInfo
 import exchange_calendars
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
+
+_SAME_DAYS = {"IEXG": "XNYS"}
+"""Exchanges that have no calendar of their own and trade when another does."""
 
 
 def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
@@ -19,7 +23,7 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
     """
     rows = []
     for exchange in exchanges:
-        zone = _zone(exchange["timezone"])
+        zone = _zone(exchange)
         for day, opens, closes in _sessions(exchange, zone, first - timedelta(days=1), last + timedelta(days=1)):
             begins, ends = (_at(d, time(), zone) for d in (day, day + timedelta(days=1)))
             utc_day = begins.date()
@@ -30,43 +34,58 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
 
 
 def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[tuple[date, datetime, datetime]]:
-    schedule = _schedule(exchange["mic"], first, last)
-    if schedule is not None:
-        yield from schedule
-        return
+    calendar = _calendar(exchange["mic"])
+    reach = None if calendar is None else _reach(calendar, first, last)
+    if calendar is not None and reach is not None:
+        yield from _schedule(calendar, *reach)
     opens, closes = _clock(exchange["market_open_time"]), _clock(exchange["market_close_time"])
     if opens is None or closes is None:
         return
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
-        if day.weekday() < 5:
+        if day.weekday() < 5 and (reach is None or not reach[0] <= day <= reach[1]):
             yield day, _at(day, opens, zone), _at(day, closes, zone)
 
 
-def _schedule(mic: str | None, first: date, last: date) -> list[tuple[date, datetime, datetime]] | None:
-    """The calendar's sessions; None where there is no such calendar, or it does not reach over these days."""
-    if mic is None or mic not in exchange_calendars.get_calendar_names(include_aliases=True):
-        return None
+def _calendar(mic: str | None) -> str | None:
+    """The name of the exchange's calendar; None where there is none."""
+    name = _SAME_DAYS.get(mic or "", mic)
+    return name if name in exchange_calendars.get_calendar_names(include_aliases=True) else None
+
+
+def _reach(calendar: str, first: date, last: date) -> tuple[date, date] | None:
+    """The days from `first` to `last` that the calendar knows: some begin late, and some end with this year."""
+    known = _open(calendar)
+    earliest, latest = known.bound_min(), known.bound_max()
+    begins = first if earliest is None else max(first, earliest.date())
+    ends = last if latest is None else min(last, latest.date())
+    return (begins, ends) if begins <= ends else None
+
+
+def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, datetime, datetime]]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # exchange-calendars 4.13 on pandas 3.1
-            calendar = exchange_calendars.get_calendar(mic, start=first.isoformat(), end=last.isoformat())
-            schedule = calendar.schedule
+        schedule = _open(calendar, start=first.isoformat(), end=last.isoformat()).schedule
     except exchange_calendars.errors.NoSessionsError:
         return []
-    except ValueError:
-        return None
     return [
         (session.date(), opens.to_pydatetime(), closes.to_pydatetime())
         for session, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True)
     ]
 
 
-def _zone(name: str | None) -> ZoneInfo:
-    try:
-        return ZoneInfo(name or "UTC")
-    except (ValueError, OSError, KeyError):
-        return ZoneInfo("UTC")
+def _open(calendar: str, **days: str) -> exchange_calendars.ExchangeCalendar:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # exchange-calendars 4.13 on pandas 3.1
+        return exchange_calendars.get_calendar(calendar, **days)
+
+
+def _zone(exchange: Any) -> ZoneInfo:
+    """The exchange's time zone; its calendar's where it names none that there is."""
+    with suppress(ValueError, OSError, KeyError):
+        if exchange["timezone"]:
+            return ZoneInfo(exchange["timezone"])
+    calendar = _calendar(exchange["mic"])
+    return ZoneInfo("UTC" if calendar is None else str(_open(calendar).tz))
 
 
 def _clock(text: str | None) -> time | None:

@@ -80,7 +80,7 @@ def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataF
 
 
 def _volume_of(side: str) -> Column:
-    return F.coalesce(F.try_sum(F.when(F.col("trade_type") == side, F.col("quantity"))), F.lit(0))
+    return F.try_sum(F.when(F.col("trade_type") == side, F.col("quantity")).otherwise(0))
 
 
 def _with_base(sums: DataFrame, closes: DataFrame) -> DataFrame:

@@ -59,7 +59,7 @@ def build(trades: DataFrame, pieces: DataFrame, traders: DataFrame) -> DataFrame
     joined = sums.join(_closes(pieces), on=list(_UNIT), how="left")
     total = joined.withColumns(
         {
-            "realized_pnl": F.coalesce("realized_pnl", F.lit(0).cast(PRICE)),
+            "realized_pnl": F.when(F.col("_closing").isNull(), F.lit(0).cast(PRICE)).otherwise(F.col("realized_pnl")),
             "max_drawdown_pct": exact.ratio(100 * F.col("_drawdown"), F.col("total_notional"), PERCENT),
         }
     )
@@ -75,14 +75,14 @@ def _closes(pieces: DataFrame) -> DataFrame:
         .withColumn("performance_date", F.to_date("closed.at"))
         .groupBy(*_UNIT, F.col("closed.trade_id").alias("_trade"), F.col("closed.at").alias("_at"))
         .agg(
-            F.sum(lots.pnl()).alias("_pnl"),
-            F.sum(lots.cost()).alias("_cost"),
-            F.sum(shares).alias("_shares"),
-            F.sum(micros.cast("decimal(19,0)") * shares).alias("_held"),
+            F.try_sum(lots.pnl()).alias("_pnl"),
+            F.try_sum(lots.cost()).alias("_cost"),
+            F.try_sum(shares).alias("_shares"),
+            F.try_sum(micros.cast("decimal(19,0)") * shares).alias("_held"),
         )
     )
     so_far = Window.partitionBy(*_UNIT).orderBy("_at", "_trade").rowsBetween(Window.unboundedPreceding, 0)
-    run = closing.withColumn("_cumulative", F.sum("_pnl").over(so_far))
+    run = closing.withColumn("_cumulative", F.try_sum("_pnl").over(so_far))
     peak = F.greatest(F.max("_cumulative").over(so_far), F.lit(0))
     fallen = run.withColumns(
         {
@@ -92,11 +92,16 @@ def _closes(pieces: DataFrame) -> DataFrame:
     )
     varied = F.min("_return") < F.max("_return")
     sharpe = exact.rounded(F.try_divide(F.avg("_return"), F.stddev_samp("_return")), RATIO)
-    held = F.sum("_held") / F.nullif(F.sum("_shares") * 1_000_000, F.lit(0))
+    # Whole seconds by hand: a quotient of decimals is rounded to six digits first, and then a second time.
+    held, second = F.try_sum("_held"), F.try_sum("_shares") * F.lit(1_000_000).cast("decimal(7,0)")
+    part = F.try_mod(held, second)
     return fallen.groupBy(*_UNIT).agg(
-        F.sum("_pnl").try_cast(PRICE).alias("realized_pnl"),
+        F.count("*").alias("_closing"),
+        F.try_sum("_pnl").try_cast(PRICE).alias("realized_pnl"),
         exact.ratio(F.count_if(F.col("_pnl") > 0), F.count("*"), RATE).alias("win_rate"),
-        F.round(held, 0).try_cast("bigint").alias("avg_hold_time_sec"),
+        (((held - part) / second).try_cast("bigint") + F.when(part * 2 >= second, 1).otherwise(0)).alias(
+            "avg_hold_time_sec"
+        ),
         F.max("_fall").alias("_drawdown"),
         F.when(varied, sharpe).alias("sharpe_ratio"),
     )

@@ -6,7 +6,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.types import PRICE
 
-_COUNT = T.DecimalType(18, 0)
+_COUNT = T.DecimalType(38, 0)
 
 
 def total(values: Column, kind: T.DataType = PRICE) -> Column:

@@ -7,26 +7,11 @@ from typing import Any
 
 import reference
 from chispa import assert_df_equality
+from pure import silver_trades
+from pure import trade_row as row
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.silver import trader_activity, trades
-
-_TRADES = trades.TABLE.schema
-
-
-def silver_trades(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
-    return spark.createDataFrame([tuple(row.get(name) for name in _TRADES.names) for row in rows], _TRADES)
-
-
-def row(
-    number: int, side: str, quantity: int, price: str, *, trader: str = "TR1", symbol: str = "AAPL",
-    at: datetime = datetime(2025, 1, 15, 15, 30, tzinfo=UTC), status: str = "EXECUTED",
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "trade_id": f"T{number}", "symbol": symbol, "price": Decimal(price), "quantity": quantity,
-        "total_value": Decimal(price) * quantity, "trade_type": side, "order_type": "LIMIT", "trader_id": trader,
-        "exchange": "NASDAQ", "trade_timestamp": at, "trade_date": at.date(), "status": status,
-    }  # fmt: skip
 
 
 def activity(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:

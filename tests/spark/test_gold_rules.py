@@ -1,0 +1,104 @@
+"""Gold at the edges of its types and calendars: each value against a literal."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from pure import silver_trades
+from pure import trade_row as row
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim import dim_symbol, dim_trader, trading_hours
+from lakehouse_spark.gold import daily_trading_summary, trader_performance
+from lakehouse_spark.silver import orderbook_snapshots
+from lakehouse_spark.transforms import lots
+
+NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
+
+
+def summaries(spark: SparkSession, *rows: dict[str, Any]) -> list[Any]:
+    books, symbols, none = (
+        spark.createDataFrame([], table.schema)
+        for table in (orderbook_snapshots.TABLE, dim_symbol.TABLE, daily_trading_summary.TABLE)
+    )
+    return daily_trading_summary.build(silver_trades(spark, *rows), books, symbols, none).collect()
+
+
+def performance(spark: SparkSession, *rows: dict[str, Any]) -> list[Any]:
+    trades = silver_trades(spark, *rows)
+    traders: DataFrame = spark.createDataFrame([], dim_trader.TABLE.schema)
+    pieces = lots.pieces(trades.withColumn("account_id", F.lit("A1")))
+    return trader_performance.build(trades, pieces, traders).collect()
+
+
+def test_more_shares_than_fit_18_digits_still_have_a_mean_price(spark: SparkSession) -> None:
+    many = 900_000_000_000_000_000
+    (found,) = summaries(spark, row(1, "BUY", many, "0.000001"), row(2, "BUY", many, "0.000001"))
+    assert (found["total_volume"], found["vwap"]) == (1_800_000_000_000_000_000, Decimal("0.000001"))
+    assert (found["buy_volume"], found["sell_volume"]) == (1_800_000_000_000_000_000, 0)
+
+
+def test_a_volume_beyond_its_column_is_null_not_zero(spark: SparkSession) -> None:
+    (found,) = summaries(spark, *(row(n, "SELL", 9_000_000_000_000_000_000, "0.0000001") for n in (1, 2)))
+    assert (found["buy_volume"], found["sell_volume"], found["total_volume"]) == (0, None, None)
+
+
+def test_a_holding_time_is_rounded_once(spark: SparkSession) -> None:
+    """1 share for 0.499999 s and 2 for 0.5 s are 0.499999666… s: none, and not what 0.5 would be."""
+    (found,) = performance(
+        spark,
+        row(1, "BUY", 3, "10", at=NOON),
+        row(2, "SELL", 1, "11", at=NOON + timedelta(microseconds=499_999)),
+        row(3, "SELL", 2, "11", at=NOON + timedelta(microseconds=500_000)),
+    )
+    assert (found["avg_hold_time_sec"], found["realized_pnl"]) == (0, Decimal(3))
+    (half,) = performance(
+        spark, row(1, "BUY", 3, "10", at=NOON), row(2, "SELL", 3, "11", at=NOON + timedelta(milliseconds=500))
+    )
+    assert half["avg_hold_time_sec"] == 1
+
+
+def test_a_profit_beyond_its_column_is_null_and_none_at_all_is_zero(spark: SparkSession) -> None:
+    def day(symbol: str, first: int) -> list[dict[str, Any]]:
+        return [
+            row(first, "BUY", 900_000, "0.000001", symbol=symbol, at=NOON),
+            row(first + 1, "SELL", 900_000, "1000000", symbol=symbol, at=NOON + timedelta(seconds=9)),
+        ]
+
+    beyond = [*day("A", 1), *day("B", 3)]
+    found = {made["trader_id"]: made for made in performance(spark, *beyond, row(9, "BUY", 1, "2", trader="TR2"))}
+    assert {trader: made["realized_pnl"] for trader, made in found.items()} == {"TR1": None, "TR2": Decimal(0)}
+    assert [found["TR2"][name] for name in ("win_rate", "avg_hold_time_sec", "sharpe_ratio")] == [None, None, None]
+
+
+def exchange(code: str, mic: str | None, timezone: str | None) -> dict[str, str | None]:
+    hours = {"market_open_time": "09:30", "market_close_time": "15:00"}
+    return {"exchange_code": code, "mic": mic, "timezone": timezone, **hours}
+
+
+def trading_days(listed: dict[str, str | None], first: date, last: date) -> set[date]:
+    opened = {row[4].date() for row in trading_hours.hours([listed], first, last)}
+    return {day for day in opened if first <= day <= last}
+
+
+def test_a_day_is_the_same_however_long_the_range_that_was_asked_for() -> None:
+    """Shanghai's calendar ends with 2026; its National Day of 2025 stays a holiday for a range that goes on."""
+    shanghai, holiday = exchange("SSE", "XSHG", "Asia/Shanghai"), date(2025, 10, 1)
+    assert trading_days(shanghai, holiday, holiday) == set()
+    long = trading_days(shanghai, date(2025, 9, 30), date(2027, 1, 5))
+    assert holiday not in long
+    assert {date(2025, 9, 30), date(2026, 12, 31), date(2027, 1, 5)} <= long  # behind its end: weekdays
+    assert date(2027, 1, 3) not in long
+
+
+def test_an_exchange_that_shares_anothers_days_has_its_holidays() -> None:
+    found = trading_days(exchange("IEX", "IEXG", "America/New_York"), date(2025, 7, 3), date(2025, 7, 4))
+    assert found == {date(2025, 7, 3)}
+
+
+def test_without_a_timezone_the_calendars_own_counts() -> None:
+    """Sydney's Monday begins on the UTC Sunday."""
+    found = trading_hours.hours([exchange("ASX", "XASX", None)], date(2025, 1, 12), date(2025, 1, 12))
+    monday = datetime(2025, 1, 12, 13, tzinfo=UTC)
+    assert (date(2025, 1, 12), monday) in {(row[1], row[2]) for row in found}
