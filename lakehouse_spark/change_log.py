@@ -114,7 +114,12 @@ def _apply(spark: SparkSession, dimension: Dimension) -> Done:
             dead_letters.keep(spark, letters, LOG.name, after, upstream)
         good = records.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
-            cursor = {"source": LOG.name, "from": commit.to_text(after), "to": commit.to_text(upstream.stamp)}
+            cursor = {
+                "source": LOG.name,
+                "from": commit.to_text(after),
+                "to": commit.to_text(upstream.stamp),
+                "rebuilt": (base.cursor or {}).get("rebuilt"),
+            }
             done = _rederive(spark, dimension, keys, None, base, upstream, cursor)
         return Done({"records": total, "rejected": refused, **done.counts}, done.snapshot_id)
 
@@ -144,18 +149,25 @@ def judged(log: DataFrame) -> DataFrame:
 
 def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
     """Gives the facts of `wanted` (natural key, `first_day`, `last_day`) members to refer to where there are none."""
-    return rederive(spark, dimension, wanted.select(dimension.natural_key), wanted)
+    return _derive_seen(spark, dimension, wanted.select(dimension.natural_key), wanted)
 
 
-def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None = None) -> Done:
-    """Derives the members (natural key) from the changes their dimension has seen, by today's rules; see `infer`."""
+def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame) -> Done:
+    """Derives the members (natural key) from the changes their dimension has seen, by today's rules.
+
+    Facts and gold, which follow the log, notice by the cursor's `rebuilt`."""
+    return _derive_seen(spark, dimension, members, None)
+
+
+def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None) -> Done:
     done = Done({})
 
     def attempt() -> None:
         nonlocal done
         base, upstream = commit.state(spark, dimension.table), commit.state(spark, LOG)
-        seen = base.cursor or {"from": None, "to": None}
-        cursor = {**seen, "source": LOG.name}
+        seen = {name: (base.cursor or {}).get(name) for name in ("from", "to", "rebuilt")}
+        stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+        cursor = {**seen, "source": LOG.name, "stamp": stamp} | ({"rebuilt": stamp} if wanted is None else {})
         with kept(members.distinct()) as keys:
             done = _rederive(spark, dimension, keys, wanted, base, upstream, cursor)
 
@@ -188,11 +200,10 @@ def _rederive(
 
 
 def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
-    """The versions, and inferred members in the gaps that held one before or hold a wanted day."""
+    """The versions, and inferred members in the gaps where one began before or that hold a wanted day."""
     key = dimension.natural_key
-    asked = held.where("is_inferred").select(
-        key, F.col("effective_date").alias("first_day"), F.col("expiry_date").alias("last_day")
-    )
+    first = F.col("effective_date")  # the rest of a range that real versions split is inferred where facts need it
+    asked = held.where("is_inferred").select(key, first.alias("first_day"), first.alias("last_day"))
     if wanted is not None:
         asked = asked.unionByName(wanted.select(key, "first_day", "last_day"))
     gaps = scd_type2.gaps(versions, asked, key=key)

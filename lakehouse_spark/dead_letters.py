@@ -6,8 +6,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import in_days, kept, settle
-from lakehouse_spark.silver.rejected_records import TABLE
+from lakehouse_spark.batch import days_of, in_days, kept, settle, within_days
+from lakehouse_spark.silver.rejected_records import PLACE, TABLE
 
 
 def keep(
@@ -30,28 +30,57 @@ def keep(
     commit.again_if_overtaken(write)
 
 
+def withdraw(spark: SparkSession, accepted: DataFrame, source_table: str, after: datetime | None) -> None:
+    """Closes the open letters of `accepted` records (PLACE), which bronze was given later than `after`.
+
+    There are some where an earlier attempt at this batch refused them, under the rules of its time, and then died.
+    """
+    letters = spark.table(TABLE.identifier).where((F.col("source_table") == source_table) & (F.col("status") == "OPEN"))
+    if after is not None:
+        letters = letters.where(F.col("_ingested_at") > F.lit(after))
+    _close(spark, letters.join(accepted, on=list(PLACE), how="left_semi"), "accepted by a later attempt")
+
+
 def judge_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
-    """Brings a bronze table's letters up to a new judgement of all its records: `refused` are the letters of today.
+    """Brings `letters` up to a new judgement of their records, by which `refused` are the letters of today.
 
     New ones are added, those that are refused no longer close as REPLAYED, and closed ones that are refused again open.
     Discarded ones stay closed.
     """
     key = list(TABLE.key)
+    known = letters.where(F.col("status") != "DISCARDED")
+    left = known.where(F.col("status") == "OPEN").join(refused.select(*key), on=key, how="left_anti")
+    _close(spark, left, "rebuilt")
 
     def write() -> None:
         base = commit.state(spark, TABLE)
-        known = letters.where(F.col("status") != "DISCARDED")
+        held = known.join(refused.select(*key), on=key, how="left_semi")
         told = known.select(*key, F.col("attempts").alias("_attempts"))
         again = refused.join(told, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
-        accepted = known.join(refused.select(*key), on=key, how="left_anti").withColumns(
-            {
-                "resolution": F.when(F.col("status") == "REPLAYED", F.col("resolution")).otherwise("rebuilt"),
-                "_resolved_at": F.coalesce("_resolved_at", F.lit(datetime.now(UTC)).cast("timestamp")),
-                "status": F.lit("REPLAYED"),
-            }
-        )
-        names = [name for name in TABLE.column_names if name != TABLE.stamp]
-        fresh = again.select(*names).unionByName(accepted.select(*names))
-        settle(spark, TABLE, fresh, known, base, {"rebuilt": True}, bounds=in_days("_ingested_at"))
+        fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+        settle(spark, TABLE, fresh, held, base, {"rebuilt": True}, bounds=in_days("_ingested_at"))
 
     commit.again_if_overtaken(write)
+
+
+def _close(spark: SparkSession, letters: DataFrame, resolution: str) -> None:
+    now = datetime.now(UTC)
+    replayed = {"status": "REPLAYED", "resolution": resolution}
+    closed = letters.withColumns({name: F.lit(value) for name, value in replayed.items()})
+    with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
+        if not rows.isEmpty():
+            resolve(spark, rows, now)
+
+
+def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
+    """Writes the letters' new fate; others may add to the dead-letter table meanwhile."""
+    fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
+    days = days_of(letters, "_ingested_at")
+
+    def attempt() -> None:
+        base = commit.state(spark, TABLE)
+        cursor = {"resolved": True, "stamp": commit.to_text(base.next_stamp(now))}
+        bounds = within_days("_ingested_at", days)
+        commit.merge(spark, TABLE, letters.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
+
+    commit.again_if_overtaken(attempt)

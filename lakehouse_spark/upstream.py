@@ -33,7 +33,7 @@ class Upstream:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything has to be derived: for the first time, on demand, or because silver was rebuilt."""
+        """Whether everything has to be derived: for the first time, on demand, or because what is upstream was."""
         return (
             self.rebuild
             or not self.before
@@ -81,7 +81,8 @@ def read(
         upto[table.name] = commit.to_text(found[table.name].stamp)
         upto[table.name + _REBUILT] = (found[table.name].cursor or {}).get("rebuilt")
     for dimension in dimensions:
-        upto[dimension.table.name] = (found[dimension.table.name].cursor or {}).get("to")
+        cursor = found[dimension.table.name].cursor or {}
+        upto[dimension.table.name], upto[dimension.table.name + _REBUILT] = cursor.get("to"), cursor.get("rebuilt")
     consumed = [(base.cursor or {}).get("upto") or {} for base in bases]
     before = {} if not all(consumed) else {name: _least([c.get(name) for c in consumed]) for name in upto}
     return Upstream(spark, found, upto, before, rebuild)

@@ -83,10 +83,11 @@ class Table:
     def apply(self, spark: SparkSession, records: Sequence[Record], *, from_start: bool = False) -> None:
         """Judges one batch against the rows held so far and writes what it says has to be written."""
         feed = FEEDS[self.topic]
-        for row in self._decided(spark, feed, judged_once(spark, self.topic, records), from_start).collect():
+        decided = self._decided(spark, feed, judged_once(spark, self.topic, records), from_start).localCheckpoint()
+        for row in decided.select(*_PLACE, "_outcome", "_reasons").collect():
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
-            if row[dedup.ROW] is not None:
-                self._write(feed, row)
+        for row in dedup.to_write(decided).collect():
+            self._write(feed, row)
 
     def _decided(self, spark: SparkSession, feed: Feed, all_judged: DataFrame, from_start: bool) -> DataFrame:
         good = all_judged.where(F.size("_reasons") == 0)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.table import Retention, Table, column
-from lakehouse_spark.transforms.payload import trimmed
+from lakehouse_spark.transforms.payload import is_closed_early, strict_json, to_long, trimmed
 from lakehouse_spark.types import BYTES, DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
 
 TABLE = Table(
@@ -95,8 +95,8 @@ def with_attributes(records: DataFrame, max_bytes: int) -> DataFrame:
     """Adds `attributes`, the fields of the JSON object in `raw_payload`; NULL if it is none."""
     payload = F.when(F.octet_length("raw_payload") <= max_bytes, F.col("raw_payload"))
     bracketed = F.concat(F.lit("["), payload, F.lit("]"))  # what follows the object is an error then
-    records = records.withColumn("_objects", F.from_json(bracketed, T.ArrayType(ATTRIBUTES)))
-    only = F.when(F.size("_objects") == 1, F.get("_objects", 0))
+    records = records.withColumn("_objects", strict_json(bracketed, T.ArrayType(ATTRIBUTES)))
+    only = F.when((F.size("_objects") == 1) & ~is_closed_early(payload), F.get("_objects", 0))
     return records.withColumn("attributes", named(only)).drop("_objects")
 
 
@@ -121,6 +121,6 @@ def flag(written: Column) -> Column:
 
 
 def whole(written: Column) -> Column:
-    return F.when(
-        written.rlike(r"^[+-]?[0-9]{1,19}(\.0+)?\z"), F.regexp_extract(written, r"^[^.]+", 0).try_cast("bigint")
-    )
+    """An integer in any notation, also as files have it: with a plus or leading zeros."""
+    digits = F.when(written.rlike(r"^[+-]?[0-9]{1,19}(\.0+)?\z"), F.substring_index(written, ".", 1))
+    return F.coalesce(digits.try_cast("bigint"), to_long(written))

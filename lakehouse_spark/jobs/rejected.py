@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit
-from lakehouse_spark.batch import days_of, kept, within_days
+from lakehouse_spark import change_log, commit, dead_letters
+from lakehouse_spark.batch import kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import trades
+from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.silver.rejected_records import PLACE, TABLE, id_in_change_log
 from lakehouse_spark.transforms import dedup
@@ -131,7 +131,9 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
         with kept(judged) as again, kept(decide(feed, again, held, from_start=True)) as decided:
             counts = count(decided)
             if counts["inserted"] or counts["updated"]:
-                cursor = {**base.cursor, "stamp": commit.to_text(base.next_stamp(datetime.now(UTC)))}
+                totals = {**base.cursor["totals"], "rows": base.cursor["totals"]["rows"] + counts["inserted"]}
+                stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+                cursor = {**base.cursor, "totals": totals, "stamp": stamp}
                 silver_processor.write(spark, feed, decided, base, cursor, counts)
             _resolve(spark, letters, _verdicts(decided), PLACE)
             return {
@@ -143,11 +145,8 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
 
 def _verdicts(decided: DataFrame) -> DataFrame:
     refused = F.col("_outcome") == dedup.REJECTED
-    return decided.select(
-        F.col("_source_topic").alias("_kafka_topic"),
-        F.col("_source_partition").alias("_kafka_partition"),
-        F.col("_source_offset").alias("_kafka_offset"),
-        "_ingested_at",
+    return rejected_records.placed(
+        decided,
         F.when(refused, OPEN).otherwise(REPLAYED).alias("_status"),
         F.when(refused, F.col("_reasons")).alias("_new_reasons"),
         F.when(F.col(dedup.NEW), "inserted")
@@ -170,7 +169,7 @@ def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place
             "_resolved_at": F.when(resolved, F.lit(now).cast("timestamp")),
         }
     )
-    _update(spark, rows, now)
+    dead_letters.resolve(spark, rows, now)
 
 
 def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
@@ -183,19 +182,5 @@ def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
     with kept(closed) as rows:
         number = rows.count()
         if number:
-            _update(spark, rows, now)
+            dead_letters.resolve(spark, rows, now)
         return number
-
-
-def _update(spark: SparkSession, rows: DataFrame, now: datetime) -> None:
-    """Writes the records' new fate; others may add to the dead-letter table meanwhile."""
-    fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
-    days = days_of(rows, "_ingested_at")
-
-    def attempt() -> None:
-        base = commit.state(spark, TABLE)
-        cursor = {"resolved": True, "stamp": commit.to_text(base.next_stamp(now))}
-        bounds = within_days("_ingested_at", days)
-        commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
-
-    commit.again_if_overtaken(attempt)

@@ -26,6 +26,7 @@ FEEDS: Mapping[str, Feed] = {
 TABLES = (*FEEDS, trader_activity.TABLE.short_name)
 
 _PLACE = ("_source_topic", "_source_partition", "_source_offset")
+_AS_LETTER = {name: name.replace("_source", "_kafka") for name in (*_PLACE, "_ingested_at")}
 
 
 def run(
@@ -66,6 +67,7 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
+    told = commit.state(spark, rejected_records.TABLE)
     raw = commit.changes(spark, feed.topic.table, upstream, after)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
@@ -77,7 +79,11 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
             letters = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
             dead_letters.keep(spark, letters, source, after, upstream)
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
-        return Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
+        done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
+        if told.stamp is not None and (base.stamp is None or told.stamp > base.stamp):
+            good = rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
+            dead_letters.withdraw(spark, good, feed.topic.table.name, after)
+        return done
 
 
 def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool) -> DataFrame:
@@ -105,8 +111,8 @@ def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool) 
 def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | None) -> Done:
     """Derives the table from all that bronze holds, as if it arrived today; refused records are judged again.
 
-    Rows whose record bronze no longer holds stay as they are, and so do discarded records. What is downstream notices
-    rows that are gone by the cursor's `rebuilt`.
+    Rows whose record bronze no longer holds stay as they are, and so do discarded records; with `since`, also rows and
+    refused records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
     """
     process(spark, settings, feed)
     base, upstream = commit.state(spark, feed.table), commit.state(spark, feed.topic.table)
@@ -115,6 +121,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
     raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
+    letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     discarded = letters.where(F.col("status") == "DISCARDED").select(*rejected_records.PLACE)
     judged = feed.judge(
         raw.join(discarded, on=list(rejected_records.PLACE), how="left_anti"),
@@ -125,23 +132,42 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
         *(F.col(name.replace("_source", "_kafka")).alias(name) for name in _PLACE), F.lit(True).alias("_there")
     )
     marked = commit.at(spark, feed.table, base.snapshot_id).join(places.distinct(), on=list(_PLACE), how="left")
-    with kept(marked) as rows, kept(judged) as records:
-        stays = rows.where(F.col("_there").isNull()).drop("_there")
-        with kept(decide(feed, records, stays, from_start=False)) as decided:
-            counts = count(decided)
-            written = decided.where(F.col(dedup.ROW).isNotNull())
+    is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
+    with kept(marked) as rows, kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records:
+        stays = rows.where(F.col("_there").isNull() | is_early).drop("_there")
+        early, again = records.where("_early").drop("_early"), records.where(~F.col("_early")).drop("_early")
+        with kept(decide(feed, again, stays, from_start=False)) as decided:
+            written = dedup.to_write(decided)
             updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
-            replaced = rows.where(F.col("_there")).drop("_there")
+            replaced = rows.where(F.col("_there") & ~is_early).drop("_there")
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
-            if since is not None:
-                of_days = F.to_date(feed.event_time) >= F.lit(since)
-                written, replaced = written.where(of_days), replaced.where(of_days)
             refused = decided.where(F.col("_outcome") == dedup.REJECTED)
-            dead_letters.judge_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), letters)
+            of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
+            dead_letters.judge_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), of_again)
+            counts = count(decided)
+            counts["rows"] += stays.count()
+            if since is not None:
+                counts |= _with_early(feed, early, letters.where(F.col("status") == "OPEN"), stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = _recounted(base, upstream, counts)
             return settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
+
+
+def _with_early(
+    feed: Feed, early: DataFrame, open_letters: DataFrame, rows: DataFrame, counts: Mapping[str, int]
+) -> dict[str, int]:
+    """The counts with the records of earlier days, whose fates stand; repeats among them by today's rules."""
+    refused = open_letters.select(*(F.col(there).alias(here) for here, there in _AS_LETTER.items()))
+    accepted = early.join(refused, on=list(_AS_LETTER), how="left_anti")
+    told = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
+    records = early.count()
+    return {
+        "records": counts["records"] + records,
+        "accepted": counts["accepted"] + told["records"] - told["duplicates"],
+        "duplicates": counts["duplicates"] + told["duplicates"],
+        "rejected": counts["rejected"] + records - told["records"],
+    }
 
 
 def _recounted(base: commit.State, upstream: commit.State, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -165,10 +191,11 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (not rebuild and after is not None and upstream.stamp <= after):
         return Done({})
-    if rebuild:
+    rebuilt = (upstream.cursor or {}).get("rebuilt")
+    cursor = {"source": source.name, "to": commit.to_text(upstream.stamp), "rebuilt": rebuilt}
+    if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
         fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
         held = commit.at(spark, table, base.snapshot_id)
-        cursor = {"source": source.name, "from": None, "to": commit.to_text(upstream.stamp)}
         return settle(spark, table, fresh, held, base, cursor, bounds=in_days("activity_date"))
     changed = commit.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
@@ -179,7 +206,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
         held = commit.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
-        cursor = {"source": source.name, "from": commit.to_text(after), "to": commit.to_text(upstream.stamp)}
+        cursor |= {"from": commit.to_text(after)}
         fresh = trader_activity.build(of_groups)
         return settle(spark, table, fresh, of_touched, base, cursor, bounds=in_days("activity_date"))
 
@@ -241,7 +268,7 @@ def write(
     if not counts["inserted"] and not counts["updated"]:
         return commit.advance(spark, table, base, cursor)
     stamp = F.lit(commit.from_text(cursor["stamp"])).cast("timestamp")
-    rows = decided.where(F.col(dedup.ROW).isNotNull()).withColumn(str(table.stamp), stamp)
+    rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor)
     changing = [feed.status] if feed.status else [*feed.content, *_PLACE, "_ingested_at", "_accepted_hashes"]

@@ -43,14 +43,7 @@ PLACE = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
     """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
     the payloads of `bronze`; grain: one row per refused record."""
-    places = refused.select(
-        F.col("_source_topic").alias("_kafka_topic"),
-        F.col("_source_partition").alias("_kafka_partition"),
-        F.col("_source_offset").alias("_kafka_offset"),
-        "_ingested_at",
-        "_reasons",
-        "_event_time",
-    )
+    places = placed(refused, "_reasons", "_event_time")
     place = list(PLACE)
     named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
     letters = bronze.select(*place, "raw_payload", "_raw_bytes").join(places, on=place, how="inner")
@@ -59,6 +52,17 @@ def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame
         *place,
         "raw_payload",
         "_raw_bytes",
+    )
+
+
+def placed(judged: DataFrame, *also: str | Column) -> DataFrame:
+    """Where bronze holds the judged records: PLACE, and the columns asked for."""
+    return judged.select(
+        F.col("_source_topic").alias("_kafka_topic"),
+        F.col("_source_partition").alias("_kafka_partition"),
+        F.col("_source_offset").alias("_kafka_offset"),
+        "_ingested_at",
+        *also,
     )
 
 

@@ -18,6 +18,9 @@ ROW = "_row"
 NEW = "_new"
 """Column of the results: whether the record is the first accepted one of a key that no other record had before."""
 
+STANDS = "_stands"
+"""Column of `restate`: the values of the held row where they stay although a record of its key was accepted."""
+
 CONFLICT = "conflicting_duplicate"
 
 
@@ -50,6 +53,7 @@ def classify(
     before = of_key.orderBy(*arrival).rowsBetween(Window.unboundedPreceding, -1)
     in_order = of_key.orderBy(*arrival)
     own = F.lit(from_start) & (F.struct(*place) == F.col("_held_place"))
+    own &= F.struct(*content).eqNullSafe(F.col("_held_content"))  # a topic made anew gives places a second time
 
     joined = records.join(known, on=key, how="left").withColumns(
         {
@@ -94,12 +98,14 @@ def restate(
     """The records with `_outcome`, `_row` and `_accepted_hashes`, for tables in which the latest content wins.
 
     `held` also carries `_accepted_hashes`, the hashes of all contents its key was ever accepted with: a record equal
-    to any of them is a duplicate, so that reading a topic a second time ends in the same rows.
+    to any of them is a duplicate, so that reading a topic a second time ends in the same rows. Where the records to
+    write are older than the row held, `_stands` holds that row's values: only its hashes change.
     """
     known = held.select(
         F.col(key),
         F.col("_accepted_hashes").alias("_held_hashes"),
         F.struct(*arrival).alias("_held_place"),
+        F.struct(*content, *arrival).alias("_held"),
     )
     of_key = Window.partitionBy(key)
     in_order = of_key.orderBy(*arrival)
@@ -122,13 +128,23 @@ def restate(
             F.collect_list(F.when(accepted, F.col("_hash"))).over(of_key),
         )
     )
-    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(
-        newest & (F.struct(*arrival) > F.col("_held_place")), "update"
-    )
+    is_older = F.struct(*arrival) <= F.col("_held_place")
+    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(newest & ~(is_older & F.col("_own")), "update")
     new = accepted & (F.count_if(accepted).over(in_order) == 1) & earlier.isNull()
-    return decided.withColumns({ROW: row, NEW: new, "_accepted_hashes": hashes}).select(
-        *records.columns, "_outcome", ROW, NEW, "_accepted_hashes"
+    stands = F.when(newest & is_older, F.col("_held"))
+    return decided.withColumns({ROW: row, NEW: new, "_accepted_hashes": hashes, STANDS: stands}).select(
+        *records.columns, "_outcome", ROW, NEW, "_accepted_hashes", STANDS
     )
+
+
+def to_write(decided: DataFrame) -> DataFrame:
+    """The rows that have to be written, of what `classify` or `restate` decided; grain: one row per key."""
+    rows = decided.where(F.col(ROW).isNotNull())
+    if STANDS not in decided.columns:
+        return rows
+    held = F.col(STANDS)
+    names = [each.name for each in decided.schema[STANDS].dataType]  # type: ignore[attr-defined]
+    return rows.withColumns({name: F.when(held.isNotNull(), held[name]).otherwise(F.col(name)) for name in names})
 
 
 def _rank(status: Column, steps: Sequence[str]) -> Column:

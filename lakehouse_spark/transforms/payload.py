@@ -59,7 +59,7 @@ def with_object(records: DataFrame, into: str, fields: T.StructType, max_bytes: 
     is made, and would parse the payload once per field.
     """
     bounded = _bounded(F.col("raw_payload"), max_bytes)
-    objects = F.from_json(F.concat(F.lit("["), bounded, F.lit("]")), T.ArrayType(fields), _STRICT)
+    objects = strict_json(F.concat(F.lit("["), bounded, F.lit("]")), T.ArrayType(fields))
     one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(bounded, fields)
     return records.withColumn("_objects", objects).withColumn(into, F.when(one, F.col("_objects"))).drop("_objects")
 
@@ -82,10 +82,20 @@ def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
     lost = F.lit(False)
     for name in fields.names:
         lost = lost | field("_objects", name).isNull()
-    suspect = (F.contains(payload, F.lit("]")) & payload.rlike(_CLOSED_EARLY)) | (lost & ~payload.rlike(_PLAIN))
+    return is_closed_early(payload, or_if=lost & ~payload.rlike(_PLAIN))
+
+
+def is_closed_early(payload: Column, *, or_if: Column | None = None) -> Column:
+    """Whether the payload closes a bracket put around it, and goes on; also looked into where `or_if` holds."""
+    suspect = F.contains(payload, F.lit("]")) & payload.rlike(_CLOSED_EARLY)
     member = T.StructType([T.StructField("payload", T.StructType([T.StructField("_", T.StringType())]))])
-    within = F.from_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), member, _STRICT)
-    return F.when(suspect, within["payload"].isNull()).otherwise(False)
+    within = strict_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), member)
+    return F.when(suspect if or_if is None else suspect | or_if, within["payload"].isNull()).otherwise(False)
+
+
+def strict_json(text: Column, kind: T.DataType) -> Column:
+    """The JSON text as a value; NULL where it is none by RFC 8259, as far as Spark's parser can tell."""
+    return F.from_json(text, kind, _STRICT)  # type: ignore[arg-type]
 
 
 def text_fields(names: Sequence[str]) -> T.StructType:
@@ -100,7 +110,7 @@ def marked(payload: Column, fields: T.StructType) -> Column:
     A second pass over the whole payload, so callers guard it by `is_inexact` and `is_odd`.
     """
     tokens = T.StructType([T.StructField(_MARK + field.name, field.dataType) for field in fields])
-    found = F.from_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens, _STRICT)
+    found = strict_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens)
     return F.array(found.cast(fields))
 
 
@@ -224,5 +234,5 @@ def to_rows(text: Column) -> Column:
     """The texts in an array of arrays, marked or not; NULL for anything else."""
     is_marked = F.startswith(text, F.lit(_MARK))
     array = F.when(is_marked, F.substr(text, F.lit(2))).when(F.startswith(text, F.lit("[")), text)
-    rows = F.from_json(array, T.ArrayType(T.ArrayType(T.StringType())), _STRICT)
+    rows = strict_json(array, T.ArrayType(T.ArrayType(T.StringType())))
     return F.when(is_marked, F.transform(rows, lambda row: F.transform(row, unmarked))).otherwise(rows)

@@ -103,6 +103,9 @@ def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Fi
     ):
         for dimension in references:
             key = f"{dimension.short_name.removeprefix('dim_')}_key"
+            if _waits(spark, fact, dimension):
+                yield Finding(f"{key} resolves", fact.name, 0, f"{dimension.name} waits for fact_loader")
+                continue
             found = spark.table(dimension.identifier).withColumnRenamed(key, "_key")
             matches: Column = F.col(key) == F.col("_key")
             if "expiry_date" in dimension.column_names:
@@ -141,8 +144,10 @@ def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
         (open_lots.TABLE, "lot_date", _signed("side")),
         (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
     ):
-        if not _is_up_to_date(spark, table, trades.TABLE):
-            yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for gold_aggregator")
+        waiting = [] if _is_up_to_date(spark, table, trades.TABLE) else [trades.TABLE.name]
+        waiting += [dim_account.TABLE.name] if _waits(spark, table, dim_account.TABLE) else []
+        if waiting:
+            yield Finding(check, table.name, 0, f"{' and '.join(waiting)}: news wait for gold_aggregator")
             continue
         newest = spark.table(table.identifier).where(F.col(date) == F.lit(day))
         off = differing(newest.groupBy(*key).agg(held.alias("net")), net)
@@ -161,6 +166,14 @@ def _live(spark: SparkSession) -> DataFrame:
 def _total(rows: DataFrame, column: str) -> object:
     found = rows.agg(F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)")).first()
     return found[0] if found else None
+
+
+def _waits(spark: SparkSession, table: Table, dimension: Table) -> bool:
+    """Whether the table follows the dimension, and has not consumed all that it says."""
+    consumed = (commit.state(spark, table).cursor or {}).get("upto") or {}
+    if dimension.name not in consumed:
+        return False
+    return bool(consumed[dimension.name] != (commit.state(spark, dimension).cursor or {}).get("to"))
 
 
 def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:

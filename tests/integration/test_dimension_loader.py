@@ -186,14 +186,16 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
         "R-6,Tech",
         "R-7,Tech,,2025-06-01,1,no,more",
         '"  ",Tech,never,yesterday,1.5,',
+        "R-10,Last,,2025-06-01,1e2,",
+        "R-10,First,,2025-06-01,+99.0,",
     )  # fmt: skip
     lines = write(
         tmp_path, "bad.jsonl",
         '{"symbol": "R-8", "effective_date": "2025-06-01"}', '{"symbol": "R-9"', '["R-9"]', '{"symbol": "R-9"} {}',
-        '{"sector": "Tech"}',
+        '{"sector": "Tech"}', "{'symbol': 'R-9'}", '{"symbol": "R-9"}] and more',
     )  # fmt: skip
-    assert load(lake, "dim_symbol", csv, lines) == counts(14, rejected=12, inserted=2)
-    assert [row[0] for row in symbols(lake, "R-")] == ["R-1", "R-8"]
+    assert load(lake, "dim_symbol", csv, lines) == counts(18, rejected=14, inserted=3)
+    assert [row[:2] for row in symbols(lake, "R-")] == [("R-1", "Tech"), ("R-10", "Last"), ("R-8", None)]
     letters = lake.spark.table("lake.silver._rejected_records").where("source_table = 'bronze.raw_reference'")
     mine = letters.where(f"contains(_kafka_topic, '{tmp_path}')").orderBy("_kafka_topic", "_kafka_offset").collect()
     assert [(row["_kafka_offset"], row["reasons"]) for row in mine] == [
@@ -209,6 +211,8 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
         (3, ["malformed_record"]),
         (4, ["malformed_record"]),
         (5, ["missing_symbol"]),
+        (6, ["malformed_record"]),
+        (7, ["malformed_record"]),
     ]
     assert {(row["status"], row["attempts"]) for row in mine} == {("OPEN", 1)}
     assert (mine[5]["raw_payload"], mine[8]["raw_payload"]) == ("R-6,Tech", '{"symbol": "R-9"')
@@ -487,6 +491,13 @@ def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(
         ("I-1", "One Inc", "Tech", june(10), OPEN, True, False),
     ]
     assert issued.items() <= keys(lake, "I-").items()
+    # and the days behind a delete, which no fact is of, get no member
+    gone = write(tmp_path, "gone.csv", "symbol,effective_date,is_deleted", "I-1,2025-06-20,true")
+    assert load(lake, "dim_symbol", gone) == counts(1, updated=1)
+    assert found(lake, "dim_symbol", "I-1", "effective_date", "expiry_date", "is_current") == [
+        (BEGINNING, june(9), False),
+        (june(10), june(19), False),
+    ]
 
 
 # Cost

@@ -18,12 +18,14 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, table
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import in_days, settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
+from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.verify import model
 
@@ -514,3 +516,41 @@ def test_a_previous_value_of_an_account_has_a_change_date(worked: Market) -> Non
     (row,) = worked.rows("dim.dim_account")
     assert (row["previous_tier"], row["tier_change_date"]) == ("GOLD", date(2025, 6, 1))
     assert (row["previous_status"], row["status_change_date"]) == (None, None)
+
+
+def test_what_only_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worked: Market) -> None:
+    worked.refer("dim_symbol", [change("AAA", date(2025, 6, 4), company_name="A1")])  # re-keys all of AAA's facts
+    worked.refer("dim_account", [change("AC0", FRIDAY, trader_id="TR1", account_open_date="1999-01-01")])
+    assert broken(worked) == []
+    worked.load()
+    assert broken(worked) == []
+    state = commit.state(worked.spark, table("silver.trades"))
+    moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": commit.to_text(datetime.now(UTC))})
+    worked.load()
+    derived = {name for name in TABLES if name.startswith("gold.")} - {"gold.fact_orderbook"}
+    upto = {name: worked.lake.cursor(name)["upto"]["silver.trades"] for name in TABLES if name in derived}
+    assert upto == dict.fromkeys(upto, commit.to_text(moved.stamp))
+    before = {name: worked.lake.snapshots(name) for name in TABLES}
+    worked.load()
+    assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+
+
+def test_facts_follow_a_member_that_a_replay_derived_anew(worked: Market, monkeypatch: pytest.MonkeyPatch) -> None:
+    def strict(log: DataFrame, declared: dimension.Dimension) -> Column:
+        return F.when(F.col("attributes")["company_name"] == "Refused", F.array(F.lit("no"))).otherwise(
+            todays(log, declared)
+        )
+
+    todays = dimension.reasons
+    with monkeypatch.context() as patch:
+        patch.setattr(dimension, "reasons", strict)
+        patch.setattr(change_log, "reasons", strict)
+        worked.refer("dim_symbol", [change("BBB", FRIDAY, company_name="Refused")])
+        worked.load()
+    assert all(row["company_name"] != "Refused" for row in worked.rows("gold.daily_trading_summary"))
+    members = worked.spark.createDataFrame([("BBB",)], "symbol string")
+    change_log.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
+    worked.load()
+    assert broken(worked) == []
+    names = {row["company_name"] for row in worked.rows("gold.daily_trading_summary") if row["symbol"] == "BBB"}
+    assert names == {"Refused"}

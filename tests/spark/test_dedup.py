@@ -162,6 +162,31 @@ def test_arrival_is_the_stamp_then_the_partition_then_the_offset(spark: SparkSes
         assert (row["_source_partition"], row["_source_offset"], row["status"]) == (0, 7, "CANCELLED")
 
 
+def test_a_bar_that_is_accepted_late_replaces_nothing_and_is_remembered(spark: SparkSession) -> None:
+    """As when a refused bar is replayed after a later one: its own repeat is no restatement."""
+    late, last = (pure.STAMP + timedelta(seconds=n) for n in (1, 2))
+    table = pure.Table("raw_marketdata")
+    table.apply(spark, [Record(bar(volume=2), 1, late)])
+    table.apply(spark, [Record(bar(volume=1), 0, pure.STAMP)], from_start=True)
+    (row,) = table.rows.values()
+    assert (row["volume"], row["_source_offset"], row["_ingested_at"]) == (2, 1, late.replace(tzinfo=None))
+    table.apply(spark, [Record(bar(volume=1), 2, last)])
+    assert [table.outcomes[0, offset] for offset in range(3)] == [(ACCEPTED, []), (ACCEPTED, []), (DUPLICATE, [])]
+    (row,) = table.rows.values()
+    assert row["volume"] == 2
+
+
+def test_another_record_in_the_place_of_the_rows_own_is_judged_by_the_row(spark: SparkSession) -> None:
+    """A topic that was made anew counts its offsets from the beginning."""
+    table = pure.Table("raw_trades")
+    table.apply(spark, [Record(trade(price=10), 0, pure.STAMP)])
+    later = Record(trade(price=11, status="CANCELLED"), 0, pure.STAMP + timedelta(seconds=1))
+    table.apply(spark, [later], from_start=True)
+    assert table.outcomes == {(0, 0): (REJECTED, [CONFLICT])}
+    (row,) = table.rows.values()
+    assert (row["price"], row["status"]) == (10, "EXECUTED")
+
+
 STORY = {
     "raw_trades": [
         trade(status="PARTIAL"), trade(price=1), trade(), trade(status="PARTIAL"), trade(status="CANCELLED"),
