@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import Annotated, Any
 import typer
 from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from lakehouse_spark import broker, commit, demo, migrations, report, session, simulator, verify
-from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import entry, rejected
 from lakehouse_spark.jobs.bronze_writer import TOPICS
@@ -95,15 +94,14 @@ def status(as_json: Json = False) -> None:
     """Rows, newest stamp and lag behind upstream of every table."""
     with _session("status") as (spark, _):
         _needs_tables(spark)
-        rows = [_status(spark, table.name) for table in TABLES]
+        rows = [_status(table) for table in report.tables(spark)]
     if as_json:
         _print_json(rows)
         return
     grid = _grid("table", "rows", "files", "snapshots", "newest stamp (UTC)", "behind upstream")
     for row in rows:
-        behind = "" if row["behind"] is None else f"{row['behind']:,} rows"
         counts = [f"{row[name]:,}" for name in ("rows", "files", "snapshots")]
-        grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), behind)
+        grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), _behind(row))
     out.print(grid)
 
 
@@ -279,29 +277,19 @@ def _needs_tables(spark: SparkSession) -> None:
         raise UsageError(f"there is no lakehouse here yet ({len(missing)} tables are missing); run: lakehouse migrate")
 
 
-def _status(spark: SparkSession, name: str) -> dict[str, Any]:
-    """From metadata alone, but for what waits upstream."""
-    table = next(table for table in TABLES if table.name == name)
-    state = commit.state(spark, table) if table.stamp else None
-    return {"table": name, **commit.health(spark, table), **_progress(spark, state)}
+def _status(table: report.TableState) -> dict[str, Any]:
+    counts = {"rows": table.rows, "files": table.data_files + table.delete_files, "snapshots": table.snapshots}
+    behind = sum(lag.rows or 0 for lag in table.lags) if table.follows else None
+    waits_for = [lag.upstream for lag in table.lags]
+    return {
+        "table": table.name, **counts, "stamp": commit.to_text(table.stamp), "behind": behind, "waits_for": waits_for,
+    }  # fmt: skip
 
 
-def _progress(spark: SparkSession, state: commit.State | None) -> dict[str, Any]:
-    """The newest stamp, and the upstream rows that wait for the table's next run."""
-    cursor = (state.cursor if state else None) or {}
-    consumed = {name: to for name, to in (cursor.get("upto") or {}).items() if name in BY_NAME}
-    if "to" in cursor and "source" in cursor:
-        consumed = {cursor["source"]: cursor["to"]}
-    behind = None
-    for name, to in consumed.items():
-        source = BY_NAME[name]
-        newest = commit.state(spark, source).stamp
-        if not source.name.startswith("dim.") and to and newest and newest > datetime.fromisoformat(to):
-            waiting = F.col(str(source.stamp)) > F.lit(commit.from_text(to)).cast("timestamp")
-            behind = (behind or 0) + spark.table(source.identifier).where(waiting).count()
-        else:
-            behind = behind or 0
-    return {"stamp": commit.to_text(state.stamp) if state else None, "behind": behind}
+def _behind(status: Mapping[str, Any]) -> str:
+    if status["behind"] is None:
+        return ""
+    return f"{status['behind']:,} rows" + (f" ({', '.join(status['waits_for'])})" if status["waits_for"] else "")
 
 
 def _show_outcome(outcome: demo.Outcome) -> None:

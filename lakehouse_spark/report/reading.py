@@ -6,14 +6,13 @@ Sizes, stamps and counts of the flow come from Iceberg's own metadata and from c
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from functools import reduce
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import day_predicate
+from lakehouse_spark.batch import counts, day_predicate
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.change_log import DIMENSIONS, LOG
 from lakehouse_spark.gold import (
@@ -111,6 +110,11 @@ def read(
 # Tables
 
 
+def tables(spark: SparkSession) -> tuple[TableState, ...]:
+    """The state of every table that is there, from metadata and at most two queries; writes nothing."""
+    return _with_lags(_opened(spark))
+
+
 def _opened(spark: SparkSession) -> Lakehouse:
     lake = Lakehouse(spark)
     absent = []
@@ -152,16 +156,8 @@ def _state_of(iceberg: Any, table: Table, state: commit.State | None) -> TableSt
 def _count_merged(lake: Lakehouse) -> None:
     """Counts the rows of tables with delete files, whose metadata tell only how many rows were written: one query."""
     names = [name for name, state in lake.tables.items() if state.delete_files]
-    for name, rows in _counts({name: lake.rows(BY_NAME[name]) for name in names}).items():
+    for name, rows in counts({name: lake.rows(BY_NAME[name]) for name in names}).items():
         lake.tables[name] = replace(lake.tables[name], rows=rows)
-
-
-def _counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:
-    """The number of rows of each, in one query."""
-    counted = [
-        rows.agg(F.count("*").alias("rows")).select(F.lit(k).alias("name"), "rows") for k, rows in frames.items()
-    ]
-    return {row["name"]: row["rows"] for row in reduce(DataFrame.unionByName, counted).collect()} if counted else {}
 
 
 def _with_lags(lake: Lakehouse) -> tuple[TableState, ...]:
@@ -173,7 +169,7 @@ def _with_lags(lake: Lakehouse) -> tuple[TableState, ...]:
         for upstream, upto in seen.items()
         if (newest := _newest(lake, upstream)) is not None and (upto is None or newest > upto)
     }
-    counted = _counts(
+    counted = counts(
         {
             f"{name} {upstream}": _waiting(lake, name, upstream, upto)
             for (name, upstream), (_, upto) in behind.items()

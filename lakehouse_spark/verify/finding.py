@@ -25,9 +25,9 @@ class Finding:
         return {**asdict(self), "holds": self.holds}
 
 
-def repeated(rows: DataFrame, key: Sequence[str]) -> int:
-    """How many keys have several rows."""
-    return rows.groupBy(*key).count().where(F.col("count") > 1).count()
+def repeated(rows: DataFrame, key: Sequence[str]) -> DataFrame:
+    """The keys that have several rows."""
+    return rows.groupBy(*key).count().where(F.col("count") > 1)
 
 
 def differing(ours: DataFrame, theirs: DataFrame) -> int:

@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, kafka
+from lakehouse_spark.batch import counts
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs.bronze_writer import TOPICS, progress
 from lakehouse_spark.jobs.silver_processor import FEEDS
@@ -17,18 +18,21 @@ from lakehouse_spark.verify.finding import Finding, differing, repeated
 
 def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """Bronze holds each Kafka offset once."""
+    stored = {}
     for source in TOPICS.values():
         state = commit.state(spark, source.table)
         rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), state)
         rows = rows.where(F.col("_kafka_partition").isNotNull())
-        again = repeated(rows, ("_kafka_partition", "_kafka_offset"))
-        yield Finding("each Kafka offset is stored once", source.table.name, again, f"{again} stored more than once")
+        stored[source.table.name] = repeated(rows, ("_kafka_partition", "_kafka_offset"))
+    for name, again in counts(stored).items():
+        yield Finding("each Kafka offset is stored once", name, again, f"{again} stored more than once")
 
 
 def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """Bronze holds every record that Kafka still has below the cursor."""
     check = "every record Kafka still has is stored"
     silent: str | None = None  # a broker that does not answer is asked once, not for every topic
+    lost = {}
     for source in TOPICS.values():
         table = source.table
         state = commit.state(spark, table)
@@ -56,8 +60,9 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
         stored = _of_epoch(commit.at(spark, table, state.snapshot_id), state).select(
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")
         )
-        lost = kept.join(stored, on=["partition", "offset"], how="left_anti").count()
-        yield Finding(check, table.name, lost, f"{lost} lost")
+        lost[table.name] = kept.join(stored, on=["partition", "offset"], how="left_anti")
+    for name, number in counts(lost).items():
+        yield Finding(check, name, number, f"{number} lost")
 
 
 def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
+from lakehouse_spark.batch import counts
 from lakehouse_spark.change_log import DIMENSIONS, LOG
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import changes
@@ -93,6 +94,7 @@ def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Fin
 
 def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """No foreign key is NULL or dangling, and a version is valid on the fact's date."""
+    dangling = {}
     for fact, day, references in (
         (
             fact_trades.TABLE,
@@ -110,8 +112,11 @@ def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Fi
             matches: Column = F.col(key) == F.col("_key")
             if "expiry_date" in dimension.column_names:
                 matches &= F.to_date(day).between(F.col("effective_date"), F.col("expiry_date"))
-            off = spark.table(fact.identifier).join(found, on=matches, how="left_anti").count()
-            yield Finding(f"{key} resolves", fact.name, off, f"{off} facts without their {dimension.name} row")
+            without = spark.table(fact.identifier).join(found, on=matches, how="left_anti")
+            dangling[f"{key} {fact.name} {dimension.name}"] = without
+    for place, off in counts(dangling).items():
+        key, fact_name, name = place.split()
+        yield Finding(f"{key} resolves", fact_name, off, f"{off} facts without their {name} row")
 
 
 def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:

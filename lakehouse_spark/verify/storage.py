@@ -1,12 +1,15 @@
 """The tables themselves: keys, declarations and files."""
 
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
+from lakehouse_spark.batch import counts
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
@@ -15,10 +18,10 @@ from lakehouse_spark.verify.finding import Finding, repeated
 
 def keys_are_unique(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """Every table's key identifies one row."""
-    for table in TABLES:
-        if not table.key:
-            continue
-        again = repeated(spark.table(table.identifier), table.key)
+    keyed = [table for table in TABLES if table.key]
+    found = counts({table.name: repeated(spark.table(table.identifier), table.key) for table in keyed})
+    for table in keyed:
+        again = found[table.name]
         yield Finding(f"unique {', '.join(table.key)}", table.name, again, f"{again} keys with several rows")
 
 
@@ -59,8 +62,9 @@ def _transform(transform: str, column: str) -> str:
 
 def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """Every file that a live snapshot references exists."""
+    referenced = _referenced(spark)
     for table in TABLES:
-        live = {_path(path) for path in _referenced(spark, table)}
+        live = {_path(path) for path in referenced[table.name]}
         gone = live - _there(commit.load(spark, table), live)
         detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
         yield Finding("every referenced file exists", table.name, len(gone), detail)
@@ -75,11 +79,18 @@ def _there(iceberg: Any, paths: set[str]) -> set[str]:
     return local | rest - {path for path in missing if not iceberg.io().newInputFile(path).exists()}
 
 
-def _referenced(spark: SparkSession, table: Table) -> set[str]:
-    """Paths of the data and delete files, manifests and manifest lists of all snapshots."""
+def _referenced(spark: SparkSession) -> dict[str, set[str]]:
+    """By table the paths of the data and delete files, manifests and manifest lists of all snapshots."""
     named = (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list"))
-    files, manifests, lists = (spark.table(f"{table.identifier}.{view}").select(column) for view, column in named)
-    return {row[0] for row in files.union(manifests).union(lists).collect() if row[0]}
+    paths = [
+        spark.table(f"{table.identifier}.{view}").select(F.lit(table.name).alias("name"), F.col(path).alias("path"))
+        for table in TABLES
+        for view, path in named
+    ]
+    found: dict[str, set[str]] = {table.name: set() for table in TABLES}
+    for row in reduce(DataFrame.union, paths).where(F.col("path").isNotNull()).collect():
+        found[row["name"]].add(row["path"])
+    return found
 
 
 def _each(items: Any) -> Iterator[Any]:
