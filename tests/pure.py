@@ -83,11 +83,15 @@ class Table:
     def apply(self, spark: SparkSession, records: Sequence[Record], *, from_start: bool = False) -> None:
         """Judges one batch against the rows held so far and writes what it says has to be written."""
         feed = FEEDS[self.topic]
-        decided = self._decided(spark, feed, judged_once(spark, self.topic, records), from_start).localCheckpoint()
-        for row in decided.select(*_PLACE, "_outcome", "_reasons").collect():
+        decided = self._decided(spark, feed, judged_once(spark, self.topic, records), from_start)
+        rows = decided.collect()
+        for row in rows:
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
-        for row in dedup.to_write(decided).collect():
-            self._write(feed, row)
+        if any(row.asDict().get(dedup.STANDS) for row in rows):
+            rows = dedup.to_write(decided).collect()
+        for row in rows:
+            if row[dedup.ROW] is not None:
+                self._write(feed, row)
 
     def _decided(self, spark: SparkSession, feed: Feed, all_judged: DataFrame, from_start: bool) -> DataFrame:
         good = all_judged.where(F.size("_reasons") == 0)

@@ -149,7 +149,8 @@ def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lakehouse_spark.commit._drop", lambda *given: None)
-    for number, (table, stage) in enumerate(POINTS):
+    points = POINTS if ROUNDS >= 20 else POINTS[::2]
+    for number, (table, stage) in enumerate(points):
         lake.produce("raw_trades", *round_of(number))
         before = lake.state(table).snapshot_id
         seen = LakehouseError if table == "bronze.raw_trades" else CrashError  # Spark passes on no exception as it is
@@ -157,7 +158,7 @@ def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
             chain(lake)
         assert (lake.state(table).snapshot_id != before) == (stage == "after the fast-forward"), (table, stage)
     chain(lake)
-    assert_as_if_nothing_had_happened(lake, undisturbed, records=6 * len(POINTS))
+    assert_as_if_nothing_had_happened(lake, undisturbed, records=6 * len(points))
 
 
 @pytest.mark.soak

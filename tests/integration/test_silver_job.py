@@ -371,23 +371,29 @@ def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exch
 
 def test_a_rebuild_judges_all_that_bronze_holds_by_todays_rules(lake: Lake) -> None:
     arrive(lake, trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW"), trade(trade_id="T1"), b"{")
-    arrive(lake, trade(trade_id="T3", status="CANCELLED"), at=NOON + timedelta(minutes=1))
+    # a rebuild gives T4 to the first of these: another trader's, on another day
+    first = trade(trade_id="T4", exchange="NEW", trader_id="TR4", timestamp="2025-01-14T15:00:00Z")
+    second = trade(trade_id="T4", trader_id="TR5", timestamp="2025-01-15T15:00:00Z")
+    arrive(lake, trade(trade_id="T3", status="CANCELLED"), first, second, at=NOON + timedelta(minutes=1))
     process(lake)
-    assert held(lake) == [("T1", 0, "EXECUTED"), ("T3", 4, "CANCELLED")]
-    lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T3", 4, "CANCELLED"), ("T4", 6, "EXECUTED")]
+    know(lake, "NEW")
     lake.spark.sql("UPDATE lake.silver.trades SET price = 1, trade_id = 'T0' WHERE trade_id = 'T1'")
 
-    names = ("trades", "trader_activity")
-    trades, _ = silver_processor.run(lake.spark, lake.settings, names, rebuild=True)
-    assert trades.counts == {"inserted": 2, "updated": 0, "deleted": 1}
-    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T3", 4, "CANCELLED")]
-    assert fates(lake) == [("REPLAYED", 1, "rebuilt"), ("OPEN", 1, None)]
-    (row,) = lake.rows("silver.trader_activity", "total_buys")
-    assert row["total_buys"] == 2
+    (summary,) = silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
+    assert summary.counts == {"inserted": 2, "updated": 1, "deleted": 1}
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T3", 4, "CANCELLED"), ("T4", 5, "EXECUTED")]
+    replayed = ("REPLAYED", 1, "rebuilt")
+    assert fates(lake) == [replayed, ("OPEN", 1, None), replayed, ("OPEN", 1, None)]
+    lake.silver("trader_activity")  # an ordinary run behind a rebuild
+    rows = lake.rows("silver.trader_activity", "trader_id", "total_buys", order="trader_id")
+    assert [(row["trader_id"], row["total_buys"]) for row in rows] == [("TR1", 2), ("TR4", 1)]
     totals = lake.cursor("silver.trades")["totals"]
-    assert [totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")] == [5, 3, 1, 1, 3]
-    again = silver_processor.run(lake.spark, lake.settings, names, rebuild=True)
+    assert [totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")] == [7, 4, 1, 2, 4]
+    lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 3")  # its letter stays
+    again = silver_processor.run(lake.spark, lake.settings, ("trades", "trader_activity"), rebuild=True)
     assert [summary.counts for summary in again] == [{"inserted": 0, "updated": 0, "deleted": 0}] * 2
+    assert fates(lake) == [replayed, ("OPEN", 1, None), replayed, ("OPEN", 1, None)]
 
 
 def unaccounted(lake: Lake) -> list[tuple[str, str]]:
@@ -424,27 +430,6 @@ def test_a_rebuild_from_a_day_leaves_what_was_decided_of_earlier_ones(lake: Lake
     assert found == {"records": 5, "accepted": 3, "duplicates": 1, "rejected": 1, "rows": 3}
     assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T3", 2, "EXECUTED")]
     assert fates(lake) == [("REPLAYED", 1, "rebuilt"), ("REPLAYED", 1, "rebuilt"), ("OPEN", 1, None)]
-
-
-def test_a_trade_that_a_rebuild_gives_another_day_and_trader_is_there_once(lake: Lake) -> None:
-    first = trade(trade_id="T1", exchange="NEW", trader_id="TR1", timestamp="2025-01-14T15:00:00Z")
-    arrive(lake, first, trade(trade_id="T1", trader_id="TR2", timestamp="2025-01-15T15:00:00Z"))
-    process(lake)
-    know(lake, "NEW")
-    (trades,) = silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
-    assert trades.counts == {"inserted": 0, "updated": 1, "deleted": 0}
-    assert held(lake) == [("T1", 0, "EXECUTED")]
-    lake.silver("trader_activity")  # an ordinary run, after the rebuild of what it follows from
-    rows = lake.rows("silver.trader_activity", "trader_id", "activity_date")
-    assert [(row["trader_id"], str(row["activity_date"])) for row in rows] == [("TR1", "2025-01-14")]
-
-
-def test_a_letter_outlives_its_bronze_row(lake: Lake) -> None:
-    arrive(lake, b"{", trade(trade_id="T1"))
-    process(lake)
-    lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")
-    silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
-    assert fates(lake) == [("OPEN", 1, None)]
 
 
 def test_what_a_dead_attempt_refused_and_a_later_one_accepts_is_no_longer_open(

@@ -235,7 +235,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("topic", STORY)
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(1, 3), min_size=1, max_size=3))
 def test_any_cut_into_batches_ends_where_the_oracle_does(
     spark: SparkSession, topic: str, seed: int, cuts: list[int]
