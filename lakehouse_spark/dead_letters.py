@@ -23,7 +23,7 @@ def keep(
             if missing.isEmpty():
                 return
             stamp = base.next_stamp(datetime.now(UTC))
-            cursor = {"source": source_table, "upto": commit.to_text(upto.stamp), "stamp": commit.to_text(stamp)}
+            cursor = {"source": source_table, "read": commit.to_text(upto.stamp), "stamp": commit.to_text(stamp)}
             stamped = missing.withColumn(str(TABLE.stamp), F.lit(stamp).cast("timestamp"))
             commit.append(spark, TABLE, stamped, base, cursor)
 
@@ -35,45 +35,43 @@ def withdraw(spark: SparkSession, accepted: DataFrame, source_table: str, after:
 
     There are some where an earlier attempt at this batch refused them, under the rules of its time, and then died.
     """
-    letters = spark.table(TABLE.identifier).where((F.col("source_table") == source_table) & (F.col("status") == "OPEN"))
+    letters = spark.table(TABLE.identifier).where(F.col("source_table") == source_table)
     if after is not None:
         letters = letters.where(F.col("_ingested_at") > F.lit(after))
-    _close(spark, letters.join(accepted, on=list(PLACE), how="left_semi"), "accepted by a later attempt")
+    close(spark, letters.join(accepted, on=list(PLACE), how="left_semi"), "accepted by a later attempt")
 
 
-def judge_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
-    """Brings `letters` up to a new judgement of their records, by which `refused` are the letters of today.
+def open_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
+    """Brings `letters` up to a judgement by which their records are `refused`: new ones are added, closed ones open.
 
-    New ones are added, those that are refused no longer close as REPLAYED, and closed ones that are refused again open.
-    Discarded ones stay closed.
+    Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
     """
     key = list(TABLE.key)
-    known = letters.where(F.col("status") != "DISCARDED")
-    left = known.where(F.col("status") == "OPEN").join(refused.select(*key), on=key, how="left_anti")
-    _close(spark, left, "rebuilt")
 
     def write() -> None:
         base = commit.state(spark, TABLE)
+        known = letters.where(F.col("status") != "DISCARDED")
         held = known.join(refused.select(*key), on=key, how="left_semi")
         told = known.select(*key, F.col("attempts").alias("_attempts"))
         again = refused.join(told, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
         fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
-        settle(spark, TABLE, fresh, held, base, {"rebuilt": True}, bounds=in_days("_ingested_at"))
+        settle(spark, TABLE, fresh, held, base, {"judged": "again"}, bounds=in_days("_ingested_at"))
 
     commit.again_if_overtaken(write)
 
 
-def _close(spark: SparkSession, letters: DataFrame, resolution: str) -> None:
+def close(spark: SparkSession, letters: DataFrame, resolution: str) -> None:
+    """Marks the open ones among the letters as REPLAYED, with how that came."""
     now = datetime.now(UTC)
     replayed = {"status": "REPLAYED", "resolution": resolution}
-    closed = letters.withColumns({name: F.lit(value) for name, value in replayed.items()})
+    closed = letters.where(F.col("status") == "OPEN").withColumns({n: F.lit(value) for n, value in replayed.items()})
     with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
         if not rows.isEmpty():
             resolve(spark, rows, now)
 
 
 def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
-    """Writes the letters' new fate; others may add to the dead-letter table meanwhile."""
+    """Writes the new fate of open letters; what others did to the dead-letter table meanwhile stands."""
     fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
     days = days_of(letters, "_ingested_at")
 
@@ -81,6 +79,8 @@ def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
         base = commit.state(spark, TABLE)
         cursor = {"resolved": True, "stamp": commit.to_text(base.next_stamp(now))}
         bounds = within_days("_ingested_at", days)
-        commit.merge(spark, TABLE, letters.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
+        held = commit.at(spark, TABLE, base.snapshot_id).where(bounds(F.col) & (F.col("status") == "OPEN"))
+        rows = letters.join(held.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
+        commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
 
     commit.again_if_overtaken(attempt)

@@ -11,6 +11,7 @@ import exchange_calendars
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
 
+_WEEK = timedelta(days=7)
 _SAME_DAYS = {"IEXG": "XNYS"}
 """Exchanges that have no calendar of their own and trade when another does."""
 
@@ -35,15 +36,18 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
 
 def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[tuple[date, datetime, datetime]]:
     calendar = _calendar(exchange["mic"])
-    reach = None if calendar is None else _reach(calendar, first, last)
-    if calendar is not None and reach is not None:
-        yield from _schedule(calendar, *reach)
+    since, until = (date.max, date.min) if calendar is None else _known(calendar)
+    if calendar is not None and first <= until and last >= since:
+        # a week more on either side: a calendar takes no range of a single day
+        for session in _schedule(calendar, max(first - _WEEK, since), min(last + _WEEK, until)):
+            if first <= session[0] <= last:
+                yield session
     opens, closes = _clock(exchange["market_open_time"]), _clock(exchange["market_close_time"])
     if opens is None or closes is None:
         return
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
-        if day.weekday() < 5 and (reach is None or not reach[0] <= day <= reach[1]):
+        if day.weekday() < 5 and not since <= day <= until:
             yield day, _at(day, opens, zone), _at(day, closes, zone)
 
 
@@ -53,13 +57,11 @@ def _calendar(mic: str | None) -> str | None:
     return name if name in exchange_calendars.get_calendar_names(include_aliases=True) else None
 
 
-def _reach(calendar: str, first: date, last: date) -> tuple[date, date] | None:
-    """The days from `first` to `last` that the calendar knows: some begin late, and some end with this year."""
-    known = _open(calendar)
-    earliest, latest = known.bound_min(), known.bound_max()
-    begins = first if earliest is None else max(first, earliest.date())
-    ends = last if latest is None else min(last, latest.date())
-    return (begins, ends) if begins <= ends else None
+def _known(calendar: str) -> tuple[date, date]:
+    """The days that the calendar knows: some begin late, and some end with this year."""
+    found = _open(calendar)
+    since, until = found.bound_min(), found.bound_max()
+    return date.min if since is None else since.date(), date.max if until is None else until.date()
 
 
 def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, datetime, datetime]]:

@@ -67,7 +67,6 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
-    told = commit.state(spark, rejected_records.TABLE)
     raw = commit.changes(spark, feed.topic.table, upstream, after)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
@@ -80,6 +79,7 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
             dead_letters.keep(spark, letters, source, after, upstream)
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
+        told = commit.state(spark, rejected_records.TABLE)
         if told.stamp is not None and (base.stamp is None or told.stamp > base.stamp):
             good = rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
             dead_letters.withdraw(spark, good, feed.topic.table.name, after)
@@ -143,7 +143,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
             refused = decided.where(F.col("_outcome") == dedup.REJECTED)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
-            dead_letters.judge_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), of_again)
+            dead_letters.open_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), of_again)
             counts = count(decided)
             counts["rows"] += stays.count()
             if since is not None:
@@ -151,7 +151,10 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = _recounted(base, upstream, counts)
-            return settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
+            done = settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
+            good = rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
+            dead_letters.close(spark, of_again.join(good, on=list(rejected_records.PLACE), how="left_semi"), "rebuilt")
+            return done
 
 
 def _with_early(
@@ -192,7 +195,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     if upstream.stamp is None or (not rebuild and after is not None and upstream.stamp <= after):
         return Done({})
     rebuilt = (upstream.cursor or {}).get("rebuilt")
-    cursor = {"source": source.name, "to": commit.to_text(upstream.stamp), "rebuilt": rebuilt}
+    cursor = {"source": source.name, "from": None, "to": commit.to_text(upstream.stamp), "rebuilt": rebuilt}
     if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
         fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
         held = commit.at(spark, table, base.snapshot_id)
@@ -206,7 +209,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
         held = commit.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
-        cursor |= {"from": commit.to_text(after)}
+        cursor["from"] = commit.to_text(after)
         fresh = trader_activity.build(of_groups)
         return settle(spark, table, fresh, of_touched, base, cursor, bounds=in_days("activity_date"))
 

@@ -178,7 +178,9 @@ def _waits(spark: SparkSession, table: Table, dimension: Table) -> bool:
     consumed = (commit.state(spark, table).cursor or {}).get("upto") or {}
     if dimension.name not in consumed:
         return False
-    return bool(consumed[dimension.name] != (commit.state(spark, dimension).cursor or {}).get("to"))
+    says = commit.state(spark, dimension).cursor or {}
+    followed = (consumed[dimension.name], consumed.get(f"{dimension.name} rebuilt"))
+    return followed != (says.get("to"), says.get("rebuilt"))
 
 
 def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:

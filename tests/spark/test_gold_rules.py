@@ -90,6 +90,8 @@ def test_a_day_is_the_same_however_long_the_range_that_was_asked_for() -> None:
     assert holiday not in long
     assert {date(2025, 9, 30), date(2026, 12, 31), date(2027, 1, 5)} <= long  # behind its end: weekdays
     assert date(2027, 1, 3) not in long
+    for day, trades in ((date(2026, 12, 31), True), (date(2027, 1, 1), True), (date(2027, 1, 2), False)):
+        assert trading_days(shanghai, day, day) == ({day} if trades else set())
 
 
 def test_an_exchange_that_shares_anothers_days_has_its_holidays() -> None:
