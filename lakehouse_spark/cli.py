@@ -4,7 +4,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,18 +59,12 @@ def run_demo(
     settings = load()
     feed = simulator.Feed(demo.scenario(events, days, seed))
     log = _log(as_json)
-    session.jar_paths(settings, log)  # one download at a time
-    connected = settings
-    with ExitStack() as served:
-
-        def publish() -> None:
-            nonlocal connected
-            connected = served.enter_context(broker.serving(settings, TOPICS, log))
-            log(f"Kafka answers at {connected.kafka.bootstrap_servers}; publishing {events:,} records")
-            with _counting("published", events, quiet=as_json) as progress:
-                demo.publish(connected, feed, progress)
-
-        with _in_background(publish):
+    with broker.serving(settings, TOPICS, log) as connected:
+        log(f"Kafka answers at {connected.kafka.bootstrap_servers}; publishing {events:,} records")
+        with (
+            _counting("published", events, quiet=as_json) as progress,
+            _in_background(lambda: demo.publish(connected, feed, progress)),
+        ):
             spark = session.open_session(settings, "demo", announce=log)
             log("migrations: making the tables, the exchanges and two years of dim_time")
             migrations.migrate(spark, datetime.now(UTC), conf_dir())
@@ -442,7 +436,7 @@ def _counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int],
 
 @contextmanager
 def _in_background(work: Callable[[], None]) -> Iterator[None]:
-    """Runs the work beside the block and to its end, whatever becomes of the block; then its error is raised."""
+    """Runs the work beside the block; its error is raised when the block ends."""
     failed: list[BaseException] = []
 
     def attempt() -> None:
@@ -453,9 +447,7 @@ def _in_background(work: Callable[[], None]) -> Iterator[None]:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    yield
+    thread.join()
     if failed:
         raise failed[0]
