@@ -145,7 +145,7 @@ def test_a_recycled_pid_survives_restart_and_stop(broker: Broker, stranger: subp
 
 
 def test_a_broker_without_a_command_line_for_a_moment_runs(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while the shell becomes Java: seen in one launch of five on a busy machine."""
+    """As while the shell becomes Java, on a busy machine."""
     broker.start()
     read, asked = broker_module._read, []
 
