@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
@@ -14,11 +14,10 @@ def keep(
     spark: SparkSession, letters: DataFrame, source_table: str, after: datetime | None, upto: commit.State
 ) -> None:
     """Writes the letters, refused among rows of `source_table` stamped later than `after`, that are not there yet."""
-    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
 
     def write() -> None:
         base = commit.state(spark, TABLE)
-        known = commit.at(spark, TABLE, base.snapshot_id).where((F.col("source_table") == source_table) & since)
+        known = commit.at(spark, TABLE, base.snapshot_id).where(_of_batch(source_table, after))
         with kept(letters.join(known, on=list(TABLE.key), how="left_anti")) as missing:
             if missing.isEmpty():
                 return
@@ -30,15 +29,19 @@ def keep(
     commit.again_if_overtaken(write)
 
 
+def _of_batch(source_table: str, after: datetime | None) -> Column:
+    """The letters of the rows that a bronze table was given later than `after` (None: of all)."""
+    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
+    return (F.col("source_table") == source_table) & since
+
+
 def withdraw(spark: SparkSession, accepted: DataFrame, source_table: str, after: datetime | None) -> None:
     """Closes the open letters of `accepted` records (PLACE), which bronze was given later than `after`.
 
     There are some where an earlier attempt at this batch refused them, under the rules of its time, and then died.
     """
-    letters = spark.table(TABLE.identifier).where(F.col("source_table") == source_table)
-    if after is not None:
-        letters = letters.where(F.col("_ingested_at") > F.lit(after))
-    close(spark, letters.join(accepted, on=list(PLACE), how="left_semi"), "accepted by a later attempt")
+    letters = spark.table(TABLE.identifier).where(_of_batch(source_table, after))
+    close(spark, letters, accepted, "accepted by a later attempt")
 
 
 def open_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
@@ -60,11 +63,12 @@ def open_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> N
     commit.again_if_overtaken(write)
 
 
-def close(spark: SparkSession, letters: DataFrame, resolution: str) -> None:
-    """Marks the open ones among the letters as REPLAYED, with how that came."""
+def close(spark: SparkSession, letters: DataFrame, accepted: DataFrame, resolution: str) -> None:
+    """Marks the open ones among the letters of `accepted` records (PLACE) as REPLAYED, with how that came."""
     now = datetime.now(UTC)
     replayed = {"status": "REPLAYED", "resolution": resolution}
-    closed = letters.where(F.col("status") == "OPEN").withColumns({n: F.lit(value) for n, value in replayed.items()})
+    good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(PLACE), how="left_semi")
+    closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
     with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
         if not rows.isEmpty():
             resolve(spark, rows, now)

@@ -3,18 +3,21 @@
 import csv
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import broker, commit, ddl
+from lakehouse_spark import broker, change_log, commit, ddl
 from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
@@ -148,6 +151,21 @@ def enter_exchanges(spark: SparkSession) -> None:
     now = datetime(2025, 1, 1, tzinfo=UTC)
     rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(lines, start=1)]
     spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
+
+
+@contextmanager
+def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
+    """As long as an older rule refused reference records with this value of an attribute."""
+    todays = dimension.reasons
+
+    def strict(log: DataFrame, declared: dimension.Dimension) -> Column:
+        is_refused = F.col("attributes")[attribute].eqNullSafe(value)
+        return F.when(is_refused, F.array(F.lit(reason))).otherwise(todays(log, declared))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dimension, "reasons", strict)
+        patch.setattr(change_log, "reasons", strict)
+        yield
 
 
 def table(name: str) -> Table:

@@ -36,12 +36,16 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
 
 def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[tuple[date, datetime, datetime]]:
     calendar = _calendar(exchange["mic"])
-    since, until = (date.max, date.min) if calendar is None else _known(calendar)
-    if calendar is not None and first <= until and last >= since:
-        # a week more on either side: a calendar takes no range of a single day
-        for session in _schedule(calendar, max(first - _WEEK, since), min(last + _WEEK, until)):
-            if first <= session[0] <= last:
-                yield session
+    since, until = (date.max, date.min) if calendar is None else (first, last)
+    if calendar is not None:
+        try:
+            schedule = _schedule(calendar, first, last)
+        except ValueError:  # it does not know all of these days
+            since, until = _known(calendar)
+            # a week more on either side: a calendar takes no range of a single day
+            begins, ends = max(first - _WEEK, since), min(last + _WEEK, until)
+            schedule = _schedule(calendar, begins, ends) if begins < ends else []
+        yield from (session for session in schedule if first <= session[0] <= last)
     opens, closes = _clock(exchange["market_open_time"]), _clock(exchange["market_close_time"])
     if opens is None or closes is None:
         return

@@ -59,7 +59,7 @@ def build(trades: DataFrame, pieces: DataFrame, traders: DataFrame) -> DataFrame
     joined = sums.join(_closes(pieces), on=list(_UNIT), how="left")
     total = joined.withColumns(
         {
-            "realized_pnl": F.when(F.col("_closing").isNull(), F.lit(0).cast(PRICE)).otherwise(F.col("realized_pnl")),
+            "realized_pnl": F.when(F.col("win_rate").isNull(), F.lit(0).cast(PRICE)).otherwise(F.col("realized_pnl")),
             "max_drawdown_pct": exact.ratio(100 * F.col("_drawdown"), F.col("total_notional"), PERCENT),
         }
     )
@@ -96,7 +96,6 @@ def _closes(pieces: DataFrame) -> DataFrame:
     held, second = F.try_sum("_held"), F.try_sum("_shares") * F.lit(1_000_000).cast("decimal(7,0)")
     part = F.try_mod(held, second)
     return fallen.groupBy(*_UNIT).agg(
-        F.count("*").alias("_closing"),
         F.try_sum("_pnl").try_cast(PRICE).alias("realized_pnl"),
         exact.ratio(F.count_if(F.col("_pnl") > 0), F.count("*"), RATE).alias("win_rate"),
         (((held - part) / second).try_cast("bigint") + F.when(part * 2 >= second, 1).otherwise(0)).alias(

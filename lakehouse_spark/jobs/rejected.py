@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log, commit, dead_letters
-from lakehouse_spark.batch import kept
+from lakehouse_spark.batch import day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
@@ -95,10 +95,10 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> Summary:
     with kept(chosen) as letters:
         if letters.isEmpty():
             return Summary("rejected replay", log.name)
-        named = id_in_change_log().alias("rejected_id")
-        records = change_log.judged(spark.table(log.identifier)).select("*", named)
+        landed = day_predicate("_ingested_at", days_of(letters, "_ingested_at"))
+        records = spark.table(log.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
-        with kept(records) as judged:
+        with kept(change_log.judged(records)) as judged:
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in change_log.DIMENSIONS.values():

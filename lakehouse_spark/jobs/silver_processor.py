@@ -26,7 +26,6 @@ FEEDS: Mapping[str, Feed] = {
 TABLES = (*FEEDS, trader_activity.TABLE.short_name)
 
 _PLACE = ("_source_topic", "_source_partition", "_source_offset")
-_AS_LETTER = {name: name.replace("_source", "_kafka") for name in (*_PLACE, "_ingested_at")}
 
 
 def run(
@@ -81,8 +80,7 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
         told = commit.state(spark, rejected_records.TABLE)
         if told.stamp is not None and (base.stamp is None or told.stamp > base.stamp):
-            good = rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
-            dead_letters.withdraw(spark, good, feed.topic.table.name, after)
+            dead_letters.withdraw(spark, _good(decided), feed.topic.table.name, after)
         return done
 
 
@@ -128,9 +126,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
         exchanges,
         settings.ingest.max_record_bytes,
     )
-    places = raw.select(
-        *(F.col(name.replace("_source", "_kafka")).alias(name) for name in _PLACE), F.lit(True).alias("_there")
-    )
+    places = rejected_records.as_source(raw).select(*_PLACE, F.lit(True).alias("_there"))
     marked = commit.at(spark, feed.table, base.snapshot_id).join(places.distinct(), on=list(_PLACE), how="left")
     is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
     with kept(marked) as rows, kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records:
@@ -152,17 +148,21 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = _recounted(base, upstream, counts)
             done = settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
-            good = rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
-            dead_letters.close(spark, of_again.join(good, on=list(rejected_records.PLACE), how="left_semi"), "rebuilt")
+            dead_letters.close(spark, of_again, _good(decided), "rebuilt")
             return done
+
+
+def _good(decided: DataFrame) -> DataFrame:
+    """Where bronze holds the records that were not rejected."""
+    return rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
 
 
 def _with_early(
     feed: Feed, early: DataFrame, open_letters: DataFrame, rows: DataFrame, counts: Mapping[str, int]
 ) -> dict[str, int]:
     """The counts with the records of earlier days, whose fates stand; repeats among them by today's rules."""
-    refused = open_letters.select(*(F.col(there).alias(here) for here, there in _AS_LETTER.items()))
-    accepted = early.join(refused, on=list(_AS_LETTER), how="left_anti")
+    refused = rejected_records.as_source(open_letters)
+    accepted = early.join(refused, on=list(rejected_records.SOURCE), how="left_anti")
     told = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
     records = early.count()
     return {

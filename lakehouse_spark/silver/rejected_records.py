@@ -39,6 +39,9 @@ TABLE = Table(
 PLACE = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 """What a dead letter and its bronze row have in common."""
 
+SOURCE = ("_source_topic", "_source_partition", "_source_offset", "_ingested_at")
+"""PLACE, as judged records and silver rows name it."""
+
 
 def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
     """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
@@ -57,13 +60,12 @@ def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame
 
 def placed(judged: DataFrame, *also: str | Column) -> DataFrame:
     """Where bronze holds the judged records: PLACE, and the columns asked for."""
-    return judged.select(
-        F.col("_source_topic").alias("_kafka_topic"),
-        F.col("_source_partition").alias("_kafka_partition"),
-        F.col("_source_offset").alias("_kafka_offset"),
-        "_ingested_at",
-        *also,
-    )
+    return judged.select(*SOURCE, *also).withColumnsRenamed(dict(zip(SOURCE, PLACE, strict=True)))
+
+
+def as_source(rows: DataFrame) -> DataFrame:
+    """PLACE of letters or bronze rows, under the names of SOURCE."""
+    return rows.select(*PLACE).withColumnsRenamed(dict(zip(PLACE, SOURCE, strict=True)))
 
 
 def of_change_log(refused: DataFrame) -> DataFrame:

@@ -143,7 +143,7 @@ def to_write(decided: DataFrame) -> DataFrame:
     if STANDS not in decided.columns:
         return rows
     held = F.col(STANDS)
-    names = [each.name for each in decided.schema[STANDS].dataType]  # type: ignore[attr-defined]
+    names = decided.select(f"{STANDS}.*").columns
     return rows.withColumns({name: F.when(held.isNotNull(), held[name]).otherwise(F.col(name)) for name in names})
 
 

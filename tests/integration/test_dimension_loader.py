@@ -18,16 +18,13 @@ import pytest
 from dim_changes import OPEN, drawn, june
 from dim_reference import SYMBOL, ChangeEvent
 from hypothesis import strategies as st
-from lake import Lake
+from lake import Lake, refusing
 from pyarrow import parquet
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 
 from lakehouse_spark import change_log
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.change_log import DIMENSIONS
-from lakehouse_spark.dim import dimension
-from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.rejected import Selection
@@ -218,22 +215,13 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
     assert (mine[5]["raw_payload"], mine[8]["raw_payload"]) == ("R-6,Tech", '{"symbol": "R-9"')
 
 
-def test_a_record_that_an_older_rule_refused_is_derived_by_a_replay(
-    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_an_older_rule_refused_is_derived_by_a_replay(lake: Lake, tmp_path: Path) -> None:
     csv = write(
         tmp_path, "strict.csv", "symbol,sector,effective_date", "Y-1,Tech,2025-06-01", "Y-1,New,2025-06-09",
         "Y-2,New,2025-06-01", "Y-3,New,2025-13-01",
     )  # fmt: skip
 
-    def strict(log: DataFrame, dimension: Dimension) -> Column:
-        is_new = F.col("attributes")["sector"].eqNullSafe("New")
-        return F.when(is_new, F.array(F.lit("invalid_sector"))).otherwise(todays(log, dimension))
-
-    todays = dimension.reasons
-    with monkeypatch.context() as patch:
-        patch.setattr(dimension, "reasons", strict)
-        patch.setattr(change_log, "reasons", strict)
+    with refusing("sector", "New", "invalid_sector"):
         assert load(lake, "dim_symbol", csv) == counts(4, rejected=3, inserted=1)
     key = keys(lake, "Y-")[("Y-1", date(2025, 6, 1))]
 

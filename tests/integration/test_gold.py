@@ -17,15 +17,13 @@ import gold_reference
 import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from lake import Lake, table
-from pyspark.sql import Column, DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
+from lake import Lake, refusing, table
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import in_days, settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
-from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.verify import model
 
@@ -518,20 +516,11 @@ def test_a_previous_value_of_an_account_has_a_change_date(worked: Market) -> Non
     assert (row["previous_status"], row["status_change_date"]) == (None, None)
 
 
-def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(
-    worked: Market, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def strict(log: DataFrame, declared: dimension.Dimension) -> Column:
-        is_refused = F.col("attributes")["company_name"] == "Refused"
-        return F.when(is_refused, F.array(F.lit("no"))).otherwise(todays(log, declared))
-
+def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worked: Market) -> None:
     def names() -> set[str]:
         return {row["company_name"] for row in worked.rows("gold.daily_trading_summary") if row["symbol"] == "BBB"}
 
-    todays = dimension.reasons
-    with monkeypatch.context() as patch:
-        patch.setattr(dimension, "reasons", strict)
-        patch.setattr(change_log, "reasons", strict)
+    with refusing("company_name", "Refused"):
         early = change("AAA", date(2025, 6, 4), company_name="A1")  # of all of AAA's facts
         worked.refer("dim_symbol", [early, change("BBB", FRIDAY, company_name="Refused")])
         worked.refer("dim_account", [change("AC0", FRIDAY, trader_id="TR1", account_open_date="1999-01-01")])
