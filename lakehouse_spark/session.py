@@ -112,6 +112,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Fused into one stage, the parsing of a payload becomes methods too large for the JVM to compile, and anew for
         # every batch, whose stamps and offsets are written into them. Operator by operator it runs twice as fast.
         "spark.sql.codegen.wholeStage": "false",
+        # Spark keeps the last 100 pieces of compiled code, fewer than one run of a job makes: each would be made anew,
+        # and warm up anew, in every run.
+        "spark.sql.codegen.cache.maxEntries": "5000",
         # What the optimizer infers about columns doubles with every alias of a CASE; a replay was planned for minutes.
         "spark.sql.constraintPropagation.enabled": "false",
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
