@@ -112,11 +112,16 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Fused into one stage, the parsing of a payload becomes methods too large for the JVM to compile, and anew for
         # every batch, whose stamps and offsets are written into them. Operator by operator it runs twice as fast.
         "spark.sql.codegen.wholeStage": "false",
+        # PySpark looks for the line of the caller at every column that is made, in several questions to the JVM each.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         # Spark keeps the last 100 pieces of compiled code, fewer than one run of a job makes: each would be made anew,
         # and warm up anew, in every run.
         "spark.sql.codegen.cache.maxEntries": "5000",
         # What the optimizer infers about columns doubles with every alias of a CASE; a replay was planned for minutes.
         "spark.sql.constraintPropagation.enabled": "false",
+        # To find what a join might prune, each of its columns is written out down to the tables: a payload's columns took
+        # half of the planning. Every look into a table here is bounded by literals already.
+        "spark.sql.optimizer.dynamicPartitionPruning.enabled": "false",
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",

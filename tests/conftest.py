@@ -20,12 +20,7 @@ from lakehouse_spark.settings import Settings, SparkSettings, load
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the shared session; its cache is the user's, its home is thrown away."""
     home = tmp_path_factory.mktemp("home")
-    conf = {
-        # Nothing is compiled, and no file is given a checksum beside it, which takes two processes more per file.
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-        "spark.sql.adaptive.enabled": "false",
-        "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-    }
+    conf = {"spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.sql.adaptive.enabled": "false"}  # no compiling
     spark = SparkSettings(master="local[2]", driver_memory="2g", shuffle_partitions=1, conf=conf)
     return load().model_copy(update={"home": home, "spark": spark})
 
