@@ -120,7 +120,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # What the optimizer infers about columns doubles with every alias of a CASE; a replay was planned for minutes.
         "spark.sql.constraintPropagation.enabled": "false",
         # To find what a join might prune, each of its columns is written out down to the tables: a payload's columns
-        # took half of the planning. Every look into a table here is bounded by literals already.
+        # took half of the planning. The jobs bound their looks into a table by literals, wherever those are few enough.
         "spark.sql.optimizer.dynamicPartitionPruning.enabled": "false",
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
         "spark.sql.ui.explainMode": "simple",
