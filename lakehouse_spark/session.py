@@ -122,6 +122,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # To find what a join might prune, each of its columns is written out down to the tables: a payload's columns
         # took half of the planning. The jobs bound their looks into a table by literals, wherever those are few enough.
         "spark.sql.optimizer.dynamicPartitionPruning.enabled": "false",
+        # A batch's stamp stays in the column that it was put in. Written out wherever that column is read, it would be in
+        # the code that reads the payloads, which would be made and compiled anew for every batch.
+        "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.FoldablePropagation",
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",

@@ -89,8 +89,8 @@ def _levels(side: str) -> Column:
     """A side's levels as (price, quantity); a part that breaks the rules is NULL."""
 
     def level(text: Column) -> Column:
-        price = payload.to_decimal(F.get(text, 0), PRICE)
-        shares = payload.to_long(F.get(text, 1))
+        price = payload.to_decimal(payload.trimmed(F.get(text, 0)), PRICE)
+        shares = payload.to_long(payload.trimmed(F.get(text, 1)))
         pair = F.size(text) == 2
         return F.struct(
             F.when(pair & (price > 0), price).alias("price"), F.when(pair & (shares >= 0), shares).alias("quantity")

@@ -5,7 +5,7 @@ losses here, so a payload is parsed inside one pair of brackets (what follows th
 one that holds a number no double carries is read a second time with every number quoted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -19,12 +19,17 @@ _WHITESPACE = " \t\n\r\f\v\u00a0"
 
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?\z"
 _WHOLE = r"^-?[0-9]+(\.0+)?\z"
+_SHORT_WHOLE = r"^-?(?:0|[1-9][0-9]{0,17})\z"  # fits 64 bits
+_SHORT_NUMBER = r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,99})?\z"  # no double is too small for it
 _PARTS = r"^-?([0-9]+)(?:\.([0-9]+))?[eE]?([+-]?[0-9]*)\z"
 _LONGEST_NUMBER = 1000  # the JSON parser's own limit for a number
 
 _DATE_TIME = (
     r"^(?!0000)([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2})(:[0-9]{2}(?:[.,]([0-9]+))?)?"
     r" ?([Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?\z"
+)
+_SIMPLE_DATE_TIME = (  # Spark's own notation, in a year that no offset leaves
+    r"^(?!9999)[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?(?:Z|[+-][0-9]{2}:[0-9]{2})\z"
 )
 _LATEST_MILLIS = 253_402_300_799_999  # 9999-12-31
 _EARLIEST_MILLIS = -62_135_596_800_000  # 0001-01-01
@@ -167,39 +172,38 @@ def is_number(text: Column) -> Column:
 
 
 def to_double(text: Column) -> Column:
-    number = trimmed(text)
-    value = F.when(is_number(number), number.try_cast("double"))
-    return F.when(F.abs(value) < float("inf"), value)
+    """The number a trimmed text writes; NULL for anything else and beyond what a double holds."""
+    value = text.try_cast("double")
+    return F.when(text.rlike(_SHORT_NUMBER), value).when(is_number(text), F.when(F.abs(value) < float("inf"), value))
 
 
 def to_decimal(text: Column, kind: T.DecimalType) -> Column:
-    """The number, rounded HALF_UP once to the type's scale; NULL where it does not fit or is no number."""
-    number = trimmed(text)
-    return F.when(is_number(number), number.try_cast(kind))
+    """The number a trimmed text writes, rounded HALF_UP once to the type's scale; NULL where it does not fit."""
+    return F.when(is_number(text), text.try_cast(kind))
 
 
 def to_long(text: Column) -> Column:
-    """The integral number (100, 100.0, 1e2); NULL for fractions and beyond 64 bits."""
-    number = trimmed(text)
+    """The integral number a trimmed text writes (100, 100.0, 1e2); NULL for fractions and beyond 64 bits."""
     # Digits without a point; integral where those behind the point, once the exponent has moved it, are all zero.
-    whole, fraction, exponent = (F.regexp_extract(number, _PARTS, group) for group in (1, 2, 3))
+    whole, fraction, exponent = (F.regexp_extract(text, _PARTS, group) for group in (1, 2, 3))
     digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
     point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
     integral = (F.length(digits) <= point) | (F.ltrim(digits, F.lit("0")) == "")
-    return F.when(
-        is_number(number),
-        F.when(number.rlike(_WHOLE), F.substring_index(number, ".", 1).try_cast("bigint")).when(
-            integral, number.try_cast(T.DecimalType(38, 0)).try_cast("bigint")
+    return F.when(text.rlike(_SHORT_WHOLE), text.try_cast("bigint")).when(
+        is_number(text),
+        F.when(text.rlike(_WHOLE), F.substring_index(text, ".", 1).try_cast("bigint")).when(
+            integral, text.try_cast(T.DecimalType(38, 0)).try_cast("bigint")
         ),
     )
 
 
 def to_instant(text: Column) -> Column:
-    """ISO-8601 date and time (UTC where no offset is given, cut to microseconds) or integral epoch milliseconds."""
-    written = trimmed(text)
+    """The instant a trimmed text writes: an ISO-8601 date and time (UTC where no offset is given, cut to microseconds)
+    or integral epoch milliseconds.
+    """
 
     def part(group: int) -> Column:
-        return F.regexp_extract(written, _DATE_TIME, group)
+        return F.regexp_extract(text, _DATE_TIME, group)
 
     zone = F.upper(part(5))
     offset = (
@@ -211,16 +215,21 @@ def to_instant(text: Column) -> Column:
     seconds = F.when(part(3) == "", F.lit(":00")).otherwise(F.substring(part(3), 1, 3))
     fraction = F.when(part(4) == "", F.lit("")).otherwise(F.concat(F.lit("."), F.substring(part(4), 1, 6)))
     canonical = F.concat(part(1), F.lit("T"), part(2), seconds, fraction, offset)
-    instant = canonical.try_cast("timestamp")
-    in_years = F.unix_millis(instant).between(_EARLIEST_MILLIS, _LATEST_MILLIS)
-    simple = written.rlike(r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z\z")
-    millis = to_long(written)
-    in_range = millis.between(_EARLIEST_MILLIS, _LATEST_MILLIS)
+    instant = _only_if(canonical.try_cast("timestamp"), lambda at: _is_in_years(F.unix_millis(at)))
     return (
-        F.when(simple, written.try_cast("timestamp"))
-        .when(written.rlike(_DATE_TIME), F.when(in_years, instant))
-        .when(in_range, F.timestamp_millis(F.when(in_range, millis)))
+        F.when(text.rlike(_SIMPLE_DATE_TIME), text.try_cast("timestamp"))
+        .when(text.rlike(_DATE_TIME), instant)
+        .otherwise(F.timestamp_millis(_only_if(to_long(text), _is_in_years)))
     )
+
+
+def _is_in_years(millis: Column) -> Column:
+    return millis.between(_EARLIEST_MILLIS, _LATEST_MILLIS)
+
+
+def _only_if(value: Column, holds: Callable[[Column], Column]) -> Column:
+    """The value where `holds` is true of it. In an array, so that what it is made of is not written out once per use."""
+    return F.get(F.filter(F.array(value), holds), 0)
 
 
 def to_array_text(text: Column) -> Column:

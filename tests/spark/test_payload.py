@@ -442,3 +442,11 @@ def test_a_record_is_read_up_to_the_limit_and_not_beyond(spark: SparkSession) ->
     records = pure.records_of((quoted, bare, quoted + " ", quoted.replace("7", "\u00e9", 1)))
     rows = pure.judged(spark, "raw_trades", records, max_bytes=len(quoted)).orderBy("_source_offset").collect()
     assert [row["_reasons"] for row in rows] == [["invalid_price"], MALFORMED, MALFORMED, MALFORMED]
+
+
+def test_the_stamp_of_a_batch_is_no_part_of_the_code_that_reads_its_payloads(spark: SparkSession) -> None:
+    """That code is large: written into it, the stamp would have it made and compiled anew for every batch."""
+    plan = pure.bronze(spark, "raw_trades", pure.records_of(["{}"]))._jdf.queryExecution().executedPlan().toString()
+    steps = plan.split("Project [")
+    assert ["makeValid" in step for step in steps if "AS _ingested_at" in step] == [True]
+    assert not [step for step in steps if "makeValid" in step and ("from_json" in step or "RLIKE" in step)]
