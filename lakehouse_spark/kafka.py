@@ -23,6 +23,7 @@ _FETCH = {
     "kafka.fetch.max.bytes": "67108864",
     "kafka.max.partition.fetch.bytes": "16777216",
     "kafka.metadata.max.age.ms": "10000",
+    "maxRecordsPerPartition": "200000",  # so that a large batch keeps all cores busy, whatever the topic's partitions
 }
 
 Offsets = Mapping[int, int]

@@ -60,35 +60,37 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> 
         F.when(~F.is_valid_utf8(text), F.col("value")).alias("_raw_bytes"),
     )
     read = with_fields(decoded, topic, max_bytes)
-    there = {f"t_{name}": payload.present(payload.field("_fields", name)) for name in topic.fields}
     trimmed = {name: F.col(f"t_{name}") for name in topic.fields}
     texts = {
-        name: F.when(trimmed[name] != payload.NOT_TEXT, payload.field("_fields", name)) for name in topic.text_fields
+        name: F.when(~trimmed[name].isin("", payload.NOT_TEXT), payload.field("_fields", name))
+        for name in topic.text_fields
     }
     columns = {**texts, **topic.values(trimmed)}
-    return read.withColumns(there).select(
+    return read.withColumns({f"t_{n}": payload.trimmed(payload.field("_fields", n)) for n in topic.fields}).select(
         *(columns.get(name, F.col(name)).alias(name) for name in topic.table.column_names)
     )
 
 
 def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
     """The records with `_fields`, the texts of the payload's fields (`payload.field`); NULL where it is no object."""
-    raw = F.col("raw_payload")
+    raw, parsed = F.col("raw_payload"), F.col("_parsed")
     tokens = payload.text_fields(topic.fields)
-    parsed = payload.with_object(records, "_parsed", tokens, max_bytes)
-    texts = [payload.field("_parsed", name) for name in topic.text_fields]
-    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(texts)
+    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(
+        [payload.field("_parsed", n) for n in topic.text_fields]
+    )
     if topic.array_fields:
         odd = odd | payload.may_be_quoted_array(raw)
-    marked = parsed.withColumn("_marked", F.when(F.col("_parsed").isNotNull() & odd, payload.marked(raw, tokens)))
-    exact = F.array(F.struct(*(_exact(topic, name).alias(name) for name in topic.fields)))
-    fields = F.when(F.col("_marked").isNotNull(), exact).otherwise(F.col("_parsed"))
-    return marked.withColumn("_fields", fields).drop("_parsed", "_marked")
+    exact = F.transform(payload.marked(raw, tokens), lambda found: _exact(topic, found))
+    fields = F.when(parsed.isNotNull() & odd, exact).otherwise(parsed)
+    return payload.with_object(records, "_parsed", tokens, max_bytes).withColumn("_fields", fields).drop("_parsed")
 
 
-def _exact(topic: Topic, name: str) -> Column:
-    """The field's text as the payload writes it; NOT_TEXT where its kind cannot be this field's."""
-    token = payload.field("_marked", name)
+def _exact(topic: Topic, found: Column) -> Column:
+    """The fields' texts as the payload writes them; NOT_TEXT where a field's kind cannot be this field's."""
+    return F.struct(*(_exact_text(topic, name, found[name]).alias(name) for name in topic.fields))
+
+
+def _exact_text(topic: Topic, name: str, token: Column) -> Column:
     written = payload.unmarked(token)
     if name in topic.array_fields:
         string = payload.is_string(token) & payload.present(written).isNotNull()
