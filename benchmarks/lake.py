@@ -18,7 +18,7 @@ from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 
-PEER_CONF = {"spark.sql.codegen.wholeStage": "true"}
+PEER_CONF = {"spark.sql.codegen.wholeStage": "true", "spark.sql.optimizer.excludedRules": ""}
 """Peers keep Spark's own default where ours differs on purpose."""
 
 ZSTD_LEVEL = 3

@@ -270,7 +270,8 @@ def _retire(spark: SparkSession, dimension: Dimension, leaving: DataFrame) -> No
 
     def attempt() -> None:
         base = commit.state(spark, table)
-        held = commit.at(spark, table, base.snapshot_id).join(fresh, on=list(table.key), how="left_semi")
+        held = commit.at(spark, table, base.snapshot_id).where(F.col("table_name") == dimension.name)
+        held = held.join(fresh, on=list(table.key), how="left_semi")
         settle(spark, table, fresh, held, base, {"retired": dimension.name}, bounds=in_keys("table_name"))
 
     commit.again_if_overtaken(attempt)

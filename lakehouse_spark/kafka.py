@@ -23,8 +23,10 @@ _FETCH = {
     "kafka.fetch.max.bytes": "67108864",
     "kafka.max.partition.fetch.bytes": "16777216",
     "kafka.metadata.max.age.ms": "10000",
-    "maxRecordsPerPartition": "200000",  # so that a large batch keeps all cores busy, whatever the topic's partitions
 }
+
+_PIECE = 200_000
+"""Records a task reads at most: a large batch keeps all cores busy, however few partitions its topic has."""
 
 Offsets = Mapping[int, int]
 """Partition → next offset to read."""
@@ -149,6 +151,7 @@ def stream(spark: SparkSession, settings: Settings, found: Offered, cursor: Offs
         reader.option("subscribe", found.topic)
         .option("startingOffsets", starting_offsets(found, cursor))
         .option("maxOffsetsPerTrigger", str(settings.ingest.max_offsets_per_trigger))
+        .option("maxRecordsPerPartition", str(_PIECE))
         .option("failOnDataLoss", "true")
         .load()
     )

@@ -67,6 +67,9 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        # A piece of a topic's partition ends within what was fetched; nobody comes for the rest, which is soon dropped.
+        "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
+        "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "10s",
     }
     if is_local(settings):
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
@@ -122,8 +125,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # To find what a join might prune, each of its columns is written out down to the tables: a payload's columns
         # took half of the planning. The jobs bound their looks into a table by literals, wherever those are few enough.
         "spark.sql.optimizer.dynamicPartitionPruning.enabled": "false",
-        # A batch's stamp stays in the column that it was put in. Written out wherever that column is read, it would be in
-        # the code that reads the payloads, which would be made and compiled anew for every batch.
+        # A batch's stamp stays in the column that it was put in. Written out wherever that column is read, it would be
+        # part of the code that reads the payloads, which would be made and compiled anew for every batch.
         "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.FoldablePropagation",
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
         "spark.sql.ui.explainMode": "simple",

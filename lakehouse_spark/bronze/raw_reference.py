@@ -121,6 +121,6 @@ def flag(written: Column) -> Column:
 
 
 def whole(written: Column) -> Column:
-    """An integer in any notation, also as files have it: with a plus or leading zeros."""
+    """An integer in any notation, of a trimmed text, also as files have it: with a plus or leading zeros."""
     digits = F.when(written.rlike(r"^[+-]?[0-9]{1,19}(\.0+)?\z"), F.substring_index(written, ".", 1))
     return F.coalesce(digits.try_cast("bigint"), to_long(written))

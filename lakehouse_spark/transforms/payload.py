@@ -20,7 +20,7 @@ _WHITESPACE = " \t\n\r\f\v\u00a0"
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?\z"
 _WHOLE = r"^-?[0-9]+(\.0+)?\z"
 _SHORT_WHOLE = r"^-?(?:0|[1-9][0-9]{0,17})\z"  # fits 64 bits
-_SHORT_NUMBER = r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,99})?\z"  # no double is too small for it
+_SHORT_NUMBER = r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,99})?\z"  # within what a double holds
 _PARTS = r"^-?([0-9]+)(?:\.([0-9]+))?[eE]?([+-]?[0-9]*)\z"
 _LONGEST_NUMBER = 1000  # the JSON parser's own limit for a number
 
@@ -112,7 +112,7 @@ def marked(payload: Column, fields: T.StructType) -> Column:
     """Like `with_object`, of a valid payload, and keeps the digits of every number: strings begin with a mark, numbers
     end with it.
 
-    A second pass over the whole payload, so callers guard it by `is_inexact` and `is_odd`.
+    A second pass over the whole payload, so callers guard it by `is_inexact` and `is_any_odd`.
     """
     tokens = T.StructType([T.StructField(_MARK + field.name, field.dataType) for field in fields])
     found = strict_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens)
@@ -178,7 +178,7 @@ def to_double(text: Column) -> Column:
 
 
 def to_decimal(text: Column, kind: T.DecimalType) -> Column:
-    """The number a trimmed text writes, rounded HALF_UP once to the type's scale; NULL where it does not fit."""
+    """The number a trimmed text writes, rounded HALF_UP once to the type's scale; NULL if it is none or does not fit."""
     return F.when(is_number(text), text.try_cast(kind))
 
 
@@ -228,7 +228,7 @@ def _is_in_years(millis: Column) -> Column:
 
 
 def _only_if(value: Column, holds: Callable[[Column], Column]) -> Column:
-    """The value where `holds` is true of it. In an array, so that what it is made of is not written out once per use."""
+    """The value where `holds` is true of it, else NULL; in an array, so that its code is not written out per use."""
     return F.get(F.filter(F.array(value), holds), 0)
 
 

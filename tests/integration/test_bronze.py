@@ -135,10 +135,10 @@ def test_a_partition_added_later_is_read_from_its_beginning(lake: Lake) -> None:
     assert lake.cursor(TABLE.name)["to"] == {"0": 2, "1": 2}
 
 
-@pytest.mark.parametrize("most", ["200000", "2"])
-def test_records_of_aborted_transactions_never_appear(lake: Lake, monkeypatch: pytest.MonkeyPatch, most: str) -> None:
+@pytest.mark.parametrize("most", [200_000, 2])
+def test_records_of_aborted_transactions_never_appear(lake: Lake, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Nor where the topic is read in pieces that begin or end with them, or hold nothing else."""
-    monkeypatch.setitem(kafka._FETCH, "maxRecordsPerPartition", most)
+    monkeypatch.setattr(kafka, "_PIECE", most)
     producer = transactional(lake)
     for names, end in (
         (["aborted 1", "aborted 2"], producer.abort_transaction),
