@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -23,6 +24,9 @@ from lakehouse_spark.upstream import Upstream
 
 JOB = "fact_loader"
 
+Days = Sequence[tuple[date, date]]
+"""Inclusive ranges of days, in order."""
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -33,18 +37,26 @@ class Fact:
     source_time: str
     fact_time: str
     dimensions: tuple[Dimension, ...]
-    build: Callable[[SparkSession, Settings, DataFrame], DataFrame]
+    build: Callable[[SparkSession, Settings, DataFrame, Days], DataFrame]
 
 
-def _trades(spark: SparkSession, settings: Settings, rows: DataFrame) -> DataFrame:
-    symbols, traders, exchanges = (
-        spark.table(table.identifier) for table in (dim_symbol.TABLE, dim_trader.TABLE, dim_exchange.TABLE)
-    )
+def _trades(spark: SparkSession, settings: Settings, rows: DataFrame, days: Days) -> DataFrame:
+    symbols, traders = (_versions(spark, dimension, days) for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION))
+    exchanges = spark.table(dim_exchange.TABLE.identifier)
     return fact_trades.build(rows, symbols, traders, exchanges, settings.gold.commission_bps)
 
 
-def _books(spark: SparkSession, settings: Settings, rows: DataFrame) -> DataFrame:
-    return fact_orderbook.build(rows, spark.table(dim_symbol.TABLE.identifier))
+def _books(spark: SparkSession, settings: Settings, rows: DataFrame, days: Days) -> DataFrame:
+    return fact_orderbook.build(rows, _versions(spark, dim_symbol.DIMENSION, days))
+
+
+def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFrame:
+    """The dimension's versions that may be valid on one of the days: however many there were before, few are."""
+    versions = spark.table(dimension.table.identifier)
+    if not days:
+        return versions.limit(0)
+    first, last = days[0][0], days[-1][1]
+    return versions.where((F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first)))
 
 
 FACTS = {
@@ -94,8 +106,8 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
         days = days_of(rows, fact.source_time)
         seed_time(spark, sorted({year for low, high in days for year in range(low.year, high.year + 1)}))
         for dimension in fact.dimensions:
-            _infer(spark, fact, dimension, rows)
-        fresh = fact.build(spark, settings, rows)
+            _infer(spark, fact, dimension, rows, days)
+        fresh = fact.build(spark, settings, rows, days)
         held = commit.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
@@ -125,15 +137,14 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
         yield once
 
 
-def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame) -> None:
+def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame, days: Days) -> None:
     """Enters members for the rows whose date no version of their symbol or trader covers."""
     key = dimension.natural_key
     needed = rows.select(F.col(key).alias("_needed"), F.to_date(fact.source_time).alias("first_day")).distinct()
-    versions = spark.table(dimension.table.identifier)
     covers = (F.col("_needed") == F.col(key)) & F.col("first_day").between(
         F.col("effective_date"), F.col("expiry_date")
     )
-    missing = needed.join(versions, on=covers, how="left_anti")
+    missing = needed.join(_versions(spark, dimension, days), on=covers, how="left_anti")
     wanted = missing.select(F.col("_needed").alias(key), "first_day", F.col("first_day").alias("last_day"))
     with kept(wanted) as members:
         if not members.isEmpty():

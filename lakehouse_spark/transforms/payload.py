@@ -178,7 +178,7 @@ def to_double(text: Column) -> Column:
 
 
 def to_decimal(text: Column, kind: T.DecimalType) -> Column:
-    """The number a trimmed text writes, rounded HALF_UP once to the type's scale; NULL if it is none or does not fit."""
+    """The number a trimmed text writes, rounded HALF_UP once to its type's scale; NULL if none or too large."""
     return F.when(is_number(text), text.try_cast(kind))
 
 
