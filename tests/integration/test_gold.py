@@ -412,6 +412,22 @@ def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_da
     assert broken(worked) == []
 
 
+def test_facts_look_at_the_versions_of_their_days_however_many_there_are(spark: SparkSession, tmp_path: Path) -> None:
+    found = market(spark, tmp_path)
+    changes = [change("AAA", FRIDAY + timedelta(days=day), company_name=str(day)) for day in range(-30, 30)]
+    found.refer("dim_symbol", changes)
+
+    def begun(*days: tuple[date, date]) -> list[date]:
+        rows = fact_loader._versions(found.spark, change_log.DIMENSIONS["dim_symbol"], days).collect()
+        return sorted(row["effective_date"] for row in rows)
+
+    assert begun((FRIDAY, FRIDAY)) == [FRIDAY]
+    assert begun((date(2020, 1, 1), date(2020, 1, 2))) == []
+    assert begun((FRIDAY, FRIDAY), (MONDAY, TUESDAY)) == [FRIDAY + timedelta(days=day) for day in range(5)]
+    assert begun((date(2030, 1, 1), date(2030, 1, 1))) == [FRIDAY + timedelta(days=29)]
+    assert begun() == []
+
+
 def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: Market) -> None:
     mine = {"symbol": "CCC", "trader_id": "TR3"}
     p, q = {**mine, "account_id": "P"}, {**mine, "account_id": "Q"}
