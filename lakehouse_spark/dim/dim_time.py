@@ -1,6 +1,5 @@
 """`dim.dim_time`: every UTC minute of the loaded years, with the NYSE's trading day and session."""
 
-import warnings
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
@@ -57,11 +56,8 @@ SESSIONS = T.StructType(
 
 def sessions(years: Sequence[int]) -> list[tuple[date, datetime, datetime, datetime, datetime]]:
     """Rows of SESSIONS: every NYSE session that may reach into the UTC `years`, with holidays and early closes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # exchange-calendars 4.13 on pandas 3.1
-        schedule = exchange_calendars.get_calendar(
-            MARKET, start=f"{min(years) - 1}-12-31", end=f"{max(years)}-12-31"
-        ).schedule
+    calendar = exchange_calendars.get_calendar(MARKET, start=f"{min(years) - 1}-12-31", end=f"{max(years)}-12-31")
+    schedule = calendar.schedule
     rows = []
     for session, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True):
         day = session.date()

@@ -1,6 +1,5 @@
 """When exchanges trade: their calendars (exchange-calendars), or the hours that dim_exchange gives them."""
 
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
@@ -63,14 +62,14 @@ def _calendar(mic: str | None) -> str | None:
 
 def _known(calendar: str) -> tuple[date, date]:
     """The days that the calendar knows: some begin late, and some end with this year."""
-    found = _open(calendar)
+    found = exchange_calendars.get_calendar(calendar)
     since, until = found.bound_min(), found.bound_max()
     return date.min if since is None else since.date(), date.max if until is None else until.date()
 
 
 def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, datetime, datetime]]:
     try:
-        schedule = _open(calendar, start=first.isoformat(), end=last.isoformat()).schedule
+        schedule = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat()).schedule
     except exchange_calendars.errors.NoSessionsError:
         return []
     return [
@@ -79,19 +78,13 @@ def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, dateti
     ]
 
 
-def _open(calendar: str, **days: str) -> exchange_calendars.ExchangeCalendar:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # exchange-calendars 4.13 on pandas 3.1
-        return exchange_calendars.get_calendar(calendar, **days)
-
-
 def _zone(exchange: Any) -> ZoneInfo:
     """The exchange's time zone; its calendar's where it names none that there is."""
     with suppress(ValueError, OSError, KeyError):
         if exchange["timezone"]:
             return ZoneInfo(exchange["timezone"])
     calendar = _calendar(exchange["mic"])
-    return ZoneInfo("UTC" if calendar is None else str(_open(calendar).tz))
+    return ZoneInfo("UTC" if calendar is None else str(exchange_calendars.get_calendar(calendar).tz))
 
 
 def _clock(text: str | None) -> time | None:

@@ -1,6 +1,5 @@
 """When exchanges trade: sessions of the exchanges' own calendars, in minutes since 1970."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -42,23 +41,21 @@ class Session:
 @cache
 def sessions(exchange: str, end: date, count: int) -> tuple[Session, ...]:
     """The exchange's last `count` sessions up to and including `end`."""
-    with warnings.catch_warnings():  # exchange-calendars runs ahead of pandas' deprecations
-        warnings.simplefilter("ignore")
-        import exchange_calendars  # two seconds of pandas, for nobody but the simulator
+    import exchange_calendars  # two seconds of pandas, for nobody but the simulator
 
-        first = end - timedelta(days=2 * count + 30)
-        calendar = exchange_calendars.get_calendar(MICS[exchange], start=first.isoformat(), end=end.isoformat())
-        found = []
-        for day in calendar.sessions[-count:]:
-            opens, closes = (_minute(at) for at in calendar.session_open_close(day))
-            lunch = range(0)
-            if calendar.session_has_break(day):
-                lunch = range(*(_minute(at) for at in calendar.session_break_start_end(day)))
-            if MICS[exchange] == "XNYS":
-                starts, ends = (_minute(datetime.combine(day.date(), time(at), _NEW_YORK)) for at in (4, 20))
-            else:
-                starts, ends = opens - 60, closes + 60
-            found.append(Session(starts, opens, closes, ends, lunch))
+    first = end - timedelta(days=2 * count + 30)
+    calendar = exchange_calendars.get_calendar(MICS[exchange], start=first.isoformat(), end=end.isoformat())
+    found = []
+    for day in calendar.sessions[-count:]:
+        opens, closes = (_minute(at) for at in calendar.session_open_close(day))
+        lunch = range(0)
+        if calendar.session_has_break(day):
+            lunch = range(*(_minute(at) for at in calendar.session_break_start_end(day)))
+        if MICS[exchange] == "XNYS":
+            starts, ends = (_minute(datetime.combine(day.date(), time(at), _NEW_YORK)) for at in (4, 20))
+        else:
+            starts, ends = opens - 60, closes + 60
+        found.append(Session(starts, opens, closes, ends, lunch))
     return tuple(found)
 
 
