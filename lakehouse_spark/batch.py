@@ -1,6 +1,6 @@
 """What the batches of all jobs share: rows computed once, literal bounds, and the step from held to fresh rows."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +21,10 @@ MOST_KEYS = 500
 """Literal keys a predicate may hold; beyond that the keys are joined."""
 
 
+Days = Sequence[tuple[date, date]]
+"""Inclusive ranges of days, in order."""
+
+
 @dataclass(frozen=True)
 class Done:
     """What one table's run counted, and the snapshot it committed, if any."""
@@ -29,8 +33,8 @@ class Done:
     snapshot_id: int | None = None
 
 
-def days_of(rows: DataFrame, column: str) -> list[tuple[date, date]]:
-    """The days of the rows as inclusive ranges of consecutive days; one range where they are many."""
+def days_of(rows: DataFrame, column: str) -> Days:
+    """The days of the rows as ranges of consecutive days; one range where they are many."""
     found = rows.select(F.to_date(column).alias("day")).distinct().orderBy("day").limit(1000).collect()
     days = [row["day"] for row in found if row["day"] is not None]
     if len(found) == 1000:
@@ -45,7 +49,7 @@ def days_of(rows: DataFrame, column: str) -> list[tuple[date, date]]:
     return ranges if len(ranges) <= MOST_RANGES else [(days[0], days[-1])]
 
 
-def within_days(name: str, days: Iterable[tuple[date, date]]) -> commit.Bounds:
+def within_days(name: str, days: Days) -> commit.Bounds:
     """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
 
     def midnight(day: date) -> Column:
@@ -60,7 +64,7 @@ def within_days(name: str, days: Iterable[tuple[date, date]]) -> commit.Bounds:
     return bounds
 
 
-def day_predicate(name: str, days: Iterable[tuple[date, date]]) -> Column:
+def day_predicate(name: str, days: Days) -> Column:
     return within_days(name, days)(F.col)
 
 

@@ -75,9 +75,8 @@ def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
     """The records with `_fields`, the texts of the payload's fields (`payload.field`); NULL where it is no object."""
     raw, parsed = F.col("raw_payload"), F.col("_parsed")
     tokens = payload.text_fields(topic.fields)
-    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(
-        [payload.field("_parsed", n) for n in topic.text_fields]
-    )
+    texts = [payload.field("_parsed", name) for name in topic.text_fields]
+    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(texts)
     if topic.array_fields:
         odd = odd | payload.may_be_quoted_array(raw)
     exact = F.transform(payload.marked(raw, tokens), lambda found: _exact(topic, found))

@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log, commit, upstream
-from lakehouse_spark.batch import Done, day_predicate, days_of, in_days, kept, keys_of, of_keys, settle
+from lakehouse_spark.batch import Days, Done, day_predicate, days_of, in_days, kept, keys_of, of_keys, settle
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import UsageError
@@ -23,9 +22,6 @@ from lakehouse_spark.table import Table
 from lakehouse_spark.upstream import Upstream
 
 JOB = "fact_loader"
-
-Days = Sequence[tuple[date, date]]
-"""Inclusive ranges of days, in order."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +48,11 @@ def _books(spark: SparkSession, settings: Settings, rows: DataFrame, days: Days)
 
 def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFrame:
     """The dimension's versions that may be valid on one of the days: however many there were before, few are."""
-    versions = spark.table(dimension.table.identifier)
-    if not days:
-        return versions.limit(0)
-    first, last = days[0][0], days[-1][1]
-    return versions.where((F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first)))
+    within = F.lit(False)
+    if days:
+        first, last = days[0][0], days[-1][1]
+        within = (F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first))
+    return spark.table(dimension.table.identifier).where(within)
 
 
 FACTS = {
