@@ -191,8 +191,10 @@ def _rederive(
     log = commit.at(spark, LOG, upstream.snapshot_id).where(_of(dimension))
     log = log.where(F.lit(False) if upto is None else F.col("_ingested_at") <= F.lit(upto).cast("timestamp"))
     theirs = of_keys(log, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
-    rows = dimension.derive(changes(theirs, dimension))
-    with kept(of_keys(commit.at(spark, dimension.table, base.snapshot_id), key, keys, literal)) as held:
+    members = of_keys(commit.at(spark, dimension.table, base.snapshot_id), key, keys, literal)
+    # Kept before they are judged: else the optimizer judges the whole log first, and looks for the members after.
+    with kept(theirs.drop("raw_payload")) as told, kept(members) as held:
+        rows = dimension.derive(changes(told, dimension))
         if dimension.is_versioned:
             rows = _with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(_with_surrogate_keys(spark, dimension, derived, held)) as fresh:
