@@ -1,6 +1,8 @@
 """The way into the dead-letter table: a refused record is kept before anything else is written, and once."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,24 +15,20 @@ from lakehouse_spark.silver.rejected_records import PLACE, TABLE
 def keep(
     spark: SparkSession, letters: DataFrame, source_table: str, after: datetime | None, upto: commit.State
 ) -> None:
-    """Writes the letters, refused among rows of `source_table` stamped later than `after`, that are not there yet."""
+    """Writes the letters, refused among rows of `source_table` stamped later than `after`, that are not there yet.
 
-    def write() -> None:
-        base = commit.state(spark, TABLE)
-        known = commit.at(spark, TABLE, base.snapshot_id).where(_of_batch(source_table, after))
-        with kept(letters.join(known, on=list(TABLE.key), how="left_anti")) as missing:
-            if missing.isEmpty():
-                return
-            stamp = base.next_stamp(datetime.now(UTC))
-            cursor = {"source": source_table, "read": commit.to_text(upto.stamp), "stamp": commit.to_text(stamp)}
-            stamped = missing.withColumn(str(TABLE.stamp), F.lit(stamp).cast("timestamp"))
-            commit.append(spark, TABLE, stamped, base, cursor)
+    Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
+    """
+    told = {"source": source_table, "read": commit.to_text(upto.stamp)}
+    _bring_up(spark, letters, _of_batch(source_table, after), ("REPLAYED", "DISCARDED"), told)
 
-    commit.again_if_overtaken(write)
+
+def of_batch(spark: SparkSession, source_table: str, after: datetime | None) -> DataFrame:
+    """The letters of the rows that a bronze table was given later than `after` (None: of all)."""
+    return spark.table(TABLE.identifier).where(_of_batch(source_table, after))
 
 
 def _of_batch(source_table: str, after: datetime | None) -> Column:
-    """The letters of the rows that a bronze table was given later than `after` (None: of all)."""
     since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
     return (F.col("source_table") == source_table) & since
 
@@ -40,27 +38,39 @@ def withdraw(spark: SparkSession, accepted: DataFrame, source_table: str, after:
 
     There are some where an earlier attempt at this batch refused them, under the rules of its time, and then died.
     """
-    letters = spark.table(TABLE.identifier).where(_of_batch(source_table, after))
-    close(spark, letters, accepted, "accepted by a later attempt")
+    close(spark, of_batch(spark, source_table, after), accepted, "accepted by a later attempt")
 
 
-def open_again(spark: SparkSession, refused: DataFrame, letters: DataFrame) -> None:
-    """Brings `letters` up to a judgement by which their records are `refused`: new ones are added, closed ones open.
+def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> None:
+    """Brings the letters of a bronze table up to a judgement by which records of it are `refused`: new ones are added,
+    closed ones open.
 
     Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
     """
+    _bring_up(spark, refused, _of_batch(source_table, None), ("DISCARDED",), {"judged": "again"})
+
+
+def _bring_up(
+    spark: SparkSession, refused: DataFrame, within: Column, closed: Sequence[str], told: Mapping[str, Any]
+) -> None:
+    """Adds the letters `refused`, or brings those up to them that are there; ones of the status `closed` stay."""
     key = list(TABLE.key)
 
-    def write() -> None:
+    def write(letters: DataFrame) -> None:
         base = commit.state(spark, TABLE)
-        known = letters.where(F.col("status") != "DISCARDED")
-        held = known.join(refused.select(*key), on=key, how="left_semi")
-        told = known.select(*key, F.col("attempts").alias("_attempts"))
-        again = refused.join(told, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
-        fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
-        settle(spark, TABLE, fresh, held, base, {"judged": "again"}, bounds=in_days("_ingested_at"))
+        known = commit.at(spark, TABLE, base.snapshot_id).where(within)
+        known = known.join(letters.select(*key), on=key, how="left_semi")
+        is_closed = F.col("status").isin(*closed)
+        with kept(known) as known:
+            due = letters.join(known.where(is_closed).select(*key), on=key, how="left_anti")
+            held = known.where(~is_closed)
+            before = held.select(*key, F.col("attempts").alias("_attempts"))
+            again = due.join(before, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
+            fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+            settle(spark, TABLE, fresh, held, base, told, bounds=in_days("_ingested_at"))
 
-    commit.again_if_overtaken(write)
+    with kept(refused) as rows:
+        commit.again_if_overtaken(lambda: write(rows))
 
 
 def close(spark: SparkSession, letters: DataFrame, accepted: DataFrame, resolution: str) -> None:

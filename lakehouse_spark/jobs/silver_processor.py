@@ -45,6 +45,8 @@ def run(
     """
     if unknown := set(tables) - set(TABLES):
         raise UsageError(f"silver_processor: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TABLES)}")
+    if since is not None and not rebuild:
+        raise UsageError("silver_processor: --from says how far back a rebuild goes: give --rebuild too")
     summaries = []
     for name in [name for name in TABLES if not tables or name in tables]:
         began = time.monotonic()
@@ -66,22 +68,38 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
+    source, discarded = feed.topic.table.name, None
     raw = commit.changes(spark, feed.topic.table, upstream, after)
+    if _is_told_of(spark, base):
+        raw, discarded = _set_aside(raw, dead_letters.of_batch(spark, source, after))
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = commit.at(spark, feed.table, base.snapshot_id)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:
-            source = feed.topic.table.name
             letters = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
             dead_letters.keep(spark, letters, source, after, upstream)
+        left_out = 0 if discarded is None else discarded.count()
+        counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
-        told = commit.state(spark, rejected_records.TABLE)
-        if told.stamp is not None and (base.stamp is None or told.stamp > base.stamp):
-            dead_letters.withdraw(spark, _good(decided), feed.topic.table.name, after)
+        if _is_told_of(spark, base):
+            dead_letters.withdraw(spark, _good(decided), source, after)
         return done
+
+
+def _is_told_of(spark: SparkSession, base: commit.State) -> bool:
+    """Whether there may be letters of records beyond the cursor: of an attempt that died, or of all if it is lost."""
+    told = commit.state(spark, rejected_records.TABLE)
+    return told.stamp is not None and (base.cursor is None or base.stamp is None or told.stamp > base.stamp)
+
+
+def _set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """The rows of bronze that are still to be judged, and where (PLACE) it holds those that were discarded for good."""
+    place = list(rejected_records.PLACE)
+    discarded = letters.where(F.col("status") == "DISCARDED").select(*place)
+    return raw.join(discarded, on=place, how="left_anti"), discarded.join(raw, on=place, how="left_semi")
 
 
 def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool) -> DataFrame:
@@ -120,12 +138,8 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
-    discarded = letters.where(F.col("status") == "DISCARDED").select(*rejected_records.PLACE)
-    judged = feed.judge(
-        raw.join(discarded, on=list(rejected_records.PLACE), how="left_anti"),
-        exchanges,
-        settings.ingest.max_record_bytes,
-    )
+    rest, discarded = _set_aside(raw, letters)
+    judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
     places = rejected_records.as_source(raw).select(*_PLACE, F.lit(True).alias("_there"))
     marked = commit.at(spark, feed.table, base.snapshot_id).join(places.distinct(), on=list(_PLACE), how="left")
     is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
@@ -139,7 +153,8 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
             refused = decided.where(F.col("_outcome") == dedup.REJECTED)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
-            dead_letters.open_again(spark, rejected_records.build(refused, raw, feed.topic.table.name), of_again)
+            source = feed.topic.table.name
+            dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
             counts = count(decided)
             counts["rows"] += stays.count()
             if since is not None:

@@ -2,7 +2,7 @@
 
 Records of a key are judged in arrival order against the row already held, so that the outcome depends neither on how
 the records were cut into batches nor on how often they are read again. Where a topic is read again from the start and
-the batch holds the very record that made the row, the row is left out of the judgement.
+the batch holds the very record that made the row, that record is judged in place of the row, before all others.
 """
 
 from collections.abc import Sequence
@@ -50,8 +50,8 @@ def classify(
         F.struct(*place).alias("_held_place"),
     )
     of_key = Window.partitionBy(key)
-    before = of_key.orderBy(*arrival).rowsBetween(Window.unboundedPreceding, -1)
-    in_order = of_key.orderBy(*arrival)
+    in_order = of_key.orderBy(F.desc("_is_own"), *arrival)
+    before = in_order.rowsBetween(Window.unboundedPreceding, -1)
     own = F.lit(from_start) & (F.struct(*place) == F.col("_held_place"))
     own &= F.struct(*content).eqNullSafe(F.col("_held_content"))  # a topic made anew gives places a second time
 
@@ -59,9 +59,10 @@ def classify(
         {
             "_content": F.struct(*content),
             "_rank": _rank(F.col(status), steps) if status else F.lit(0),
-            "_own": F.max(F.coalesce(own, F.lit(False))).over(of_key),
+            "_is_own": F.coalesce(own, F.lit(False)),
         }
     )
+    joined = joined.withColumn("_own", F.max("_is_own").over(of_key))
     is_held = F.col("_held_place").isNotNull()
     judged_by_held = is_held & ~F.col("_own")
     standing = F.when(judged_by_held, F.col("_held_content")).otherwise(F.first("_content").over(in_order))
@@ -122,14 +123,11 @@ def restate(
     decided = joined.withColumn("_outcome", F.when(repeat | seen, DUPLICATE).otherwise(ACCEPTED))
     accepted = F.col("_outcome") == ACCEPTED
     newest = accepted & (F.count_if(accepted).over(of_key) == F.count_if(accepted).over(in_order))
-    hashes = F.array_distinct(
-        F.concat(
-            F.coalesce(F.col("_held_hashes"), F.array().cast("array<bigint>")),
-            F.collect_list(F.when(accepted, F.col("_hash"))).over(of_key),
-        )
-    )
+    told = F.coalesce(F.col("_held_hashes"), F.array().cast("array<bigint>"))
+    hashes = F.array_sort(F.array_union(told, F.collect_set(F.when(accepted, F.col("_hash"))).over(of_key)))
     is_older = F.struct(*arrival) <= F.col("_held_place")
-    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(newest & ~(is_older & F.col("_own")), "update")
+    tells_nothing = is_older & (F.size(hashes) == F.size("_held_hashes"))
+    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(newest & ~tells_nothing, "update")
     new = accepted & (F.count_if(accepted).over(in_order) == 1) & earlier.isNull()
     stands = F.when(newest & is_older, F.col("_held"))
     return decided.withColumns({ROW: row, NEW: new, "_accepted_hashes": hashes, STANDS: stands}).select(

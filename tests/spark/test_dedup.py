@@ -187,6 +187,26 @@ def test_another_record_in_the_place_of_the_rows_own_is_judged_by_the_row(spark:
     assert (row["price"], row["status"]) == (10, "EXECUTED")
 
 
+def test_the_rows_own_record_comes_first_where_all_are_read_again(spark: SparkSession) -> None:
+    """Others of its key that arrived before it were refused then, and are good now."""
+    stamp = pure.STAMP
+    trades = pure.Table("raw_trades")
+    trades.apply(spark, [Record(trade(price=2), 2, stamp)])
+    values = (trade(price=1, status="CANCELLED"), trade(price=2, status="PARTIAL"), trade(price=2))
+    trades.apply(spark, [Record(value, offset, stamp) for offset, value in enumerate(values)], from_start=True)
+    assert trades.outcomes == {(0, 0): (REJECTED, [CONFLICT]), (0, 1): (DUPLICATE, []), (0, 2): (ACCEPTED, [])}
+    (row,) = trades.rows.values()
+    assert (row["price"], row["status"], row["_source_offset"]) == (2, "EXECUTED", 2)
+
+    bars = pure.Table("raw_marketdata")
+    bars.apply(spark, [Record(bar(volume=2), 1, stamp)])
+    bars.apply(spark, [Record(bar(volume=1), 0, stamp), Record(bar(volume=2), 1, stamp)], from_start=True)
+    bars.apply(spark, [Record(bar(volume=1), 2, stamp + timedelta(seconds=1))])
+    assert [bars.outcomes[0, offset] for offset in range(3)] == [(ACCEPTED, []), (ACCEPTED, []), (DUPLICATE, [])]
+    (row,) = bars.rows.values()
+    assert (row["volume"], row["_source_offset"]) == (2, 1)
+
+
 STORY = {
     "raw_trades": [
         trade(status="PARTIAL"), trade(price=1), trade(), trade(status="PARTIAL"), trade(status="CANCELLED"),
