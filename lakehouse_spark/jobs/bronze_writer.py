@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -46,7 +46,7 @@ def run(
     """
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
-    chosen = tables or [name for name in TOPICS if name != OPTIONAL.name]
+    chosen = list(dict.fromkeys(tables)) or [name for name in TOPICS if name != OPTIONAL.name]
     if not tables and kafka.exists(spark, settings, settings.topic(OPTIONAL.name)):
         chosen = list(TOPICS)
     writers = [_open(spark, settings, TOPICS[name], accept_gap, report) for name in chosen]
@@ -113,6 +113,8 @@ class _Writer:
         if all(end <= self.following.get(partition, 0) for partition, end in ends.items()):
             return
         spark, table, began = batch.sparkSession, self.source.table, time.monotonic()
+        found = kafka.offered(spark, settings, self.found.topic)
+        kafka.check(table.name, self.following, self.found.topic_id, found)  # it may have been made anew since
         stamp = self.state.next_stamp(datetime.now(UTC))
         fresh = batch.where(_within(self.following, ends))
         rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes)
@@ -204,7 +206,20 @@ def progress(
     rows = commit.at(spark, source.table, state.snapshot_id).where(F.col("_kafka_partition").isNotNull())
     newest = F.max_by("_kafka_offset", F.struct("_ingested_at", "_kafka_offset"))  # a recreated topic counts anew
     latest = rows.groupBy("_kafka_partition").agg((newest + 1).alias("following"))
-    return {row["_kafka_partition"]: row["following"] for row in latest.collect()}, None, None
+    ends = {row["_kafka_partition"]: row["following"] for row in latest.collect()}
+    return ends, None, _last_restart(rows)
+
+
+def _last_restart(rows: DataFrame) -> str | None:
+    """The stamp after which offsets began anew, as those of a recreated topic do; None if they never did."""
+    offset, stamp = F.col("_kafka_offset"), F.col("_ingested_at")
+    batches = rows.groupBy("_kafka_partition", stamp).agg(F.min(offset).alias("low"), F.max(offset).alias("high"))
+    earlier = Window.partitionBy("_kafka_partition").orderBy(stamp).rowsBetween(Window.unboundedPreceding, -1)
+    anew = batches.withColumn("before", F.max("high").over(earlier)).where(F.col("low") <= F.col("before"))
+    restarts = anew.groupBy("_kafka_partition").agg(F.max(stamp).alias("at")).agg(F.min("at").alias("at"))
+    before = batches.join(restarts, on=stamp < F.col("at")).agg(F.max(stamp).alias("at"))
+    found = before.select(F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
+    return commit.to_text(commit.from_text(found[0] if found else None))
 
 
 def _after_gap(

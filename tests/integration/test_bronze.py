@@ -19,6 +19,7 @@ from lakehouse_spark.broker import Broker
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
+from lakehouse_spark.verify import ingestion
 
 TABLE = raw_trades.TABLE
 QUIET = {"log_level": 0, "error_cb": lambda error: None}
@@ -97,9 +98,18 @@ def compact_and_expire(lake: Lake) -> None:
     assert lake.state(TABLE.name).cursor is None
 
 
+def broken(lake: Lake) -> list[str]:
+    """What verify finds wrong with the offsets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingestion, "TOPICS", {"raw_trades": raw_trades.TOPIC})
+        checks = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete)
+        found = [finding for check in checks for finding in check(lake.spark, lake.settings)]
+    return [finding.detail for finding in found if not finding.holds]
+
+
 def test_a_run_with_nothing_new_writes_nothing(lake: Lake) -> None:
     lake.produce("raw_trades", *trades("T1", "T2", "T3"))
-    (first,) = lake.bronze("raw_trades")
+    (first,) = lake.bronze("raw_trades", "raw_trades")  # named twice, read once
     assert (first.counts, first.snapshot_id) == ({"records": 3}, lake.state(TABLE.name).snapshot_id)
     before = files(lake)
     (second,) = lake.bronze("raw_trades")
@@ -128,6 +138,7 @@ def test_a_partition_added_later_is_read_from_its_beginning(lake: Lake) -> None:
     client.create_partitions([NewPartitions(name, 2)])[name].result(30)
     until(lambda: all(p.leader >= 0 for p in client.list_topics(name, timeout=5).topics[name].partitions.values()))
     until(lambda: len(client.list_topics(name, timeout=5).topics[name].partitions) == 2)
+    assert broken(lake) == []
     lake.produce("raw_trades", *trades("T2", "T3"), partition=1)
     lake.produce("raw_trades", *trades("T4"))
     lake.bronze("raw_trades")
@@ -252,6 +263,22 @@ def test_a_recreated_topic_is_read_on_from_its_own_offsets_after_its_cursor_expi
     lake.produce("raw_trades", *trades("new 2", "new 3", "new 4"))
     lake.bronze("raw_trades")
     assert ids(lake) == ["old 0", "old 1", "old 2", "old 3", "new 0", "new 1", "new 2", "new 3", "new 4"]
+    assert broken(lake) == []
+    lake.spark.sql(f"DELETE FROM lake.{TABLE.name} WHERE trade_id = 'new 1'")  # old 1 has the same offset
+    assert broken(lake) == ["1 lost"]
+
+
+def test_a_topic_that_is_made_anew_during_a_run_is_not_read_on(lake: Lake) -> None:
+    limit(lake, max_offsets_per_trigger=1)
+    lake.produce("raw_trades", *trades("old 0", "old 1"))
+
+    def recreate(summary: object) -> None:
+        recreate_topic(lake)
+        lake.produce("raw_trades", *trades("new 0", "new 1", "new 2"))
+
+    with pytest.raises(RefusedError, match="was deleted and created again"):
+        lake.bronze("raw_trades", report=recreate)
+    assert ids(lake) == ["old 0"]
 
 
 def test_a_truncated_topic_is_refused(lake: Lake) -> None:
