@@ -1,8 +1,10 @@
 """The `lakehouse` command: the friendly door to every job."""
 
 import json
+import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import TimestampType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
@@ -38,6 +42,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 def main() -> None:
     """Runs the command; an error is one sentence on stderr and its exit code."""
+    os.environ["TZ"] = "UTC"  # the zone in which Python sees the instants of a query's rows
+    time.tzset()
     try:
         app()
     except LakehouseError as error:
@@ -168,7 +174,7 @@ def query(
             found = spark.sql(sql)
         except (AnalysisException, ParseException) as error:
             raise UsageError(str(error).splitlines()[0].split(";", maxsplit=1)[0]) from None
-        rows = found.limit(limit + 1).collect()
+        rows = _with_instants_as_text(found.limit(limit + 1)).collect()
     if as_json:
         _print_json([row.asDict(recursive=True) for row in rows[:limit]])
         return
@@ -199,7 +205,8 @@ def list_rejected(
             "status",
         ]
         number = found.count()
-        rows = found.select(*columns, "attempts", "resolution").limit(limit).collect()
+        chosen = found.select(*columns, "attempts", "resolution").limit(limit)
+        rows = _with_instants_as_text(chosen).collect()
     if as_json:
         _print_json([row.asDict() for row in rows])
         return
@@ -212,7 +219,7 @@ def show_rejected(rejected_id: str, as_json: Json = False) -> None:
     """One rejected record, whole, with its payload."""
     with _session("rejected show") as (spark, _):
         _needs_tables(spark)
-        rows = rejected.select(spark, Selection(ids=[rejected_id])).collect()
+        rows = _with_instants_as_text(rejected.select(spark, Selection(ids=[rejected_id]))).collect()
     if not rows:
         raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")
     if as_json:
@@ -373,6 +380,18 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     return str(value)
+
+
+def _with_instants_as_text(rows: DataFrame) -> DataFrame:
+    """Instants as ISO-8601 in UTC: those of the year 1 have no room in Python's."""
+    numbers = [str(number) for number in range(len(rows.columns))]  # a query may name two columns alike
+    texts = [
+        F.regexp_replace(F.date_format(F.col(number), "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"), r"\.000000$", "")
+        if isinstance(field.dataType, TimestampType)
+        else F.col(number)
+        for number, field in zip(numbers, rows.schema, strict=True)
+    ]
+    return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
 
 
 def _grid(*columns: str) -> Grid:
