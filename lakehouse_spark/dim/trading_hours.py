@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,8 +25,11 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
     rows = []
     for exchange in exchanges:
         zone = _zone(exchange)
-        for day, opens, closes in _sessions(exchange, zone, first - timedelta(days=1), last + timedelta(days=1)):
+        sessions = sorted(_sessions(exchange, zone, first - timedelta(days=1), last + timedelta(days=1)))
+        for (day, opens, closes), following in zip_longest(sessions, sessions[1:]):
             begins, ends = (_at(d, time(), zone) for d in (day, day + timedelta(days=1)))
+            begins = min(begins, opens)  # a session may open on the evening before, and end that day
+            ends = ends if following is None else min(ends, following[1])
             utc_day = begins.date()
             while utc_day <= (ends - timedelta(microseconds=1)).date():
                 rows.append((exchange["exchange_code"], utc_day, begins, ends, opens, closes))

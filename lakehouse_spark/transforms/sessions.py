@@ -16,7 +16,9 @@ HOURS = T.StructType(
         T.StructField("closes", INSTANT),
     ]
 )
-"""An exchange's trading days: one row per local day and UTC date it touches; `day_to` and `closes` are exclusive."""
+"""An exchange's trading days: one row per local day and UTC date it touches; `day_to` and `closes` are exclusive.
+
+A day whose session opens on the evening before begins then, and ends the day before it."""
 
 
 def with_session(trades: DataFrame, hours: DataFrame) -> DataFrame:
