@@ -60,7 +60,7 @@ def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataF
         F.max_by("price", place).alias("close_price"),
         F.max("price").alias("high_price"),
         F.min("price").alias("low_price"),
-        exact.quotient(F.try_sum("total_value"), F.try_sum("quantity"), PRICE).alias("vwap"),
+        exact.quotient(F.try_sum("total_value"), F.try_sum(F.col("quantity").cast("decimal(19,0)"))).alias("vwap"),
         F.try_sum("quantity").alias("total_volume"),
         exact.total(F.col("total_value")).alias("total_value"),
         F.count("*").alias("trade_count"),

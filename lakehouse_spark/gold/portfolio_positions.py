@@ -50,19 +50,19 @@ def build(lots: DataFrame, closes: DataFrame) -> DataFrame:
     )
     priced = _with_price(positions, closes)
     net, price = F.col("_net"), F.col("current_price")
-    value = net * price
-    gain = value - F.signum("_net").cast("decimal(1,0)") * F.col("_cost")
+    value = F.try_multiply(net, price)  # a value beyond any type is NULL: accepted records must not stop the table
+    gain = F.try_subtract(value, F.signum("_net").cast("decimal(1,0)") * F.col("_cost"))
     valued = priced.withColumns({"_value": value, "_gain": gain})
-    whole = F.sum(F.abs("_value")).over(Window.partitionBy("position_date", "trader_id", "account_id"))
+    whole = F.try_sum(F.abs("_value")).over(Window.partitionBy("position_date", "trader_id", "account_id"))
     return valued.select(
         *_UNIT,
         net.try_cast("bigint").alias("quantity"),
-        exact.quotient(F.col("_cost"), F.abs(net), PRICE).alias("avg_cost_basis"),
+        exact.quotient(F.col("_cost"), F.abs(net)).alias("avg_cost_basis"),
         "current_price",
         F.col("_value").try_cast(PRICE).alias("market_value"),
         F.col("_gain").try_cast(PRICE).alias("unrealized_pnl"),
-        exact.ratio(100 * F.col("_gain"), F.col("_cost"), PERCENT).alias("unrealized_pnl_pct"),
-        exact.ratio(100 * F.abs("_value"), whole, PERCENT).alias("weight_pct"),
+        exact.ratio(F.try_multiply(F.lit(100), "_gain"), F.col("_cost"), PERCENT).alias("unrealized_pnl_pct"),
+        exact.ratio(F.try_multiply(F.lit(100), F.abs("_value")), whole, PERCENT).alias("weight_pct"),
     )
 
 

@@ -70,7 +70,7 @@ def build(
         F.count("*").alias("trade_count"),
         F.try_sum("quantity").alias("volume"),
         exact.total(F.col("total_value")).alias("notional_value"),
-        exact.quotient(volume, F.count("*"), PRICE).alias("avg_trade_size"),
+        exact.quotient(volume, F.count("*")).alias("avg_trade_size"),
         exact.ratio(bought, sold, PERCENT).alias("buy_sell_ratio"),
         F.count_if("_large").alias("large_trade_count"),
         exact.ratio(F.sum(F.when(F.col("_large"), quantity).otherwise(0)), volume, PERCENT).alias("large_trade_pct"),

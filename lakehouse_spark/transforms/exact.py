@@ -7,6 +7,7 @@ from pyspark.sql import types as T
 from lakehouse_spark.types import PRICE
 
 _COUNT = T.DecimalType(38, 0)
+_SUM = T.DecimalType(38, 6)  # divided by a count, it has six digits at once: more would be rounded twice
 
 
 def total(values: Column, kind: T.DataType = PRICE) -> Column:
@@ -14,14 +15,15 @@ def total(values: Column, kind: T.DataType = PRICE) -> Column:
     return F.try_sum(values).try_cast(kind)
 
 
-def mean(values: Column, kind: T.DecimalType = PRICE) -> Column:
+def mean(values: Column) -> Column:
     """The exact mean of the values that are there, as an aggregate; NULL without any."""
-    return quotient(F.try_sum(values), F.count(values), kind)
+    return quotient(F.try_sum(values), F.count(values))
 
 
-def quotient(numerator: Column, denominator: Column, kind: T.DecimalType = PRICE) -> Column:
-    """A decimal by a count or a number of shares, exact; NULL where the denominator is zero or missing."""
-    return F.try_divide(numerator, F.nullif(denominator.cast(_COUNT), F.lit(0))).try_cast(kind)
+def quotient(numerator: Column, denominator: Column) -> Column:
+    """A sum of at most six decimal places by a count or a number of shares, to six places; NULL where the denominator
+    is zero or missing."""
+    return F.try_divide(numerator.try_cast(_SUM), F.nullif(denominator.cast(_COUNT), F.lit(0))).try_cast(PRICE)
 
 
 def ratio(numerator: Column, denominator: Column, kind: T.DecimalType) -> Column:

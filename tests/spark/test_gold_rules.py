@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_symbol, dim_trader, trading_hours
-from lakehouse_spark.gold import daily_trading_summary, trader_performance
+from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trader_performance
 from lakehouse_spark.silver import orderbook_snapshots
-from lakehouse_spark.transforms import lots
+from lakehouse_spark.transforms import lots, sessions
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 
@@ -37,6 +37,36 @@ def test_more_shares_than_fit_18_digits_still_have_a_mean_price(spark: SparkSess
     (found,) = summaries(spark, row(1, "BUY", many, "0.000001"), row(2, "BUY", many, "0.000001"))
     assert (found["total_volume"], found["vwap"]) == (1_800_000_000_000_000_000, Decimal("0.000001"))
     assert (found["buy_volume"], found["sell_volume"]) == (1_800_000_000_000_000_000, 0)
+
+
+def test_a_mean_price_is_rounded_once(spark: SparkSession) -> None:
+    """50.00001049999999997…: ten digits more would be rounded to …05 first."""
+    shares = 10_000_000_000
+    (found,) = summaries(spark, row(1, "BUY", shares + 1, "50.000010"), row(2, "BUY", shares, "50.000011"))
+    assert found["vwap"] == Decimal("50.000010")
+    (beyond,) = summaries(spark, *(row(n, "BUY", 10**18 - 1, "0.000001") for n in range(10)))
+    assert (beyond["vwap"], beyond["total_volume"]) == (Decimal("0.000001"), None)
+
+
+def test_a_position_whose_worth_no_type_holds_has_none(spark: SparkSession) -> None:
+    whose = "trader_id string, account_id string, symbol string"
+    lot = f"lot_date date, {whose}, side string, price decimal(18,6), quantity long"
+    day = NOON.date()
+    held = [(day, "TR1", "A1", symbol, "BUY", Decimal("0.000001"), 10**18 - 1) for symbol in ("AAA", "AAA", "BBB")]
+    prices = [("AAA", day, Decimal("999999999999.999999")), ("BBB", day, Decimal("0.000002"))]
+    closes = spark.createDataFrame(prices, "symbol string, summary_date date, close_price decimal(18,6)")
+    found = portfolio_positions.build(spark.createDataFrame(held, lot), closes).orderBy("symbol").collect()
+    columns = ("quantity", "avg_cost_basis", "market_value", "unrealized_pnl", "unrealized_pnl_pct")
+    assert [tuple(made[name] for name in columns) for made in found] == [
+        (2 * 10**18 - 2, Decimal("0.000001"), None, None, None),
+        (
+            10**18 - 1,
+            Decimal("0.000001"),
+            None,
+            Decimal("999999999999.999999"),
+            Decimal(100),
+        ),
+    ]
 
 
 def test_a_volume_beyond_its_column_is_null_not_zero(spark: SparkSession) -> None:
@@ -97,6 +127,30 @@ def test_a_day_is_the_same_however_long_the_range_that_was_asked_for() -> None:
 def test_an_exchange_that_shares_anothers_days_has_its_holidays() -> None:
     found = trading_days(exchange("IEX", "IEXG", "America/New_York"), date(2025, 7, 3), date(2025, 7, 4))
     assert found == {date(2025, 7, 3)}
+
+
+def test_the_calendars_of_other_weeks_and_easters_open_too() -> None:
+    """Tel Aviv traded on Sundays; Bucharest's Easter Monday is the Orthodox one."""
+    asked = date(2025, 4, 17), date(2025, 4, 22)
+    trading = {mic: trading_days(exchange(mic, mic, None), *asked) for mic in ("XTAE", "XBSE")}
+    assert trading == {
+        "XTAE": {date(2025, 4, day) for day in (17, 20, 21, 22)},
+        "XBSE": {date(2025, 4, day) for day in (17, 22)},
+    }
+
+
+def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spark: SparkSession) -> None:
+    """Chicago's Monday begins on Sunday at 17:00, its Tuesday on Monday."""
+    hours = trading_hours.hours([exchange("CME", "CMES", "America/Chicago")], date(2025, 6, 6), date(2025, 6, 10))
+    asked = ["06-06T21:59", "06-06T22:00", "06-07T05:00", "06-08T21:59", "06-08T22:00", "06-09T21:59", "06-09T22:00"]
+    times = [datetime.fromisoformat(f"2025-{text}:00+00:00") for text in asked]
+    trades = spark.createDataFrame(
+        [("CME", at.date(), at) for at in times], "exchange string, trade_date date, trade_timestamp timestamp"
+    )
+    found = sessions.with_session(trades, spark.createDataFrame(hours, sessions.HOURS)).orderBy("trade_timestamp")
+    assert [made["market_session"] for made in found.collect()] == [
+        "REGULAR", "AFTER_HOURS", "CLOSED", "CLOSED", "REGULAR", "REGULAR", "REGULAR",
+    ]  # fmt: skip
 
 
 def test_without_a_timezone_the_calendars_own_counts() -> None:
