@@ -190,8 +190,9 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
         tmp_path, "bad.jsonl",
         '{"symbol": "R-8", "effective_date": "2025-06-01"}', '{"symbol": "R-9"', '["R-9"]', '{"symbol": "R-9"} {}',
         '{"sector": "Tech"}', "{'symbol': 'R-9'}", '{"symbol": "R-9"}] and more',
+        '{"symbol": "R-9", "effective_date": "0000-01-01"}',
     )  # fmt: skip
-    assert load(lake, "dim_symbol", csv, lines) == counts(18, rejected=14, inserted=3)
+    assert load(lake, "dim_symbol", csv, lines) == counts(19, rejected=15, inserted=3)
     assert [row[:2] for row in symbols(lake, "R-")] == [("R-1", "Tech"), ("R-10", "Last"), ("R-8", None)]
     letters = lake.spark.table("lake.silver._rejected_records").where("source_table = 'bronze.raw_reference'")
     mine = letters.where(f"contains(_kafka_topic, '{tmp_path}')").orderBy("_kafka_topic", "_kafka_offset").collect()
@@ -210,6 +211,7 @@ def test_bad_records_are_refused_with_every_reason_and_the_good_ones_load(lake: 
         (5, ["missing_symbol"]),
         (6, ["malformed_record"]),
         (7, ["malformed_record"]),
+        (8, ["invalid_effective_date"]),
     ]
     assert {(row["status"], row["attempts"]) for row in mine} == {("OPEN", 1)}
     assert (mine[5]["raw_payload"], mine[8]["raw_payload"]) == ("R-6,Tech", '{"symbol": "R-9"')
