@@ -1,7 +1,7 @@
 """Silver → facts: every row with the keys of the dimension versions valid on its date."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from lakehouse_spark import change_log, commit, upstream
 from lakehouse_spark.batch import Days, Done, day_predicate, days_of, in_days, kept, keys_of, of_keys, settle
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold import fact_orderbook, fact_trades
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.migrations.seeds import seed_time
@@ -22,6 +22,8 @@ from lakehouse_spark.table import Table
 from lakehouse_spark.upstream import Upstream
 
 JOB = "fact_loader"
+
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -33,26 +35,21 @@ class Fact:
     source_time: str
     fact_time: str
     dimensions: tuple[Dimension, ...]
-    build: Callable[[SparkSession, Settings, DataFrame, Days], DataFrame]
+    build: Callable[[SparkSession, Settings, DataFrame, "Versions"], DataFrame]
 
 
-def _trades(spark: SparkSession, settings: Settings, rows: DataFrame, days: Days) -> DataFrame:
-    symbols, traders = (_versions(spark, dimension, days) for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION))
+Versions = Mapping[str, DataFrame]
+"""By dimension: of one snapshot, the versions that may be valid on one of a batch's days."""
+
+
+def _trades(spark: SparkSession, settings: Settings, rows: DataFrame, versions: Versions) -> DataFrame:
+    symbols, traders = (versions[dimension.name] for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION))
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     return fact_trades.build(rows, symbols, traders, exchanges, settings.gold.commission_bps)
 
 
-def _books(spark: SparkSession, settings: Settings, rows: DataFrame, days: Days) -> DataFrame:
-    return fact_orderbook.build(rows, _versions(spark, dim_symbol.DIMENSION, days))
-
-
-def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFrame:
-    """The dimension's versions that may be valid on one of the days: however many there were before, few are."""
-    within = F.lit(False)
-    if days:
-        first, last = days[0][0], days[-1][1]
-        within = (F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first))
-    return spark.table(dimension.table.identifier).where(within)
+def _books(spark: SparkSession, settings: Settings, rows: DataFrame, versions: Versions) -> DataFrame:
+    return fact_orderbook.build(rows, versions[dim_symbol.DIMENSION.name])
 
 
 FACTS = {
@@ -101,9 +98,8 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
     with _touched(fact, news) as rows:
         days = days_of(rows, fact.source_time)
         seed_time(spark, sorted({year for low, high in days for year in range(low.year, high.year + 1)}))
-        for dimension in fact.dimensions:
-            _infer(spark, fact, dimension, rows, days)
-        fresh = fact.build(spark, settings, rows, days)
+        versions = _complete(spark, fact, rows, days)
+        fresh = fact.build(spark, settings, rows, versions)
         held = commit.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
@@ -133,15 +129,35 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
         yield once
 
 
-def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame, days: Days) -> None:
-    """Enters members for the rows whose date no version of their symbol or trader covers."""
+def _complete(spark: SparkSession, fact: Fact, rows: DataFrame, days: Days) -> Versions:
+    """The versions that the rows refer to, all of them: those that are missing are inferred, and looked for again."""
+    for _ in range(_ATTEMPTS):
+        found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.dimensions}
+        if not sum(_infer(spark, fact, dimension, rows, found[dimension.name]) for dimension in fact.dimensions):
+            return found
+    raise LostRaceError(f"{fact.table.name}: others keep changing the dimensions; run the job again")
+
+
+def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFrame:
+    within = F.lit(False)
+    if days:
+        first, last = days[0][0], days[-1][1]
+        within = (F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first))
+    table = dimension.table
+    return commit.at(spark, table, commit.state(spark, table).snapshot_id).where(within)
+
+
+def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame, versions: DataFrame) -> bool:
+    """Enters members for the rows whose date no version of their symbol or trader covers; whether there were any."""
     key = dimension.natural_key
     needed = rows.select(F.col(key).alias("_needed"), F.to_date(fact.source_time).alias("first_day")).distinct()
     covers = (F.col("_needed") == F.col(key)) & F.col("first_day").between(
         F.col("effective_date"), F.col("expiry_date")
     )
-    missing = needed.join(_versions(spark, dimension, days), on=covers, how="left_anti")
+    missing = needed.join(versions, on=covers, how="left_anti")
     wanted = missing.select(F.col("_needed").alias(key), "first_day", F.col("first_day").alias("last_day"))
     with kept(wanted) as members:
-        if not members.isEmpty():
-            change_log.infer(spark, dimension, members)
+        if members.isEmpty():
+            return False
+        change_log.infer(spark, dimension, members)
+        return True

@@ -52,7 +52,7 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
 
 
 def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """One current version per live key, ranges in order and disjoint."""
+    """One current version per live key, ranges in order and disjoint, those of inferred members up to the next one."""
     for dimension in DIMENSIONS.values():
         if not dimension.is_versioned:
             continue
@@ -61,8 +61,13 @@ def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[F
             (F.col("effective_date") > F.col("expiry_date")).alias("backward"),
             (F.lead("effective_date").over(of_key) <= F.col("expiry_date")).alias("overlaps"),
             (F.col("is_current") != (F.col("expiry_date") == F.lit(OPEN_END))).alias("mislabelled"),
+            (F.col("is_inferred") & (F.lead("effective_date").over(of_key) > F.date_add("expiry_date", 1))).alias(
+                "gap"
+            ),
         )
-        wrong = F.coalesce("backward", F.lit(False)) | F.coalesce("overlaps", F.lit(False)) | F.col("mislabelled")
+        wrong = F.col("mislabelled")
+        for name in ("backward", "overlaps", "gap"):
+            wrong |= F.coalesce(name, F.lit(False))
         off = checked.where(wrong).count()
         yield Finding("one current version, disjoint ranges", dimension.table.name, off, f"{off} versions")
 

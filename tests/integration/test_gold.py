@@ -18,12 +18,13 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, refusing, table
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import in_days, settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
+from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.verify import model
 
@@ -410,6 +411,11 @@ def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_da
     names = {(r["symbol"], r["summary_date"]): r["company_name"] for r in worked.rows("gold.daily_trading_summary")}
     assert names == {("AAA", FRIDAY): "A", ("BBB", FRIDAY): "B", ("AAA", MONDAY): "A2", ("AAA", TUESDAY): "A2"}
     assert broken(worked) == []
+    before = commit.state(worked.spark, table("dim.dim_symbol")).snapshot_id
+    worked.spark.sql("UPDATE lake.dim.dim_symbol SET expiry_date = DATE '2025-05-01' WHERE is_inferred")
+    gap = ("one current version, disjoint ranges", "dim.dim_symbol", 1)
+    assert broken(worked, model.versions_are_disjoint) == [gap]
+    worked.spark.sql(f"CALL lake.system.rollback_to_snapshot('dim.dim_symbol', {before})")
 
 
 def test_facts_look_at_the_versions_of_their_days_however_many_there_are(spark: SparkSession, tmp_path: Path) -> None:
@@ -426,6 +432,27 @@ def test_facts_look_at_the_versions_of_their_days_however_many_there_are(spark: 
     assert begun((FRIDAY, FRIDAY), (MONDAY, TUESDAY)) == [FRIDAY + timedelta(days=day) for day in range(5)]
     assert begun((date(2030, 1, 1), date(2030, 1, 1))) == [FRIDAY + timedelta(days=29)]
     assert begun() == []
+
+
+def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = market(spark, tmp_path)
+    born = change("AAA", date(2025, 1, 1), company_name="A")
+    found.refer("dim_symbol", [born])
+    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
+    infer = change_log.infer
+
+    def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
+        if dimension.name == "dim_trader":  # the symbols were looked at already
+            found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
+        infer(spark, dimension, wanted)
+
+    monkeypatch.setattr(change_log, "infer", meanwhile)
+    fact_loader.run(spark, found.lake.settings, ["fact_trades"])
+    (fact,) = found.rows("gold.fact_trades")
+    (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
+    assert (member["effective_date"], member["is_inferred"]) == (date(2025, 6, 1), True)
 
 
 def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: Market) -> None:
