@@ -56,7 +56,7 @@ def exists(spark: SparkSession, settings: Settings, topic: str) -> bool:
         try:
             return topic in admin.listTopics().names().get()
         except (Py4JJavaError, PySparkException) as error:
-            raise _silent(settings, topic, error) from None
+            raise _silent(settings, error) from None
 
 
 def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
@@ -70,7 +70,7 @@ def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
                     f"topic {topic!r} does not exist on {bootstrap_servers(settings)}: create it, or name the right "
                     "one in LAKEHOUSE_KAFKA__TOPICS"
                 ) from None
-            raise _silent(settings, topic, error) from None
+            raise _silent(settings, error, f" for topic {topic!r}") from None
 
 
 @contextmanager
@@ -90,10 +90,8 @@ def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
         admin.close()
 
 
-def _silent(settings: Settings, topic: str, error: Exception) -> LakehouseError:
-    return LakehouseError(
-        f"Kafka at {bootstrap_servers(settings)} does not answer for topic {topic!r}: {_cause(error)}"
-    )
+def _silent(settings: Settings, error: Exception, asked: str = "") -> LakehouseError:
+    return LakehouseError(f"Kafka at {bootstrap_servers(settings)} does not answer{asked}: {_cause(error)}")
 
 
 def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
