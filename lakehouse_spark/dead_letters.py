@@ -23,22 +23,14 @@ def keep(
     _bring_up(spark, letters, _of_batch(source_table, after), ("REPLAYED", "DISCARDED"), told)
 
 
-def of_batch(spark: SparkSession, source_table: str, after: datetime | None) -> DataFrame:
-    """The letters of the rows that a bronze table was given later than `after` (None: of all)."""
-    return spark.table(TABLE.identifier).where(_of_batch(source_table, after))
+def of_batch(spark: SparkSession, told: commit.State, source_table: str, after: datetime | None) -> DataFrame:
+    """As `told`, the letters of the rows that a bronze table was given later than `after` (None: of all)."""
+    return commit.at(spark, TABLE, told.snapshot_id).where(_of_batch(source_table, after))
 
 
 def _of_batch(source_table: str, after: datetime | None) -> Column:
     since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
     return (F.col("source_table") == source_table) & since
-
-
-def withdraw(spark: SparkSession, accepted: DataFrame, source_table: str, after: datetime | None) -> None:
-    """Closes the open letters of `accepted` records (PLACE), which bronze was given later than `after`.
-
-    There are some where an earlier attempt at this batch refused them, under the rules of its time, and then died.
-    """
-    close(spark, of_batch(spark, source_table, after), accepted, "accepted by a later attempt")
 
 
 def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> None:

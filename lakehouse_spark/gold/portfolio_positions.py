@@ -53,7 +53,9 @@ def build(lots: DataFrame, closes: DataFrame) -> DataFrame:
     value = F.try_multiply(net, price)  # a value beyond any type is NULL: accepted records must not stop the table
     gain = F.try_subtract(value, F.signum("_net").cast("decimal(1,0)") * F.col("_cost"))
     valued = priced.withColumns({"_value": value, "_gain": gain})
-    whole = F.try_sum(F.abs("_value")).over(Window.partitionBy("position_date", "trader_id", "account_id"))
+    of_account = Window.partitionBy("position_date", "trader_id", "account_id")
+    is_whole = F.count("_value").over(of_account) == F.count(F.lit(1)).over(of_account)
+    whole = F.when(is_whole, F.try_sum(F.abs("_value")).over(of_account))
     return valued.select(
         *_UNIT,
         net.try_cast("bigint").alias("quantity"),
@@ -61,8 +63,8 @@ def build(lots: DataFrame, closes: DataFrame) -> DataFrame:
         "current_price",
         F.col("_value").try_cast(PRICE).alias("market_value"),
         F.col("_gain").try_cast(PRICE).alias("unrealized_pnl"),
-        exact.ratio(F.try_multiply(F.lit(100), "_gain"), F.col("_cost"), PERCENT).alias("unrealized_pnl_pct"),
-        exact.ratio(F.try_multiply(F.lit(100), F.abs("_value")), whole, PERCENT).alias("weight_pct"),
+        exact.percent(F.col("_gain"), F.col("_cost"), PERCENT).alias("unrealized_pnl_pct"),
+        exact.percent(F.abs("_value"), whole, PERCENT).alias("weight_pct"),
     )
 
 

@@ -214,11 +214,10 @@ def _last_restart(rows: DataFrame) -> str | None:
     """The stamp after which offsets began anew, as those of a recreated topic do; None if they never did."""
     offset, stamp = F.col("_kafka_offset"), F.col("_ingested_at")
     batches = rows.groupBy("_kafka_partition", stamp).agg(F.min(offset).alias("low"), F.max(offset).alias("high"))
-    earlier = Window.partitionBy("_kafka_partition").orderBy(stamp).rowsBetween(Window.unboundedPreceding, -1)
-    anew = batches.withColumn("before", F.max("high").over(earlier)).where(F.col("low") <= F.col("before"))
-    restarts = anew.groupBy("_kafka_partition").agg(F.max(stamp).alias("at")).agg(F.min("at").alias("at"))
-    before = batches.join(restarts, on=stamp < F.col("at")).agg(F.max(stamp).alias("at"))
-    found = before.select(F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
+    in_order = Window.partitionBy("_kafka_partition").orderBy(stamp)
+    before = batches.withColumns({"_high": F.lag("high").over(in_order), "_at": F.lag(stamp).over(in_order)})
+    newest = before.where(F.col("low") <= F.col("_high")).agg(F.max("_at").alias("at"))
+    found = newest.select(F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
     return commit.to_text(commit.from_text(found[0] if found else None))
 
 

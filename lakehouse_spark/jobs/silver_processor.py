@@ -68,31 +68,23 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
-    source, discarded = feed.topic.table.name, None
-    raw = commit.changes(spark, feed.topic.table, upstream, after)
-    if _is_told_of(spark, base):
-        raw, discarded = _set_aside(raw, dead_letters.of_batch(spark, source, after))
+    source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
+    letters = dead_letters.of_batch(spark, told, source, after)  # of an attempt that died, or of all if the cursor did
+    raw, discarded = _set_aside(commit.changes(spark, feed.topic.table, upstream, after), letters)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = commit.at(spark, feed.table, base.snapshot_id)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:
-            letters = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
-            dead_letters.keep(spark, letters, source, after, upstream)
-        left_out = 0 if discarded is None else discarded.count()
+            refused = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
+            dead_letters.keep(spark, refused, source, after, upstream)
+        left_out = discarded.count()
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
-        if _is_told_of(spark, base):
-            dead_letters.withdraw(spark, _good(decided), source, after)
+        dead_letters.close(spark, letters, _good(decided), "accepted by a later attempt")
         return done
-
-
-def _is_told_of(spark: SparkSession, base: commit.State) -> bool:
-    """Whether there may be letters of records beyond the cursor: of an attempt that died, or of all if it is lost."""
-    told = commit.state(spark, rejected_records.TABLE)
-    return told.stamp is not None and (base.cursor is None or base.stamp is None or told.stamp > base.stamp)
 
 
 def _set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]:
@@ -136,7 +128,8 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
         return Done({})
     raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
-    letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
+    source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
+    letters = dead_letters.of_batch(spark, told, source, None)
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = _set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
@@ -153,7 +146,6 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
             refused = decided.where(F.col("_outcome") == dedup.REJECTED)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
-            source = feed.topic.table.name
             dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
             counts = count(decided)
             counts["rows"] += stays.count()

@@ -32,6 +32,12 @@ def ratio(numerator: Column, denominator: Column, kind: T.DecimalType) -> Column
     return rounded(divided, kind)
 
 
+def percent(part: Column, whole: Column, kind: T.DecimalType) -> Column:
+    """Like `ratio`, in percent."""
+    hundredfold = F.coalesce(F.try_multiply(F.lit(100), part).cast("double"), part.cast("double") * 100)
+    return ratio(hundredfold, whole, kind)
+
+
 def rounded(value: Column, kind: T.DecimalType) -> Column:
     """A double as a decimal; NULL for NaN and what does not fit."""
     return F.when(~F.isnan(value), value).try_cast(kind)

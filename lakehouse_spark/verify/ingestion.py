@@ -21,7 +21,8 @@ def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[
     stored = {}
     for source in TOPICS.values():
         state = commit.state(spark, source.table)
-        rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), state)
+        _, _, epoch = progress(spark, source, state)
+        rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), epoch)
         rows = rows.where(F.col("_kafka_partition").isNotNull())
         stored[source.table.name] = repeated(rows, ("_kafka_partition", "_kafka_offset"))
     for name, again in counts(stored).items():
@@ -36,7 +37,7 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
     for source in TOPICS.values():
         table = source.table
         state = commit.state(spark, table)
-        following, topic_id, _ = progress(spark, source, state)
+        following, topic_id, epoch = progress(spark, source, state)
         if not following:
             yield Finding(check, table.name, 0, "nothing ingested yet")
             continue
@@ -58,7 +59,7 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
         first, last = found.earliest, found.latest
         ends = {p: max(first[p], min(following.get(p, 0), last[p])) for p in last}
         kept = kafka.batch(spark, settings, found.topic, ends).select("partition", "offset")
-        stored = _of_epoch(commit.at(spark, table, state.snapshot_id), state).select(
+        stored = _of_epoch(commit.at(spark, table, state.snapshot_id), epoch).select(
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")
         )
         lost[table.name] = kept.join(stored, on=["partition", "offset"], how="left_anti")
@@ -126,7 +127,7 @@ def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Ite
     yield Finding("activity = sums of trades", table.name, off, f"{off} rows differ")
 
 
-def _of_epoch(rows: DataFrame, state: commit.State) -> DataFrame:
+def _of_epoch(rows: DataFrame, epoch: str | None) -> DataFrame:
     """The rows of the topic as it is now, where a recreated one was accepted."""
-    epoch = commit.from_text((state.cursor or {}).get("epoch"))
-    return rows if epoch is None else rows.where(F.col("_ingested_at") > F.lit(epoch).cast("timestamp"))
+    since = F.lit(commit.from_text(epoch)).cast("timestamp")
+    return rows if epoch is None else rows.where(F.col("_ingested_at") > since)

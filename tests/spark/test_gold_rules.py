@@ -56,16 +56,11 @@ def test_a_position_whose_worth_no_type_holds_has_none(spark: SparkSession) -> N
     prices = [("AAA", day, Decimal("999999999999.999999")), ("BBB", day, Decimal("0.000002"))]
     closes = spark.createDataFrame(prices, "symbol string, summary_date date, close_price decimal(18,6)")
     found = portfolio_positions.build(spark.createDataFrame(held, lot), closes).orderBy("symbol").collect()
-    columns = ("quantity", "avg_cost_basis", "market_value", "unrealized_pnl", "unrealized_pnl_pct")
+    columns = ("quantity", "avg_cost_basis", "market_value", "unrealized_pnl", "unrealized_pnl_pct", "weight_pct")
+    cost, pnl = Decimal("0.000001"), Decimal("999999999999.999999")
     assert [tuple(made[name] for name in columns) for made in found] == [
-        (2 * 10**18 - 2, Decimal("0.000001"), None, None, None),
-        (
-            10**18 - 1,
-            Decimal("0.000001"),
-            None,
-            Decimal("999999999999.999999"),
-            Decimal(100),
-        ),
+        (2 * 10**18 - 2, cost, None, None, None, Decimal(100)),
+        (10**18 - 1, cost, None, pnl, Decimal(100), Decimal(0)),
     ]
 
 
