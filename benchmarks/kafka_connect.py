@@ -77,7 +77,7 @@ class Worker:
             "iceberg.tables": table,
             "iceberg.catalog": "lake",
             "iceberg.catalog.type": "jdbc",
-            "iceberg.catalog.uri": f"jdbc:sqlite:{home}/catalog.db?journal_mode=WAL&busy_timeout=30000",
+            "iceberg.catalog.uri": f"jdbc:sqlite:{home}/catalog.db?busy_timeout=30000",
             "iceberg.catalog.warehouse": (home / "warehouse").as_uri(),
             "iceberg.catalog.jdbc.schema-version": "V1",
             "iceberg.control.topic": control,
