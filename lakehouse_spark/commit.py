@@ -79,8 +79,13 @@ def state(spark: SparkSession, table: Table) -> State:
             cursor = json.loads(written)
             return State(head.snapshotId(), cursor, from_text(cursor["stamp"]))
     rows = at(spark, table, head.snapshotId())
-    newest = rows.agg(F.date_format(F.max(str(table.stamp)), "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
-    return State(head.snapshotId(), None, from_text(newest[0] if newest else None))
+    return State(head.snapshotId(), None, newest(rows, str(table.stamp)))
+
+
+def newest(rows: DataFrame, column: str) -> datetime | None:
+    """The latest instant of a column, None without any."""
+    found = rows.agg(F.date_format(F.max(column), "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
+    return from_text(found[0] if found else None)
 
 
 def added_records(spark: SparkSession, table: Table, committed: State) -> int:

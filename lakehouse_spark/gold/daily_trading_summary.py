@@ -89,7 +89,7 @@ def _with_base(sums: DataFrame, closes: DataFrame) -> DataFrame:
     timeline = built.unionByName(closes.select(*_UNIT, "close_price"), allowMissingColumns=True)
     earlier = F.lag("close_price").over(Window.partitionBy("symbol").orderBy("summary_date"))
     based = timeline.withColumn("_base", F.coalesce(earlier, F.col("open_price"))).where("_built")
-    change = exact.ratio(100 * (F.col("close_price") - F.col("_base")), F.col("_base"), PERCENT)
+    change = exact.percent(F.col("close_price") - F.col("_base"), F.col("_base"), PERCENT)
     return based.withColumn("price_change_pct", change).drop("_base", "_built")
 
 

@@ -60,7 +60,7 @@ def build(trades: DataFrame, pieces: DataFrame, traders: DataFrame) -> DataFrame
     total = joined.withColumns(
         {
             "realized_pnl": F.when(F.col("win_rate").isNull(), F.lit(0).cast(PRICE)).otherwise(F.col("realized_pnl")),
-            "max_drawdown_pct": exact.ratio(100 * F.col("_drawdown"), F.col("total_notional"), PERCENT),
+            "max_drawdown_pct": exact.percent(F.col("_drawdown"), F.col("total_notional"), PERCENT),
         }
     )
     return with_attributes(total, traders)

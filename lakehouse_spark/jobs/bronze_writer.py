@@ -216,9 +216,7 @@ def _last_restart(rows: DataFrame) -> str | None:
     batches = rows.groupBy("_kafka_partition", stamp).agg(F.min(offset).alias("low"), F.max(offset).alias("high"))
     in_order = Window.partitionBy("_kafka_partition").orderBy(stamp)
     before = batches.withColumns({"_high": F.lag("high").over(in_order), "_at": F.lag(stamp).over(in_order)})
-    newest = before.where(F.col("low") <= F.col("_high")).agg(F.max("_at").alias("at"))
-    found = newest.select(F.date_format("at", "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
-    return commit.to_text(commit.from_text(found[0] if found else None))
+    return commit.to_text(commit.newest(before.where(F.col("low") <= F.col("_high")), "_at"))
 
 
 def _after_gap(

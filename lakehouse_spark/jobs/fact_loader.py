@@ -19,11 +19,15 @@ from lakehouse_spark.migrations.seeds import seed_time
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import scd_type2
 from lakehouse_spark.upstream import Upstream
 
 JOB = "fact_loader"
 
 _ATTEMPTS = 5
+
+Versions = Mapping[str, DataFrame]
+"""By dimension: of one snapshot, the versions that may be valid on one of a batch's days."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,7 @@ class Fact:
     source_time: str
     fact_time: str
     dimensions: tuple[Dimension, ...]
-    build: Callable[[SparkSession, Settings, DataFrame, "Versions"], DataFrame]
-
-
-Versions = Mapping[str, DataFrame]
-"""By dimension: of one snapshot, the versions that may be valid on one of a batch's days."""
+    build: Callable[[SparkSession, Settings, DataFrame, Versions], DataFrame]
 
 
 def _trades(spark: SparkSession, settings: Settings, rows: DataFrame, versions: Versions) -> DataFrame:
@@ -151,10 +151,8 @@ def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFram
     """Enters members for the rows whose date no version of their symbol or trader covers; whether there were any."""
     key = dimension.natural_key
     needed = rows.select(F.col(key).alias("_needed"), F.to_date(fact.source_time).alias("first_day")).distinct()
-    covers = (F.col("_needed") == F.col(key)) & F.col("first_day").between(
-        F.col("effective_date"), F.col("expiry_date")
-    )
-    missing = needed.join(versions, on=covers, how="left_anti")
+    covers = (F.col("_needed") == F.col(key)) & scd_type2.valid_on(F.col("first_day"), "version")
+    missing = needed.join(versions.alias("version"), on=covers, how="left_anti")
     wanted = missing.select(F.col("_needed").alias(key), "first_day", F.col("first_day").alias("last_day"))
     with kept(wanted) as members:
         if members.isEmpty():

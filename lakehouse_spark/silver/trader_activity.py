@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.silver.feed import generated_key
 from lakehouse_spark.table import SILVER_RETENTION, Table, column
+from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
 
 TABLE = Table(
@@ -57,8 +58,6 @@ def build(trades: DataFrame) -> DataFrame:
         total("total_value", sells).try_cast(PRICE).alias("sell_value"),
     )
     volume = F.col("buy_volume").cast("decimal(19,0)") + F.col("sell_volume").cast("decimal(19,0)")
-    # 16 digits make Spark divide to 17 decimal places, so that the second rounding finds nothing to round up twice.
-    trades_count = (F.col("total_buys") + F.col("total_sells")).cast("decimal(16,0)")
     return sums.select(
         generated_key(F.col("trader_id"), F.col("symbol"), F.col("activity_date").cast("string")).alias("activity_id"),
         *GROUP[:1],
@@ -71,5 +70,5 @@ def build(trades: DataFrame) -> DataFrame:
         "buy_value",
         "sell_value",
         F.try_subtract("buy_volume", "sell_volume").alias("net_position"),
-        (volume / trades_count).try_cast(PRICE).alias("avg_trade_size"),
+        exact.quotient(volume, F.col("total_buys") + F.col("total_sells")).alias("avg_trade_size"),
     )

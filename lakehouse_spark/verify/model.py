@@ -56,14 +56,12 @@ def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[F
     for dimension in DIMENSIONS.values():
         if not dimension.is_versioned:
             continue
-        of_key = Window.partitionBy(dimension.natural_key).orderBy("effective_date")
+        following = F.lead("effective_date").over(Window.partitionBy(dimension.natural_key).orderBy("effective_date"))
         checked = spark.table(dimension.table.identifier).select(
             (F.col("effective_date") > F.col("expiry_date")).alias("backward"),
-            (F.lead("effective_date").over(of_key) <= F.col("expiry_date")).alias("overlaps"),
+            (following <= F.col("expiry_date")).alias("overlaps"),
             (F.col("is_current") != (F.col("expiry_date") == F.lit(OPEN_END))).alias("mislabelled"),
-            (F.col("is_inferred") & (F.lead("effective_date").over(of_key) > F.date_add("expiry_date", 1))).alias(
-                "gap"
-            ),
+            (F.col("is_inferred") & (following > F.date_add("expiry_date", 1))).alias("gap"),
         )
         wrong = F.col("mislabelled")
         for name in ("backward", "overlaps", "gap"):
