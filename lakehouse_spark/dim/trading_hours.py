@@ -92,8 +92,9 @@ def _zone(exchange: Any) -> ZoneInfo:
 
 
 def _clock(text: str | None) -> time | None:
+    padded = f"0{text}" if text and text[1:2] == ":" else text
     try:
-        return time.fromisoformat(text) if text else None
+        return time.fromisoformat(padded) if padded else None
     except ValueError:
         return None
 

@@ -53,8 +53,8 @@ def build(
     that was in, + for a price that moved with it.
     """
     in_order = Window.partitionBy("trade_date", "symbol", "exchange").orderBy("trade_timestamp", "trade_id")
-    price, before = F.col("price").cast("double"), F.lag("price").over(in_order).cast("double")
-    move = F.try_divide(price - before, before)
+    before = F.lag("price").over(in_order)
+    move = F.try_divide((F.col("price") - before).cast("double"), before.cast("double"))
     measured = with_session(trades, hours).withColumns(
         {
             "analytics_date": F.col("trade_date"),

@@ -97,7 +97,7 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
         return Done({})
     with _touched(fact, news) as rows:
         days = days_of(rows, fact.source_time)
-        seed_time(spark, sorted({year for low, high in days for year in range(low.year, high.year + 1)}))
+        seed_time(spark, sorted(row[0] for row in rows.select(F.year(fact.source_time)).distinct().collect()))
         versions = _complete(spark, fact, rows, days)
         fresh = fact.build(spark, settings, rows, versions)
         held = commit.at(spark, fact.table, base.snapshot_id)

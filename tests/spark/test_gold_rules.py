@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_symbol, dim_trader, trading_hours
-from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trader_performance
+from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trade_analytics, trader_performance
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.transforms import lots, sessions
 
@@ -46,6 +46,16 @@ def test_a_mean_price_is_rounded_once(spark: SparkSession) -> None:
     assert found["vwap"] == Decimal("50.000010")
     (beyond,) = summaries(spark, *(row(n, "BUY", 10**18 - 1, "0.000001") for n in range(10)))
     assert (beyond["vwap"], beyond["total_volume"]) == (Decimal("0.000001"), None)
+
+
+def test_a_price_moves_by_the_exact_difference(spark: SparkSession) -> None:
+    """Subtracted as doubles, 160.01 - 160.00 is a little less than a cent, and 0.0000625 would be rounded down."""
+    symbols, hours = spark.createDataFrame([], dim_symbol.TABLE.schema), spark.createDataFrame([], sessions.HOURS)
+    moves = {("160", "160.01"): "0.000063", ("800", "800.01"): "0.000013", ("32", "31.99"): "-0.000313"}
+    for prices, impact in moves.items():
+        trades = silver_trades(spark, *(row(n, "BUY", 1, price) for n, price in enumerate(prices)))
+        (found,) = trade_analytics.build(trades, symbols, hours, 10_000, Decimal(200_000)).collect()
+        assert found["price_impact_avg"] == Decimal(impact)
 
 
 def test_a_position_whose_worth_no_type_holds_has_none(spark: SparkSession) -> None:
