@@ -24,7 +24,6 @@ from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.jobs import bronze_writer, dimension_loader
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.session import open_session
-from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.silver import trades as silver_trades
 
@@ -115,9 +114,10 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     """Migrates a home and loads its reference data; what contenders are told of it."""
     folder = Path(given["folder"])
     home = folder / "home"
-    spark = open_session(lake.here(home), "benchmark inputs")
+    settings = lake.here(home)
+    spark = open_session(settings, "benchmark inputs")
     day = date.fromisoformat(trades.FIRST_DAY)
-    migrations.migrate(spark, datetime.now(UTC), conf_dir())
+    migrations.migrate(spark, settings, datetime.now(UTC))
     seeds.seed_time(spark, [day.year])
     spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
     for name in ("dim_symbol", "dim_trader"):

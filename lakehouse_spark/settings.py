@@ -1,4 +1,4 @@
-"""conf + environment → frozen Settings; the only reader of os.environ.
+"""conf + environment → frozen Settings.
 
 A profile is a file `conf/<profile>.yaml`; `LAKEHOUSE_*` variables override it (`LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS`).
 Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), never from a profile or the command line.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
@@ -64,6 +64,11 @@ class IngestSettings(_Part):
     """How often a continuous bronze_writer commits."""
 
 
+class DimTimeSettings(_Part):
+    years: tuple[Annotated[int, Field(ge=1, le=9999)], ...] = ()
+    """Calendar years that a new lakehouse starts with, in UTC; none: last year and this one. Facts bring theirs."""
+
+
 class GoldSettings(_Part):
     commission_bps: Decimal = Field(default=Decimal(1), ge=0)
     """Commission of a trade whose payload names none, in hundredths of a percent of its value."""
@@ -93,6 +98,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
+    dim_time: DimTimeSettings = DimTimeSettings()
     gold: GoldSettings = GoldSettings()
 
     @classmethod

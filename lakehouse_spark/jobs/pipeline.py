@@ -8,14 +8,14 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import migrations
 from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.settings import Settings, conf_dir
+from lakehouse_spark.settings import Settings
 
 
 def run(
     spark: SparkSession, settings: Settings, *, report: Callable[[Summary], None] = lambda summary: None
 ) -> list[Summary]:
     """Migrates, then brings every layer up to what Kafka holds now."""
-    migrations.migrate(spark, datetime.now(UTC), conf_dir())
+    migrations.migrate(spark, settings, datetime.now(UTC))
     return [
         *bronze_writer.run(spark, settings, report=report),
         *dimension_loader.run(spark, report=report),

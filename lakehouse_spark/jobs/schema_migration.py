@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import commit, migrations
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.schema_migrations import TABLE
-from lakehouse_spark.settings import Settings, conf_dir
+from lakehouse_spark.settings import Settings
 
 JOB = "schema_migration"
 
@@ -19,7 +19,7 @@ def run(
 ) -> list[Summary]:
     """Applies the pending migrations in order; with none pending, writes nothing."""
     began = time.monotonic()
-    done = migrations.migrate(spark, datetime.now(UTC), conf_dir())
+    done = migrations.migrate(spark, settings, datetime.now(UTC))
     snapshot_id = commit.state(spark, TABLE).snapshot_id if done else None
     seconds = round(time.monotonic() - began, 3)
     summary = Summary(JOB, TABLE.name, {"migrations": len(done)}, snapshot_id, seconds)

@@ -1,21 +1,21 @@
-"""Every namespace and table, each with one snapshot to build on; the exchanges; last year and this one."""  # noqa: N999
+"""Every namespace and table, each with one snapshot to build on; the exchanges; the minutes of the configured years."""  # noqa: N999
 
 from datetime import datetime
-from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import commit, ddl
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.migrations.seeds import seed_exchanges, seed_time
+from lakehouse_spark.settings import Settings, conf_dir
 
 
-def apply(spark: SparkSession, now: datetime, conf_dir: Path) -> None:
+def apply(spark: SparkSession, settings: Settings, now: datetime) -> None:
     for statement in ddl.create_namespaces():
         spark.sql(statement)
     for table in TABLES:
         for statement in ddl.create_table(table):
             spark.sql(statement)
         commit.open_table(spark, table)
-    seed_exchanges(spark, conf_dir)
-    seed_time(spark, (now.year - 1, now.year))
+    seed_exchanges(spark, conf_dir())
+    seed_time(spark, settings.dim_time.years or (now.year - 1, now.year))

@@ -1,4 +1,4 @@
-"""Schema migrations: modules `V001__what_it_does.py` with `apply(spark, now, conf_dir)`, run once each, in order.
+"""Schema migrations: modules `V001__what_it_does.py` with `apply(spark, settings, now)`, run once each, in order.
 
 Each must be safe to run again from any point: a crash between its steps, or before it is recorded, repeats it.
 """
@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -22,6 +21,7 @@ from lakehouse_spark import commit, ddl
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.migrations.seeds import write_once
 from lakehouse_spark.schema_migrations import TABLE
+from lakehouse_spark.settings import Settings
 
 _TRIES = 5
 _LOST_RACE = ("UncheckedSQLException", "AlreadyExistsException", "CommitFailedException")
@@ -35,7 +35,7 @@ class Migration:
     version: str
     description: str
     checksum: str
-    apply: Callable[[SparkSession, datetime, Path], None]
+    apply: Callable[[SparkSession, Settings, datetime], None]
 
 
 def migrations() -> list[Migration]:
@@ -74,7 +74,7 @@ def pending(spark: SparkSession) -> list[Migration]:
     return [migration for migration in known.values() if migration.version not in applied]
 
 
-def migrate(spark: SparkSession, now: datetime, conf_dir: Path) -> list[Migration]:
+def migrate(spark: SparkSession, settings: Settings, now: datetime) -> list[Migration]:
     """Apply what is pending and return what this run recorded; with nothing pending, write nothing.
 
     Any number of runners may do so at once. One that loses a race to create something finds it made on its next try.
@@ -82,7 +82,7 @@ def migrate(spark: SparkSession, now: datetime, conf_dir: Path) -> list[Migratio
     done: list[Migration] = []
     for tries_left in reversed(range(_TRIES)):
         try:
-            _apply_pending(spark, now, conf_dir, done)
+            _apply_pending(spark, settings, now, done)
             break
         except (PySparkException, Py4JJavaError) as error:
             if not tries_left or not any(sign in str(error) for sign in _LOST_RACE):
@@ -90,7 +90,7 @@ def migrate(spark: SparkSession, now: datetime, conf_dir: Path) -> list[Migratio
     return done
 
 
-def _apply_pending(spark: SparkSession, now: datetime, conf_dir: Path, done: list[Migration]) -> None:
+def _apply_pending(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:
     """Apply each pending migration and add it to `done` once recorded."""
     todo = pending(spark)
     if not todo:
@@ -99,7 +99,7 @@ def _apply_pending(spark: SparkSession, now: datetime, conf_dir: Path, done: lis
         spark.sql(statement)
     commit.open_table(spark, TABLE)
     for migration in todo:
-        migration.apply(spark, now, conf_dir)
+        migration.apply(spark, settings, now)
         if _record(spark, migration, now):
             done.append(migration)
 

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.migrations import migrate
-from lakehouse_spark.settings import Settings, conf_dir
+from lakehouse_spark.settings import Settings
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
@@ -33,5 +33,5 @@ def sessions(spark: SparkSession, tmp_path: Path) -> Callable[[], SparkSession]:
 def migrated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
     """A lakehouse migrated on 2025-06-01, to be read only."""
     own = connect(spark, tmp_path_factory.mktemp("migrated"))
-    assert [migration.version for migration in migrate(own, NOW, conf_dir())] == ["V001"]
+    assert [migration.version for migration in migrate(own, Settings(), NOW)] == ["V001"]
     return own

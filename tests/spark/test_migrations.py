@@ -15,7 +15,7 @@ from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_time
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.migrations import Migration, migrate, pending
-from lakehouse_spark.settings import conf_dir
+from lakehouse_spark.settings import DimTimeSettings, Settings
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 Sessions = Callable[[], SparkSession]
@@ -86,6 +86,13 @@ def test_a_migrated_lakehouse_holds_the_exchanges_last_year_and_this_one(migrate
     assert rows_per_year(migrated) == [(2024, 366 * 1440, 366 * 1440), (2025, 365 * 1440, 365 * 1440)]
 
 
+@pytest.mark.usefixtures("short_years")
+def test_a_lakehouse_starts_with_the_years_that_the_settings_name(sessions: Sessions) -> None:
+    spark = sessions()
+    migrate(spark, Settings(dim_time=DimTimeSettings(years=(1999, 2030))), NOW)
+    assert rows_per_year(spark) == [(1999, 1440, 1440), (2030, 1440, 1440)]
+
+
 def test_every_table_starts_with_a_snapshot_to_build_on(migrated: SparkSession) -> None:
     counts = {table.name: migrated.table(f"{table.identifier}.snapshots").count() for table in TABLES}
     filled = {
@@ -97,9 +104,9 @@ def test_every_table_starts_with_a_snapshot_to_build_on(migrated: SparkSession) 
 
 def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: SparkSession) -> None:
     before = metadata(migrated)
-    assert migrate(migrated, NOW, conf_dir()) == []
+    assert migrate(migrated, Settings(), NOW) == []
     (initial,) = migrations.migrations()
-    initial.apply(migrated, NOW, conf_dir())
+    initial.apply(migrated, Settings(), NOW)
     for table in TABLES:
         for statement in ddl.create_table(table):
             migrated.sql(statement)
@@ -115,7 +122,7 @@ def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
 def test_an_edited_migration_is_refused(migrated: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     (initial,) = migrations.migrations()
     monkeypatch.setattr(migrations, "migrations", lambda: [replace(initial, checksum="0" * 64)])
-    for ask in (lambda: pending(migrated), lambda: migrate(migrated, NOW, conf_dir())):
+    for ask in (lambda: pending(migrated), lambda: migrate(migrated, Settings(), NOW)):
         with pytest.raises(RefusedError, match=r"V001 was edited after it was applied here .* as a new migration"):
             ask()
 
@@ -129,10 +136,10 @@ def test_a_later_migration_is_applied_alone_and_an_older_release_is_refused(
     first = Migration("V001", "first", "a", lambda *_: calls.append("V001"))
     second = Migration("V002", "second", "b", lambda *_: calls.append("V002"))
     monkeypatch.setattr(migrations, "migrations", lambda: [first])
-    assert migrate(spark, NOW, conf_dir()) == [first]
+    assert migrate(spark, Settings(), NOW) == [first]
     monkeypatch.setattr(migrations, "migrations", lambda: [first, second])
     assert pending(spark) == [second]
-    assert migrate(spark, NOW, conf_dir()) == [second]
+    assert migrate(spark, Settings(), NOW) == [second]
     assert calls == ["V001", "V002"]
     assert recorded(spark) == [
         ("V001", "first", "2025-06-01 12:00:00"),
@@ -190,14 +197,14 @@ def test_a_crash_after_any_step_is_completed_by_the_next_run(
     for steps in (1, 2, 3, 5, 11, 12, 13, 40):
         any_step.steps = steps
         with pytest.raises(Crash):
-            migrate(spark, NOW, conf_dir())
+            migrate(spark, Settings(), NOW)
     any_step.steps = -1
     for _ in ("the change log", "their keys", "exchanges", "2024", "2025", "the record"):
         any_write.steps = 1
         with pytest.raises(Crash):
-            migrate(spark, NOW, conf_dir())
+            migrate(spark, Settings(), NOW)
     any_write.steps = -1
-    assert migrate(spark, NOW, conf_dir()) == []
+    assert migrate(spark, Settings(), NOW) == []
     assert recorded(spark) == [("V001", "initial schema", "2025-06-01 12:00:00")]
     assert [code for _, code in exchanges(spark)] == [code for _, code in EXCHANGES]  # keys are never used twice
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
@@ -211,7 +218,7 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
 
     def run(spark: SparkSession) -> list[Migration]:
         together.wait(60)
-        return migrate(spark, NOW, conf_dir())
+        return migrate(spark, Settings(), NOW)
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(run, [sessions() for _ in range(3)]))
