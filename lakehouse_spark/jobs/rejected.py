@@ -1,5 +1,6 @@
 """The dead-letter table's jobs: replay a record through today's rules, or discard it with a reason."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from lakehouse_spark.silver.rejected_records import PLACE, TABLE, id_in_change_l
 from lakehouse_spark.transforms import dedup
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
-OPEN, REPLAYED, DISCARDED = "OPEN", "REPLAYED", "DISCARDED"
+OPEN, REPLAYED, DISCARDED = STATUSES = ("OPEN", "REPLAYED", "DISCARDED")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Selection:
         if self.reason:
             chosen = chosen & F.array_contains("reasons", self.reason)
         if self.status:
+            if self.status.upper() not in STATUSES:
+                raise UsageError(f"no such status {self.status!r}: one of {', '.join(STATUSES)}")
             chosen = chosen & (F.col("status") == self.status.upper())
         if self.ids:
             chosen = chosen & F.col("rejected_id").isin(*self.ids)
@@ -69,24 +72,33 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
     An accepted record becomes REPLAYED, one refused again stays OPEN with its new reasons; a crash in between is made
     good by replaying again. Reference records come first: they may bring what the others were refused for.
     """
+    _require_known(spark, selection)
+    feeds = {feed.topic.table.name: feed for feed in FEEDS.values()}
+    chosen = [name for name in (change_log.LOG.name, *feeds) if selection.source_table in (None, name)]
     summaries = []
-    if selection.source_table in (None, change_log.LOG.name):
-        summaries.append(_replay_reference(spark, selection))
-    feeds = [feed for feed in FEEDS.values() if selection.source_table in (None, feed.topic.table.name)]
-    for feed in feeds:
-        silver_processor.process(spark, settings, feed)
-        counts = _replay(spark, settings, feed, selection)
-        if counts is None:
-            summaries.append(Summary("rejected replay", feed.topic.table.name))
-            continue
-        snapshot_id = commit.state(spark, feed.table).snapshot_id
-        summaries.append(Summary("rejected replay", feed.topic.table.name, counts, snapshot_id))
-    if trades.FEED in feeds:
+    for name in chosen:
+        began = time.monotonic()
+        counts = (
+            _replay(spark, settings, feeds[name], selection) if name in feeds else _replay_reference(spark, selection)
+        )
+        snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
+        seconds = round(time.monotonic() - began, 3)
+        summaries.append(Summary("rejected replay", name, counts or {}, snapshot_id, seconds))
+    if trades.FEED.topic.table.name in chosen:
         silver_processor.derive_activity(spark)
     return summaries
 
 
-def _replay_reference(spark: SparkSession, selection: Selection) -> Summary:
+def _require_known(spark: SparkSession, selection: Selection) -> None:
+    if not selection.ids:
+        return
+    named = F.col("rejected_id").isin(*selection.ids)
+    known = {row[0] for row in spark.table(TABLE.identifier).where(named).select("rejected_id").collect()}
+    if unknown := [rejected_id for rejected_id in selection.ids if rejected_id not in known]:
+        raise UsageError(f"no rejected record has the id {', '.join(unknown)}; see: lakehouse rejected list")
+
+
+def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, int] | None:
     """Members of which a record is good now are derived anew from the change log."""
     log = change_log.LOG
     chosen = spark.table(TABLE.identifier).where(
@@ -94,7 +106,7 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> Summary:
     )
     with kept(chosen) as letters:
         if letters.isEmpty():
-            return Summary("rejected replay", log.name)
+            return None
         landed = day_predicate("_ingested_at", days_of(letters, "_ingested_at"))
         records = spark.table(log.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
@@ -114,11 +126,12 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> Summary:
                 F.when(good, F.lit("derived")).alias("_new_resolution"),
             )
             _resolve(spark, letters, verdicts, TABLE.key)
-        counts = {"records": counted[0], "replayed": counted[1], "rejected again": counted[0] - counted[1]}
-        return Summary("rejected replay", log.name, counts)
+        return {"records": counted[0], "replayed": counted[1], "rejected again": counted[0] - counted[1]}
 
 
 def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
+    """Those of bronze that nobody judged yet are judged first."""
+    silver_processor.process(spark, settings, feed)
     of_feed = F.col("source_table") == feed.topic.table.name
     base = commit.state(spark, feed.table)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))
@@ -131,7 +144,9 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
         with kept(judged) as again, kept(decide(feed, again, held, from_start=True)) as decided:
             counts = count(decided)
             if counts["inserted"] or counts["updated"]:
-                totals = {**base.cursor["totals"], "rows": base.cursor["totals"]["rows"] + counts["inserted"]}
+                totals = dict(base.cursor["totals"])
+                totals["rows"] += counts["inserted"]
+                totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
                 stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
                 cursor = {**base.cursor, "totals": totals, "stamp": stamp}
                 silver_processor.write(spark, feed, decided, base, cursor, counts)
@@ -174,6 +189,7 @@ def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place
 
 def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
     """Closes the selected open records for good, with the reason; returns how many."""
+    _require_known(spark, selection)
     now = datetime.now(UTC)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & (F.col("status") == OPEN))
     closed = chosen.withColumns(

@@ -304,5 +304,5 @@ def _cursor(
         "since": before["since"],
         **({"rebuilt": before["rebuilt"]} if before.get("rebuilt") else {}),
         "counts": dict(counts),
-        "totals": {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
+        "totals": before["totals"] | {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
     }

@@ -41,7 +41,10 @@ class TableState:
 
 @dataclass(frozen=True)
 class Flow:
-    """What became of the records of a topic, layer by layer; `facts` None: there is no fact table for them."""
+    """What became of the records of a topic, layer by layer; `facts` None: there is no fact table for them.
+
+    `replayed` are those of the rejected that were accepted later.
+    """
 
     topic: str
     bronze: int
@@ -50,6 +53,7 @@ class Flow:
     rejected: int
     silver: int
     facts: int | None
+    replayed: int = 0
 
     @property
     def waiting(self) -> int:
@@ -59,7 +63,7 @@ class Flow:
     @property
     def updates(self) -> int:
         """Accepted records that changed a row instead of adding one: later statuses and restatements."""
-        return max(self.accepted - self.silver, 0)
+        return max(self.accepted + self.replayed - self.silver, 0)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ from lakehouse_spark.table import Table
 
 _FACTS = {trades.TABLE.name: fact_trades.TABLE.name, orderbook_snapshots.TABLE.name: fact_orderbook.TABLE.name}
 _DIMENSIONS = {dimension.table.name for dimension in DIMENSIONS.values()}
-_FOLLOWERS = {table.name for table in TABLES if table.namespace in ("silver", "gold")} - {rejected_records.TABLE.name}
+_FOLLOWERS = {table.name for table in TABLES if table.namespace in ("silver", "gold")} | _DIMENSIONS
+_FOLLOWERS -= {rejected_records.TABLE.name}
 """Tables that follow their sources by stamps, from their first run on."""
 _LATEST_DAYS = 7
 _STRAGGLERS = 0.1
@@ -203,8 +204,9 @@ def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | N
         yield from ((name, commit.from_text(text)) for name, text in upto.items() if name in lake.tables)
     elif cursor.get("source") in lake.tables and "from" in cursor:
         yield str(cursor["source"]), commit.from_text(cursor["to"])
-    elif not cursor and table.name in lake.tables and table.name in _FOLLOWERS:
-        yield from ((source, None) for source in table.sources if source in lake.tables and lake.has(BY_NAME[source]))
+    elif not cursor and table.name in _FOLLOWERS:  # members alone make no row: there is nothing to do for them yet
+        sources = (BY_NAME[name] for name in table.sources if name not in _DIMENSIONS)
+        yield from ((source.name, None) for source in sources if lake.has(source))
 
 
 def _newest(lake: Lakehouse, name: str) -> datetime | None:
@@ -233,6 +235,7 @@ def _flows(lake: Lakehouse) -> tuple[Flow, ...]:
                 **{name: int(totals.get(name, 0)) for name in ("accepted", "duplicates", "rejected")},
                 silver=lake.tables[silver].rows if silver in lake.tables else 0,
                 facts=lake.tables[facts].rows if facts in lake.tables else None,
+                replayed=int(totals.get("replayed", 0)),
             )
         )
     return tuple(flows)
@@ -272,8 +275,8 @@ def _choice(lake: Lakehouse, symbol: str | None, day: date | None) -> tuple[str,
     )
     found = latest.orderBy(F.desc("day")).limit(_LATEST_DAYS).collect()
     if not found:
-        asked = " ".join(part for part in (symbol or "", f"on {day}" if day else "") if part)
-        lake.missing.append(f"No trades of {asked}." if symbol else f"No trades {asked}.")
+        asked = (f" of {symbol}" if symbol else "") + (f" on {day}" if day else "")
+        lake.missing.append(f"No trades{asked}." if asked else "All trades are cancelled.")
         return None
     busiest = max(row["trades"] for row in found)
     shown = next(row for row in found if row["trades"] >= busiest * _STRAGGLERS)

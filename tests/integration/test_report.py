@@ -14,12 +14,15 @@ from lake import Lake, book, enter_exchanges, table, trade
 from pyspark.sql import SparkSession
 from reports import FULL, HOSTILE
 
-from lakehouse_spark import commit, report
+from lakehouse_spark import change_log, commit, reference_files, report
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.migrations import seeds
 from lakehouse_spark.report import page, reading
 from lakehouse_spark.report.model import Flow, Minute, Rejects
+from lakehouse_spark.settings import conf_dir
 
 DAY = date(2025, 1, 15)
 HOSTILE_TRADER = "<img src=x onerror=alert(1)>"
@@ -37,6 +40,23 @@ def test_an_empty_home_gets_a_page_that_says_what_to_do(spark: SparkSession, tmp
         "No trades yet. Run: lakehouse run pipeline",
     )
     assert missing[0] in written.read_text(encoding="utf-8")
+
+
+def test_only_a_table_that_has_something_to_do_is_behind(spark: SparkSession, tmp_path: Path) -> None:
+    lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", [each.name for each in TABLES])
+
+    def behind() -> dict[str, list[tuple[str, int | None]]]:
+        states = report.tables(lake.spark)
+        return {state.name: [(lag.upstream, lag.rows) for lag in state.lags] for state in states if state.lags}
+
+    seeds.seed_exchanges(lake.spark, conf_dir())
+    assert behind() == {}
+    symbols = tmp_path / "symbols.csv"
+    symbols.write_text("symbol,sector\nAAPL,Tech\nMSFT,Tech\nKO,Drinks\n")
+    reference_files.load(lake.spark, dim_symbol.DIMENSION, [str(symbols)])
+    assert behind() == {"dim.dim_symbol": [("bronze.raw_reference", 3)]}
+    change_log.apply(lake.spark, dim_symbol.DIMENSION)
+    assert behind() == {}
 
 
 def enter_gold(lake: Lake) -> None:

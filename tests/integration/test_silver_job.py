@@ -16,6 +16,7 @@ from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.report import reading
 from lakehouse_spark.silver import trades
 from lakehouse_spark.transforms import dedup
 from lakehouse_spark.verify import ingestion, model, storage
@@ -359,6 +360,8 @@ def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exch
     everything = Selection(table="raw_trades")
     done = {summary.table: summary.counts for summary in rejected.replay(lake.spark, lake.settings, everything)}
     assert done["bronze.raw_trades"] == {"records": 3, "replayed": 1, "rejected again": 2}
+    (flow, *_) = reading.read(lake.spark, lake.settings).flows
+    assert (flow.accepted, flow.replayed, flow.silver, flow.updates) == (0, 1, 1, 0)
     assert held(lake) == [("T1", 0, "EXECUTED")]
     assert unaccounted(lake) == []
     (activity,) = lake.rows("silver.trader_activity", "total_buys")
@@ -371,6 +374,14 @@ def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exch
     assert [lake.content(table) for table in ("silver.trades", "silver.trader_activity")] == before
     assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("OPEN", 3, None)]
 
+    for act in (
+        lambda: rejected.replay(lake.spark, lake.settings, Selection(ids=["nobody"])),
+        lambda: rejected.discard(lake.spark, Selection(ids=["nobody"]), "line noise"),
+    ):
+        with pytest.raises(UsageError, match="no rejected record has the id nobody"):
+            act()
+    with pytest.raises(UsageError, match="no such status 'OPENED': one of OPEN, REPLAYED, DISCARDED"):
+        rejected.select(lake.spark, Selection(status="OPENED"))
     assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 1
     assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 0
     assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("DISCARDED", 3, "line noise")]
