@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pyspark.errors import AnalysisException, ParseException
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
@@ -22,12 +24,12 @@ from rich.table import Table as Grid
 
 from lakehouse_spark import broker, commit, demo, migrations, report, session, simulator, verify
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.jobs import entry, rejected
 from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.settings import Settings, conf_dir, load
+from lakehouse_spark.settings import Settings, load
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: look, replay, discard.")
@@ -50,6 +52,10 @@ def main() -> None:
         err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
         err.print(str(error), markup=False, highlight=False)
         sys.exit(error.exit_code)
+    except (PySparkException, Py4JError, OSError) as error:
+        err.print(traceback.format_exc(), markup=False, highlight=False)
+        err.print(f"failed: {in_a_sentence(error)}", markup=False, highlight=False)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -72,8 +78,8 @@ def run_demo(
             _in_background(lambda: demo.publish(connected, feed, progress)),
         ):
             spark = session.open_session(settings, "demo", announce=log)
-            log("migrations: making the tables, the exchanges and two years of dim_time")
-            migrations.migrate(spark, datetime.now(UTC), conf_dir())
+            log("migrations: making the tables, the exchanges and dim_time")
+            migrations.migrate(spark, settings, datetime.now(UTC))
         with _stages(as_json) as step:
             step("pipeline: bronze, dimensions, silver, facts, gold; then verify")
             outcome = demo.run(spark, connected, feed, report=_teller(step))
@@ -115,6 +121,7 @@ def status(as_json: Json = False) -> None:
 def run_verify(as_json: Json = False) -> None:
     """Check every invariant; exit 1 on any violation."""
     with _session("verify", with_kafka=True) as (spark, settings), _stages(as_json) as step:
+        _needs_tables(spark)
         findings = verify.run(spark, settings, report=lambda finding: step(_line(finding)))
     if as_json:
         _print_json([finding.as_dict() for finding in findings])
@@ -149,9 +156,9 @@ def write_report(
 @app.command()
 def migrate(as_json: Json = False) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
-    with _session("migrate") as (spark, _), _stages(as_json) as step:
+    with _session("migrate") as (spark, settings), _stages(as_json) as step:
         step("applying migrations")
-        applied = migrations.migrate(spark, datetime.now(UTC), conf_dir())
+        applied = migrations.migrate(spark, settings, datetime.now(UTC))
     if as_json:
         _print_json([{"version": m.version, "description": m.description} for m in applied])
         return
@@ -172,9 +179,9 @@ def query(
         spark.catalog.setCurrentCatalog("lake")
         try:
             found = spark.sql(sql)
-        except (AnalysisException, ParseException) as error:
-            raise UsageError(str(error).splitlines()[0].split(";", maxsplit=1)[0]) from None
-        rows = _with_instants_as_text(found.limit(limit + 1)).collect()
+            rows = _with_instants_as_text(found.limit(limit + 1)).collect()
+        except PySparkException as error:
+            raise UsageError(in_a_sentence(error).split(";", maxsplit=1)[0]) from None
     if as_json:
         _print_json([row.asDict(recursive=True) for row in rows[:limit]])
         return
@@ -183,10 +190,17 @@ def query(
         out.print(f"the first {limit:,} rows; --limit for more")
 
 
+Topic = Annotated[
+    str | None, typer.Option("--table", help="raw_trades, raw_orderbook, raw_marketdata or raw_reference.")
+]
+Reason = Annotated[str | None, typer.Option(help="Only records with this reason code.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of records; none: all that the options select.")]
+
+
 @rejected_app.command("list")
 def list_rejected(
-    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    table: Topic = None,
+    reason: Reason = None,
     status_is: Annotated[str | None, typer.Option("--status", help="OPEN, REPLAYED or DISCARDED.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records to print at most.")] = 50,
     as_json: Json = False,
@@ -231,14 +245,11 @@ def show_rejected(rejected_id: str, as_json: Json = False) -> None:
             out.print(_text(value), markup=False, highlight=False)
 
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of records; none: all that the options select.")]
-
-
 @rejected_app.command("replay")
 def replay_rejected(
     ids: Ids = None,
-    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    table: Topic = None,
+    reason: Reason = None,
     as_json: Json = False,
 ) -> None:
     """Judge open records by today's rules; those that are good now enter silver."""
@@ -252,8 +263,8 @@ def replay_rejected(
 @rejected_app.command("discard")
 def discard_rejected(
     ids: Ids = None,
-    table: Annotated[str | None, typer.Option(help="raw_trades, raw_orderbook or raw_marketdata.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only records with this reason code.")] = None,
+    table: Topic = None,
+    reason: Reason = None,
     why: Annotated[str, typer.Option(help="What the audit will read.")] = "",
     as_json: Json = False,
 ) -> None:

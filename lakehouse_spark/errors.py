@@ -21,3 +21,13 @@ class RefusedError(LakehouseError):
 
 class LostRaceError(RefusedError):
     """Another writer committed the same range first; nothing of this attempt was kept."""
+
+
+def in_a_sentence(error: BaseException) -> str:
+    """What went wrong, without the trace of how: of an error of Java's its deepest cause."""
+    cause = getattr(error, "java_exception", None)
+    if cause is not None:
+        while cause.getCause() is not None:
+            cause = cause.getCause()
+        return str(cause.toString()).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

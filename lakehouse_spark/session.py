@@ -5,11 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import jars
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.settings import Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
@@ -24,7 +27,10 @@ def open_session(
     Under spark-submit the master, the memory and the jars are the submitter's choice.
     """
     if settings.catalog.type == "jdbc":
-        settings.root.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, not its folder
+        try:
+            settings.root.mkdir(parents=True, exist_ok=True)  # SQLite makes the file, not its folder
+        except OSError as error:
+            raise UsageError(f"LAKEHOUSE_HOME: {settings.root} cannot be a folder: {error.strerror}") from error
     builder = SparkSession.builder.appName(f"lakehouse {name}")
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)
@@ -36,7 +42,17 @@ def open_session(
             builder = builder.master(settings.spark.master)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True  # prints what is raised, trace and all, as JSON
+    _open_catalog(session)
     return session
+
+
+def _open_catalog(session: SparkSession) -> None:
+    """Opens it before anyone asks for a table: Spark would take a catalog that does not open for none at all."""
+    try:
+        session._jsparkSession.sessionState().catalogManager().catalog(CATALOG)
+    except (Py4JError, PySparkException) as error:
+        raise LakehouseError(f"the catalog does not open (LAKEHOUSE_CATALOG__…): {in_a_sentence(error)}") from error
 
 
 def is_submitted() -> bool:

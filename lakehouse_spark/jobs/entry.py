@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,11 +11,13 @@ from datetime import date
 from difflib import get_close_matches
 from typing import NoReturn
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import broker
 from lakehouse_spark.change_log import DIMENSIONS
-from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
@@ -140,6 +143,10 @@ def main(job: str, argv: Sequence[str]) -> int:
     except LakehouseError as error:
         complain(error)
         return error.exit_code
+    except (PySparkException, Py4JError, OSError) as error:
+        complain(traceback.format_exc())
+        complain(f"{job} failed: {in_a_sentence(error)}")
+        return 1
     return 0
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import ingestion, model, storage
 from lakehouse_spark.verify.finding import Finding
@@ -39,10 +39,10 @@ _AT_ONCE = 4
 def run(
     spark: SparkSession, settings: Settings, *, report: Callable[[Finding], None] = lambda finding: None
 ) -> list[Finding]:
-    """Checks every invariant, some at a time; writes nothing. Raises LakehouseError if it was never migrated."""
+    """Checks every invariant, some at a time; writes nothing. Raises UsageError if it was never migrated."""
     missing = [table.name for table in TABLES if not spark.catalog.tableExists(table.identifier)]
     if missing:
-        raise LakehouseError(f"tables are missing: {', '.join(missing)}; run: lakehouse migrate")
+        raise UsageError(f"tables are missing: {', '.join(missing)}; run: lakehouse migrate")
     findings = []
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for found in pool.map(lambda check: list(check(spark, settings)), CHECKS):

@@ -171,6 +171,39 @@ def test_a_dead_broker_ends_with_one_sentence_and_exit_code_1(shell: Shell) -> N
 
 
 @pytest.mark.soak
+def test_a_catalog_that_does_not_open_is_one_sentence(shell: Shell) -> None:
+    done = shell.run("submit", "silver_processor", LAKEHOUSE_CATALOG__URI="jdbc:sqlite:/no/such/folder/catalog.db")
+
+    assert (done.code, done.lines) == (1, [])
+    assert len(done.complaints) == 1
+    assert done.complaints[0].startswith("the catalog does not open (LAKEHOUSE_CATALOG__…): org.sqlite.SQLiteException: ")
+
+
+@pytest.mark.soak
+def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> None:
+    metadata = shell.home / "warehouse" / "silver" / "market_data" / "metadata"
+    metadata.rename(metadata.with_name("lost"))
+    try:
+        done = shell.run("submit", "silver_processor", "--table", "market_data")
+    finally:
+        metadata.with_name("lost").rename(metadata)
+
+    assert (done.code, done.lines) == (1, [])
+    assert done.complaints[0] == "Traceback (most recent call last):"
+    assert done.complaints[-1].startswith("silver_processor failed: ")
+    assert str(metadata) in done.complaints[-1]
+
+
+def test_a_home_that_is_no_folder_is_wrong_use(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    done = shell.run("silver_processor", LAKEHOUSE_HOME=str(tmp_path / "file"))
+
+    assert (done.code, done.lines) == (2, [])
+    assert done.complaints == [f"LAKEHOUSE_HOME: {tmp_path / 'file'} cannot be a folder: File exists"]
+
+
+@pytest.mark.soak
 def test_a_lakehouse_without_tables_names_the_job_that_makes_them(shell: Shell, tmp_path: Path) -> None:
     done = shell.run("submit", "silver_processor", LAKEHOUSE_HOME=str(tmp_path / "empty"))
 
