@@ -458,7 +458,7 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
         infer(spark, dimension, wanted)
 
     monkeypatch.setattr(change_log, "infer", meanwhile)
-    fact_loader.run(spark, found.lake.settings, ["fact_trades"])
+    fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
     (fact,) = found.rows("gold.fact_trades")
     (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
     assert (member["effective_date"], member["is_inferred"]) == (date(2025, 6, 1), True)
