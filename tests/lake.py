@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,18 @@ class Lake:
 
     def snapshots(self, table: str) -> int:
         return self.spark.table(f"lake.{table}.snapshots").count()
+
+    def expire(self, *tables: str) -> None:
+        """Compacts, then expires every snapshot but the last: of a table with rows, no cursor is left."""
+        later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+        for table in tables:
+            options = "map('rewrite-all', 'true')"
+            self.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{table}', options => {options})").collect()
+            self.spark.sql(
+                f"CALL lake.system.expire_snapshots(table => '{table}', retain_last => 1, "
+                f"older_than => TIMESTAMP '{later}')"
+            ).collect()
+            assert self.snapshots(table) == 1
 
     def state(self, table: str) -> commit.State:
         return commit.state(self.spark, BY_NAME[table])

@@ -5,7 +5,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -87,14 +87,7 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 def compact_and_expire(lake: Lake) -> None:
     """Leaves one snapshot, a compaction's, which has no cursor."""
-    later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    options = "map('rewrite-all', 'true')"
-    lake.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{TABLE.name}', options => {options})").collect()
-    lake.spark.sql(
-        f"CALL lake.system.expire_snapshots(table => '{TABLE.name}', retain_last => 1, "
-        f"older_than => TIMESTAMP '{later}')"
-    ).collect()
-    assert lake.snapshots(TABLE.name) == 1
+    lake.expire(TABLE.name)
     assert lake.state(TABLE.name).cursor is None
 
 

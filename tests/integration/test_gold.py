@@ -464,6 +464,24 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     assert (member["effective_date"], member["is_inferred"]) == (date(2025, 6, 1), True)
 
 
+def test_a_dimension_whose_cursor_is_lost_keeps_its_versions_when_a_member_is_inferred(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    found = market(spark, tmp_path)
+    found.refer("dim_symbol", [change("AAA", MONDAY, company_name="A")])
+    found.trade([trade(1, "2025-06-09T14:00", "BUY", 1, "10")])
+    found.load()
+    found.lake.expire("dim.dim_symbol")
+    found.trade([trade(2, "2025-06-06T14:00", "BUY", 1, "10")])
+    fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
+    keys = {row["symbol_key"]: row["company_name"] for row in found.rows("dim.dim_symbol")}
+    facts = {row["trade_id"]: keys[row["symbol_key"]] for row in found.rows("gold.fact_trades")}
+    assert facts == {"T1": "A", "T2": "AAA"}
+    found.load()
+    names = {row["summary_date"]: row["company_name"] for row in found.rows("gold.daily_trading_summary")}
+    assert names == {MONDAY: "A", FRIDAY: "AAA"}
+
+
 def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: Market) -> None:
     mine = {"symbol": "CCC", "trader_id": "TR3"}
     p, q = {**mine, "account_id": "P"}, {**mine, "account_id": "Q"}

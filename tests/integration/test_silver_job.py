@@ -57,20 +57,6 @@ def data_files(lake: Lake, table: str) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def expire(lake: Lake, *tables: str) -> None:
-    """Compacts, then expires every snapshot but the last: no cursor is left."""
-    later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
-    for table in tables:
-        options = "map('rewrite-all', 'true')"
-        lake.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{table}', options => {options})").collect()
-        # a table without rows has nothing to rewrite, and its last snapshot may be one with a cursor
-        lake.spark.sql(
-            f"CALL lake.system.expire_snapshots(table => '{table}', retain_last => 1, "
-            f"older_than => TIMESTAMP '{later}')"
-        ).collect()
-        assert lake.snapshots(table) == 1
-
-
 def counts(**given: int) -> dict[str, int]:
     names = ("records", "accepted", "duplicates", "rejected", "rows", "inserted", "updated")
     return {name: given.get(name, 0) for name in names}
@@ -188,13 +174,13 @@ def test_compaction_and_expiry_between_any_two_batches_change_nothing(lake: Lake
     arrive(lake, trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T2"), trade(trade_id="T2"), b"{")
     process(lake)
     before = [lake.content(table) for table in tables]
-    expire(lake, *tables)
+    lake.expire(*tables)
     assert lake.state("silver.trades").cursor is None
     again = process(lake)
     assert again == counts(records=4, accepted=2, duplicates=1, rejected=1, rows=2)
     assert [lake.content(table) for table in tables] == before
 
-    expire(lake, *tables)
+    lake.expire(*tables)
     arrive(lake, trade(trade_id="T1", status="EXECUTED"), trade(trade_id="T3"), b"[", at=NOON + timedelta(minutes=1))
     done = process(lake)
     assert done == counts(records=7, accepted=4, duplicates=1, rejected=2, rows=3, inserted=1, updated=1)
@@ -234,7 +220,7 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
     lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
     rejected.replay(lake.spark, lake.settings, Selection(reason="unknown_exchange"))
     assert rejected.discard(lake.spark, Selection(table="raw_orderbook"), "a test") == 1
-    expire(lake, *(table for table in TABLES if table.startswith("bronze") or table.startswith("silver")))
+    lake.expire(*(table for table in TABLES if table.startswith("bronze") or table.startswith("silver")))
     lake.ingest("raw_trades", trade(trade_id="T3"), trade(trade_id="T2", exchange="NEW"), b"}")
     lake.silver()
     return lake
@@ -493,7 +479,7 @@ def test_a_lost_cursor_gives_no_row_to_a_record_that_was_refused_before_it(lake:
     assert rejected.discard(lake.spark, Selection(ids=[letters_of(lake)[2]]), "a test") == 1
     assert held(lake) == [("T1", 1, "EXECUTED")]
     know(lake, "NEW")
-    expire(lake, "silver.trades")
+    lake.expire("silver.trades")
     assert process(lake) == counts(records=4, accepted=2, rejected=2, rows=2, inserted=1)
     assert held(lake) == [("T1", 1, "EXECUTED"), ("T3", 3, "EXECUTED")]
     assert lake.rejects("raw_trades") == [["conflicting_duplicate"], ["unknown_exchange"], ["unknown_exchange"]]
