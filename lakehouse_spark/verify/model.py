@@ -1,6 +1,6 @@
 """Dimensions, facts and gold: keys resolve, versions fit together, and the same trades add up to the same sums."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -27,9 +27,12 @@ from lakehouse_spark.verify.finding import Finding, differing
 
 
 def days_have_1440_minutes(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """dim_time has one row per minute of every day in it."""
-    days = spark.table(dim_time.TABLE.identifier).groupBy("date").agg(F.count("*").alias("minutes"))
-    off = days.where(F.col("minutes") != 1440).count()
+    """dim_time has one row per minute of every day of its years."""
+    held = spark.table(dim_time.TABLE.identifier).groupBy("date").agg(F.count("*").alias("minutes"))
+    first = F.trunc("date", "year")
+    days = F.explode(F.sequence(first, F.date_sub(F.add_months(first, 12), 1))).alias("date")
+    due = held.select(first.alias("date")).distinct().select(days)
+    off = due.join(held, on="date", how="left").where(~F.col("minutes").eqNullSafe(F.lit(1440))).count()
     yield Finding("1,440 minutes a day", dim_time.TABLE.name, off, f"{off} days with another number")
 
 
@@ -141,14 +144,9 @@ def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
 
 
 def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """Open lots and positions of the newest day are the shares bought less the shares sold."""
-    check = "open shares = bought - sold"
-    days = spark.table(daily_trading_summary.TABLE.identifier).agg(F.max("summary_date")).first()
-    day = days[0] if days else None
-    booked = open_lots.booked(_live(spark), spark.table(dim_account.TABLE.identifier))
-    key = ["trader_id", "account_id", "symbol"]
-    net = booked.groupBy(*key).agg(_signed("trade_type").alias("net")).where(F.col("net") != 0)
-    for table, date, held in (
+    """At the end of every day, open lots and positions are the shares bought up to then less the shares sold."""
+    check, key = "open shares = bought - sold", ["trader_id", "account_id", "symbol"]
+    for table, day, held in (
         (open_lots.TABLE, "lot_date", _signed("side")),
         (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
     ):
@@ -157,9 +155,21 @@ def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
         if waiting:
             yield Finding(check, table.name, 0, f"{' and '.join(waiting)}: news wait for gold_aggregator")
             continue
-        newest = spark.table(table.identifier).where(F.col(date) == F.lit(day))
-        off = differing(newest.groupBy(*key).agg(held.alias("net")), net)
+        ours = spark.table(table.identifier).groupBy(day, *key).agg(held.alias("net"))
+        off = differing(ours, _net_positions(spark, key).select("day", *key, "net"))
         yield Finding(check, table.name, off, f"{off} positions differ")
+
+
+def _net_positions(spark: SparkSession, key: Sequence[str]) -> DataFrame:
+    """Shares bought less shares sold by the end of each day with trades anywhere, where they are not as many."""
+    booked = open_lots.booked(_live(spark), spark.table(dim_account.TABLE.identifier))
+    traded = booked.groupBy(*key, "trade_date").agg(_signed("trade_type").alias("net"))
+    in_order = Window.partitionBy(*key).orderBy("trade_date")
+    net = F.sum("net").over(in_order.rowsBetween(Window.unboundedPreceding, 0)).cast("decimal(38,0)")
+    spans = traded.select(*key, "trade_date", net.alias("net"), F.lead("trade_date").over(in_order).alias("until"))
+    days = spark.table(daily_trading_summary.TABLE.identifier).select(F.col("summary_date").alias("day")).distinct()
+    lasts = (F.col("day") >= F.col("trade_date")) & (F.col("until").isNull() | (F.col("day") < F.col("until")))
+    return spans.where(F.col("net") != 0).join(F.broadcast(days), on=lasts, how="inner")
 
 
 def _signed(side: str) -> Column:

@@ -348,10 +348,14 @@ BREAKS = (
     ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET exchange_key = NULL WHERE trade_id = 'T2'"),
     ("gold.market_overview", "UPDATE lake.gold.market_overview SET total_value = total_value + 0.01"),
     ("gold._open_lots", "DELETE FROM lake.gold._open_lots WHERE symbol = 'BBB' AND lot_date = DATE '2025-06-10'"),
+    ("gold.portfolio_positions", "UPDATE lake.gold.portfolio_positions SET quantity = 9 WHERE quantity = 10"),
+    ("dim.dim_time", "DELETE FROM lake.dim.dim_time WHERE date = DATE '2025-03-01'"),
+    ("dim.dim_time", "DELETE FROM lake.dim.dim_time WHERE time_key = 202512312359"),
 )
 MODEL_CHECKS = (
     model.dimensions_follow_from_their_log, model.versions_are_disjoint, model.previous_values_have_a_date,
     model.facts_follow_silver, model.foreign_keys_resolve, model.values_add_up, model.lots_add_up,
+    model.days_have_1440_minutes,
 )  # fmt: skip
 
 
@@ -362,15 +366,17 @@ def broken(found: Market, *checks: Any) -> list[tuple[str, str, int | None]]:
 
 def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market) -> None:
     assert broken(worked) == []
-    before = {name: commit.state(worked.spark, table(name)).snapshot_id for name, _ in BREAKS}
+    before = {name: commit.load(worked.spark, table(name)).currentSnapshot().snapshotId() for name, _ in BREAKS}
     for _, statement in BREAKS:
         worked.spark.sql(statement)
     assert broken(worked) == [
+        ("1,440 minutes a day", "dim.dim_time", 2),
         ("a previous value has a change date", "dim.dim_account", 1),
         ("exchange_key resolves", "gold.fact_trades", 1),
         ("one current version, disjoint ranges", "dim.dim_trader", 2),
         ("one fact per silver row", "gold.fact_trades", 1),
         ("open shares = bought - sold", "gold._open_lots", 1),
+        ("open shares = bought - sold", "gold.portfolio_positions", 6),  # three days, as held and as they should be
         ("rows follow from the change log", "dim.dim_account", 2),
         ("rows follow from the change log", "dim.dim_symbol", 2),
         ("total value as in silver.trades", "gold.fact_trades", 1),
