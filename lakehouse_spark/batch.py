@@ -1,6 +1,6 @@
 """What the batches of all jobs share: rows computed once, literal bounds, and the step from held to fresh rows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -9,6 +9,7 @@ from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from pyspark.storagelevel import StorageLevel
 
 from lakehouse_spark import commit
@@ -35,18 +36,18 @@ class Done:
 
 def days_of(rows: DataFrame, column: str) -> Days:
     """The days of the rows as ranges of consecutive days; one range where they are many."""
-    found = rows.select(F.to_date(column).alias("day")).distinct().orderBy("day").limit(1000).collect()
-    days = [row["day"] for row in found if row["day"] is not None]
-    if len(found) == 1000:
-        low, high = rows.agg(F.min(F.to_date(column)), F.max(F.to_date(column))).collect()[0]
-        return [(low, high)]
-    ranges: list[tuple[date, date]] = []
-    for day in days:
-        if ranges and day == ranges[-1][1] + timedelta(days=1):
-            ranges[-1] = (ranges[-1][0], day)
+    return ranges(rows.agg(F.collect_set(F.to_date(column))).collect()[0][0])
+
+
+def ranges(days: Iterable[date]) -> Days:
+    """Days as ranges of consecutive ones; one range where they are many."""
+    found: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if found and day == found[-1][1] + timedelta(days=1):
+            found[-1] = (found[-1][0], day)
         else:
-            ranges.append((day, day))
-    return ranges if len(ranges) <= MOST_RANGES else [(days[0], days[-1])]
+            found.append((day, day))
+    return found if len(found) <= MOST_RANGES else [(found[0][0], found[-1][1])]
 
 
 def within_days(name: str, days: Days) -> commit.Bounds:
@@ -93,11 +94,6 @@ def counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:
     return {row["name"]: row["rows"] for row in reduce(DataFrame.unionByName, counted).collect()} if counted else {}
 
 
-def in_days(name: str) -> Callable[[DataFrame], commit.Bounds]:
-    """Bounds for `settle`: the days of the rows to write."""
-    return lambda rows: within_days(name, days_of(rows, name))
-
-
 def keys_of(rows: DataFrame, key: str) -> list[str] | None:
     """The rows' keys where they are few enough to be written into a predicate, else None."""
     found = [row[0] for row in rows.select(key).distinct().limit(MOST_KEYS + 1).collect()]
@@ -110,24 +106,18 @@ def of_keys(rows: DataFrame, key: str, keys: DataFrame, literal: Sequence[str] |
     return chosen.join(keys.select(key).distinct(), on=key, how="left_semi")
 
 
-def in_keys(name: str) -> Callable[[DataFrame], commit.Bounds]:
-    """Bounds for `settle`: the keys of the rows to write, where they are few."""
-
-    def bounds(rows: DataFrame) -> commit.Bounds:
-        found = keys_of(rows, name)
-        return lambda column: F.lit(True) if found is None else column(name).isin(*found)
-
-    return bounds
-
-
-def differences(table: Table, fresh: DataFrame, held: DataFrame) -> DataFrame:
+def differences(table: Table, fresh: DataFrame, held: DataFrame | None) -> DataFrame:
     """What turns `held` into `fresh`, rows of the same keys: grain one row per key that is new, changed or gone.
 
     The table's columns but the stamp, `_new` where no row was held, `_gone` where none is left (then as held), and
     `_was`, the row held.
     """
     values = [c for c in table.columns if c.name != table.stamp]
-    row = F.struct(*(F.col(c.name).cast(c.dataType).alias(c.name) for c in values))
+    columns = [F.col(c.name).cast(c.dataType).alias(c.name) for c in values]
+    if held is None:  # nothing to join with, so nothing to shuffle
+        no_row = F.lit(None).cast(T.StructType(values))
+        return fresh.select(*columns, F.lit(False).alias("_gone"), F.lit(True).alias("_new"), no_row.alias("_was"))
+    row = F.struct(*columns)
     ours, theirs = fresh.select(*table.key, row.alias("_fresh")), held.select(*table.key, row.alias("_held"))
     joined = ours.join(theirs, on=list(table.key), how="full").where(~F.col("_fresh").eqNullSafe(F.col("_held")))
     gone = F.col("_fresh").isNull()
@@ -143,24 +133,21 @@ def settle(
     spark: SparkSession,
     table: Table,
     fresh: DataFrame,
-    held: DataFrame,
+    held: DataFrame | None,
     base: commit.State,
     cursor: Mapping[str, Any],
-    *,
-    bounds: Callable[[DataFrame], commit.Bounds],
 ) -> Done:
-    """Turns the `held` rows of a table into `fresh` ones in one commit that also moves the cursor.
+    """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
     Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
     committed. Raises LostRaceError like `append`.
     """
+    names = ("inserted", "updated", "deleted")
     with kept(differences(table, fresh, held)) as rows:
-        counted = rows.agg(
-            F.count_if("_new").alias("inserted"),
-            F.count_if(~F.col("_new") & ~F.col("_gone")).alias("updated"),
-            F.count_if("_gone").alias("deleted"),
+        *numbers, days = rows.agg(
+            F.count_if("_new"), F.count_if(~F.col("_new") & ~F.col("_gone")), F.count_if("_gone"), _days(table)
         ).collect()[0]
-        counts = {name: int(counted[name]) for name in ("inserted", "updated", "deleted")}
+        counts = dict(zip(names, numbers, strict=True))
         stamp = commit.from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
         told = {"counts": counts, **cursor, "stamp": commit.to_text(stamp)}
         stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
@@ -173,17 +160,28 @@ def settle(
         else:
             state = commit.merge(
                 spark, table, stamped, base, told,
-                bounds=bounds(_places(table, rows)),
+                bounds=_bounds(table, rows, days),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
     return Done(counts, state.snapshot_id)
 
 
-def _places(table: Table, rows: DataFrame) -> DataFrame:
-    """Differing rows as they will be and as they are: a row may move to another day."""
-    names = [name for name in table.column_names if name != table.stamp]
-    return rows.select(*names).unionByName(rows.where(F.col("_was").isNotNull()).select("_was.*"))
+def _days(table: Table) -> Column:
+    """The days of differing rows as they will be and as they are, as an aggregate: a row may move to another day."""
+    day = table.day_column
+    if day is None:
+        return F.lit(None)
+    return F.array_union(*(F.collect_set(F.to_date(column)) for column in (day, f"_was.{day}")))
+
+
+def _bounds(table: Table, rows: DataFrame, days: Iterable[date] | None) -> commit.Bounds:
+    """Literals that prune the partitions to those of differing rows: their days, or their keys if they are few."""
+    if table.day_column is not None:
+        return within_days(table.day_column, ranges(days or ()))
+    key = table.key[0]
+    found = keys_of(rows, key)
+    return lambda column: F.lit(True) if found is None else column(key).isin(*found)
 
 
 def _same_place(cursor: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:

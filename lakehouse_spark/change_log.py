@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, dead_letters
-from lakehouse_spark.batch import Done, in_keys, kept, keys_of, of_keys, settle
+from lakehouse_spark.batch import Done, kept, keys_of, of_keys, settle
 from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, retired_keys, surrogate_keys
 from lakehouse_spark.dim.dimension import Dimension, changes, reasons
@@ -200,7 +200,7 @@ def _rederive(
         if dimension.is_versioned:
             rows = _with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(_with_surrogate_keys(spark, dimension, derived, held)) as fresh:
-            return settle(spark, dimension.table, fresh, held, base, cursor, bounds=in_keys(key))
+            return settle(spark, dimension.table, fresh, held, base, cursor)
 
 
 def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
@@ -276,7 +276,7 @@ def _retire(spark: SparkSession, dimension: Dimension, leaving: DataFrame) -> No
         base = commit.state(spark, table)
         held = commit.at(spark, table, base.snapshot_id).where(F.col("table_name") == dimension.name)
         held = held.join(fresh, on=list(table.key), how="left_semi")
-        settle(spark, table, fresh, held, base, {"retired": dimension.name}, bounds=in_keys("table_name"))
+        settle(spark, table, fresh, held, base, {"retired": dimension.name})
 
     commit.again_if_overtaken(attempt)
 
@@ -293,7 +293,7 @@ def reserve(spark: SparkSession, dimension: Dimension, count: int) -> int:
         first = max(found["last_issued_key"] + 1 if found else dimension.first_key, dimension.first_key)
         row = [(dimension.name, first + count - 1)]
         fresh = spark.createDataFrame(row, "table_name string, last_issued_key long")
-        settle(spark, table, fresh, held, base, {"reserved": dimension.name}, bounds=in_keys("table_name"))
+        settle(spark, table, fresh, held, base, {"reserved": dimension.name})
 
     commit.again_if_overtaken(attempt)
     return first
@@ -313,17 +313,13 @@ def changed_members(
 ) -> DataFrame:
     """Members with good changes stamped later than `after` and up to `upto`: natural key, and `from_day`, the earliest
     effective date among them, before which no version of the member can have changed."""
-    rows = spark.table(LOG.identifier).where(_of(dimension))
-    if upto is None or upto == after:
-        rows = rows.where(F.lit(False))
-    else:
-        stamp = F.col(str(LOG.stamp))
-        rows = (
-            rows.where(stamp <= F.lit(upto))
-            if after is None
-            else rows.where((stamp > F.lit(after)) & (stamp <= F.lit(upto)))
+    rows, stamp = spark.table(LOG.identifier).where(_of(dimension)), F.col(str(LOG.stamp))
+    if upto is None or upto == after:  # nothing: not worth the columns of a change
+        return rows.where(F.lit(False)).select(
+            F.col("natural_key").alias(dimension.natural_key), F.col("effective_date").alias("from_day")
         )
-    good = changes(rows, dimension)
+    rows = rows.where(stamp <= F.lit(upto))
+    good = changes(rows if after is None else rows.where(stamp > F.lit(after)), dimension)
     return good.groupBy(dimension.natural_key).agg(F.min("effective_date").alias("from_day"))
 
 

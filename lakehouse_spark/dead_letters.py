@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import days_of, in_days, kept, settle, within_days
+from lakehouse_spark.batch import days_of, kept, settle, within_days
 from lakehouse_spark.silver.rejected_records import PLACE, TABLE
 
 
@@ -59,7 +59,7 @@ def _bring_up(
             before = held.select(*key, F.col("attempts").alias("_attempts"))
             again = due.join(before, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
             fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
-            settle(spark, TABLE, fresh, held, base, told, bounds=in_days("_ingested_at"))
+            settle(spark, TABLE, fresh, held, base, told)
 
     with kept(refused) as rows:
         commit.again_if_overtaken(lambda: write(rows))

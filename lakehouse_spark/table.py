@@ -121,6 +121,12 @@ class Table:
         return tuple(found)
 
     @property
+    def day_column(self) -> str | None:
+        """The column by whose days the table is partitioned, None where it is not."""
+        partitions = zip(self.partitioned_by, self.partition_columns, strict=True)
+        return next((name for transform, name in partitions if transform.startswith("days(")), None)
+
+    @property
     def all_properties(self) -> dict[str, str]:
         """Defaults, then the distribution mode, then the table's own: what the catalog must hold."""
         return {**DEFAULTS, "write.distribution-mode": self.distribution, **self.properties}

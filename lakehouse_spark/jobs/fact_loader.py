@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log, commit, upstream
-from lakehouse_spark.batch import Days, Done, day_predicate, days_of, in_days, kept, keys_of, of_keys, settle
+from lakehouse_spark.batch import Days, Done, day_predicate, days_of, kept, keys_of, of_keys, settle
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
@@ -95,45 +96,52 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
     news = upstream.read(spark, [base], [fact.source], fact.dimensions)
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
-    with _touched(fact, news) as rows:
-        days = days_of(rows, fact.source_time)
-        seed_time(spark, sorted(row[0] for row in rows.select(F.year(fact.source_time)).distinct().collect()))
-        versions = _complete(spark, fact, rows, days)
+    with _touched(fact, news) as rows, kept(_members(fact, rows)) as members:
+        days = days_of(members, "day")
+        seed_time(spark, sorted(row[0] for row in members.select(F.year("day")).distinct().collect()))
+        versions = _complete(spark, fact, members, days)
         fresh = fact.build(spark, settings, rows, versions)
         held = commit.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
             held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
-        return settle(spark, fact.table, fresh, held, base, news.cursor, bounds=in_days(fact.fact_time))
+        return settle(spark, fact.table, fresh, None if held.isEmpty() else held, base, news.cursor)
 
 
 @contextmanager
 def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
     """The silver rows whose facts may differ: changed ones, and those dated where a dimension's versions changed."""
     if news.is_whole:
-        with kept(news.rows(fact.source)) as rows:
-            yield rows
+        yield news.rows(fact.source)
         return
-    rows = news.changed(fact.source)
+    rows, again = news.changed(fact.source), []
     for dimension in fact.dimensions:
         with kept(news.changed_members(dimension)) as members:
             first = members.agg(F.min("from_day")).first()
             if first is None or first[0] is None:
                 continue
             key = dimension.natural_key
-            since = news.rows(fact.source).where(F.to_date(fact.source_time) >= F.lit(first[0]))
+            since = news.rows(fact.source).where(F.col(fact.source_time) >= F.lit(first[0]).cast("timestamp"))
             theirs = of_keys(since, key, members, keys_of(members, key)).join(members, on=key, how="inner")
             dated = theirs.where(F.to_date(fact.source_time) >= F.col("from_day")).select(*rows.columns)
-            rows = rows.unionByName(dated.localCheckpoint())
-    with kept(rows.dropDuplicates(list(fact.table.key))) as once:
+            again.append(dated.localCheckpoint())
+    if not again:
+        yield rows
+        return
+    with kept(reduce(DataFrame.unionByName, again, rows).dropDuplicates(list(fact.table.key))) as once:
         yield once
 
 
-def _complete(spark: SparkSession, fact: Fact, rows: DataFrame, days: Days) -> Versions:
-    """The versions that the rows refer to, all of them: those that are missing are inferred, and looked for again."""
+def _members(fact: Fact, rows: DataFrame) -> DataFrame:
+    """What the rows refer to and when; grain: one row per `day` and natural keys."""
+    return rows.select(*(d.natural_key for d in fact.dimensions), F.to_date(fact.source_time).alias("day")).distinct()
+
+
+def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days) -> Versions:
+    """The versions that the members need, all of them: those that are missing are inferred, and looked for again."""
     for _ in range(_ATTEMPTS):
         found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.dimensions}
-        if not sum(_infer(spark, fact, dimension, rows, found[dimension.name]) for dimension in fact.dimensions):
+        if not sum(_infer(spark, dimension, members, found[dimension.name]) for dimension in fact.dimensions):
             return found
     raise LostRaceError(f"{fact.table.name}: others keep changing the dimensions; run the job again")
 
@@ -147,15 +155,17 @@ def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFram
     return commit.at(spark, table, commit.state(spark, table).snapshot_id).where(within)
 
 
-def _infer(spark: SparkSession, fact: Fact, dimension: Dimension, rows: DataFrame, versions: DataFrame) -> bool:
-    """Enters members for the rows whose date no version of their symbol or trader covers; whether there were any."""
+def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versions: DataFrame) -> bool:
+    """Enters the members that no version covers on their day; whether there were any."""
     key = dimension.natural_key
-    needed = rows.select(F.col(key).alias("_needed"), F.to_date(fact.source_time).alias("first_day")).distinct()
-    covers = (F.col("_needed") == F.col(key)) & scd_type2.valid_on(F.col("first_day"), "version")
+    needed = members.select(F.col(key).alias("_needed"), "day").distinct()
+    covers = (F.col("_needed") == F.col(key)) & scd_type2.valid_on(F.col("day"), "version")
     missing = needed.join(versions.alias("version"), on=covers, how="left_anti")
-    wanted = missing.select(F.col("_needed").alias(key), "first_day", F.col("first_day").alias("last_day"))
-    with kept(wanted) as members:
-        if members.isEmpty():
+    wanted = missing.select(
+        F.col("_needed").alias(key), F.col("day").alias("first_day"), F.col("day").alias("last_day")
+    )
+    with kept(wanted) as unknown:
+        if unknown.isEmpty():
             return False
-        change_log.infer(spark, dimension, members)
+        change_log.infer(spark, dimension, unknown)
         return True

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log, commit, upstream
-from lakehouse_spark.batch import Done, day_predicate, days_of, in_days, kept, settle
+from lakehouse_spark.batch import Days, Done, day_predicate, days_of, kept, settle
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, trading_hours
 from lakehouse_spark.gold import (
@@ -79,9 +79,9 @@ def _units_of(changed: DataFrame, day: str) -> DataFrame:
     return changed.select("symbol", F.to_date(day).alias("day"))
 
 
-def _of_units(rows: DataFrame, units: DataFrame, time_column: str) -> DataFrame:
-    """The rows of these symbols and days."""
-    chosen = rows.where(day_predicate(time_column, days_of(units, "day"))).withColumn("day", F.to_date(time_column))
+def _of_units(rows: DataFrame, units: DataFrame, days: Days, time_column: str) -> DataFrame:
+    """The rows of these symbols and days; `days` are those of all the units."""
+    chosen = rows.where(day_predicate(time_column, days)).withColumn("day", F.to_date(time_column))
     return chosen.join(units, on=["symbol", "day"], how="left_semi").drop("day")
 
 
@@ -103,31 +103,32 @@ def _summary(spark: SparkSession, settings: Settings, states: States, rebuild: b
     if not news.is_new:
         return {table: Done({})}
     held, symbols = commit.at(spark, table, base.snapshot_id), news.rows(dim_symbol.TABLE)
-    books, bounds = news.rows(orderbook_snapshots.TABLE), in_days("summary_date")
+    books = news.rows(orderbook_snapshots.TABLE)
     if news.is_whole:
         fresh = daily_trading_summary.build(_live(news), books, symbols, held.where(F.lit(False)))
-        return {table: settle(spark, table, fresh, held, base, news.cursor, bounds=bounds)}
+        return {table: settle(spark, table, fresh, held, base, news.cursor)}
     with kept(_units_of(news.changed(trades.TABLE), "trade_date").distinct()) as traded:
         units = traded.unionByName(_units_of(news.changed(orderbook_snapshots.TABLE), "snapshot_time"))
-        units = units.unionByName(_units_of_members(news, held, "summary_date")).unionByName(_next_days(held, traded))
+        units = units.unionByName(_units_of_members(news, held, "summary_date"))
+        units = units.unionByName(_next_days(held, traded, days_of(traded, "day")))
         with kept(units.distinct()) as touched:
+            days = days_of(touched, "day")
             fresh = daily_trading_summary.build(
-                _of_units(_live(news), touched, "trade_timestamp"),
-                _of_units(books, touched, "snapshot_time"),
+                _of_units(_live(news), touched, days, "trade_timestamp"),
+                _of_units(books, touched, days, "snapshot_time"),
                 symbols,
-                _earlier_closes(held, touched),
+                _earlier_closes(held, touched, days),
             )
-            held = _of_units(held, touched, "summary_date")
-            return {table: settle(spark, table, fresh, held, base, news.cursor, bounds=bounds)}
+            held = _of_units(held, touched, days, "summary_date")
+            return {table: settle(spark, table, fresh, held, base, news.cursor)}
 
 
-def _next_days(held: DataFrame, units: DataFrame) -> DataFrame:
+def _next_days(held: DataFrame, units: DataFrame, days: Days) -> DataFrame:
     """The symbols' next days after the units, whose price change is measured on the units' closes."""
-    first = units.agg(F.min("day")).first()
-    if first is None or first[0] is None:
+    if not days:
         return units.where(F.lit(False))
     changed = units.withColumnRenamed("day", "_changed")
-    later = held.where(F.col("summary_date") > F.lit(first[0])).join(changed, on="symbol", how="inner")
+    later = held.where(F.col("summary_date") > F.lit(days[0][0])).join(changed, on="symbol", how="inner")
     return (
         later.where(F.col("summary_date") > F.col("_changed"))
         .groupBy("symbol", "_changed")
@@ -136,14 +137,14 @@ def _next_days(held: DataFrame, units: DataFrame) -> DataFrame:
     )
 
 
-def _earlier_closes(held: DataFrame, units: DataFrame) -> DataFrame:
+def _earlier_closes(held: DataFrame, units: DataFrame, days: Days) -> DataFrame:
     """Held closes of the units' symbols on other days, at least the latest one before each symbol's first unit."""
-    bounds = units.agg(F.min("day"), F.max("day")).first()
-    if bounds is None or bounds[0] is None:
+    if not days:
         return held.where(F.lit(False))
     symbols = units.groupBy("symbol").agg(F.min("day").alias("_first"))
-    since = F.col("summary_date") >= F.lit(bounds[0] - _LOOK_BACK)
-    recent = held.where(since & (F.col("summary_date") <= F.lit(bounds[1]))).join(symbols, on="symbol", how="inner")
+    first, last = days[0][0], days[-1][1]
+    since = F.col("summary_date") >= F.lit(first - _LOOK_BACK)
+    recent = held.where(since & (F.col("summary_date") <= F.lit(last))).join(symbols, on="symbol", how="inner")
     recent = recent.join(units.withColumnRenamed("day", "summary_date"), on=["symbol", "summary_date"], how="left_anti")
     found = recent.where(F.col("summary_date") < F.col("_first")).select("symbol").distinct()
     columns = ("symbol", "summary_date", "close_price")
@@ -161,7 +162,7 @@ def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: 
     news = upstream.read(spark, [base], sources, states=states, rebuild=rebuild)
     if not news.is_new:
         return {table: Done({})}
-    held, bounds = commit.at(spark, table, base.snapshot_id), in_days("overview_date")
+    held = commit.at(spark, table, base.snapshot_id)
     live, books, stored = _live(news), news.rows(orderbook_snapshots.TABLE), news.rows(summaries)
     if not news.is_whole:
         changed = (
@@ -180,7 +181,7 @@ def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: 
             held.where(day_predicate("overview_date", days)),
         )
     fresh = market_overview.build(live, books, stored)
-    return {table: settle(spark, table, fresh, held, base, news.cursor, bounds=bounds)}
+    return {table: settle(spark, table, fresh, held, base, news.cursor)}
 
 
 def _analytics(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
@@ -197,7 +198,9 @@ def _analytics(spark: SparkSession, settings: Settings, states: States, rebuild:
     units = _units_of(news.changed(trades.TABLE), "trade_date")
     units = units.unionByName(_units_of_members(news, held, "analytics_date"))
     with kept(units.distinct()) as touched:
-        live, held = _of_units(live, touched, "trade_timestamp"), _of_units(held, touched, "analytics_date")
+        days = days_of(touched, "day")
+        live = _of_units(live, touched, days, "trade_timestamp")
+        held = _of_units(held, touched, days, "analytics_date")
         return {table: _analyse(spark, settings, news, live, held, base)}
 
 
@@ -209,7 +212,7 @@ def _analyse(
         hours = _hours(spark, news, traded)
         symbols = news.rows(dim_symbol.TABLE)
         fresh = trade_analytics.build(traded, symbols, hours, gold.large_trade_quantity, gold.large_trade_value)
-        return settle(spark, table, fresh, held, base, news.cursor, bounds=in_days("analytics_date"))
+        return settle(spark, table, fresh, held, base, news.cursor)
 
 
 def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
@@ -283,7 +286,7 @@ def _positions(spark: SparkSession, settings: Settings, states: States, rebuild:
                     theirs = scope.of(held[table], day, day)
                     if table is trader_performance.TABLE:
                         theirs = theirs.unionByName(others)
-                    done[table] = settle(spark, table, rows, theirs, bases[table], news.cursor, bounds=in_days(day))
+                    done[table] = settle(spark, table, rows, theirs, bases[table], news.cursor)
     return done
 
 

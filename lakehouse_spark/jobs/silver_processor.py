@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, dead_letters
-from lakehouse_spark.batch import MOST_RANGES, Done, day_predicate, days_of, in_days, kept, settle, within_days
+from lakehouse_spark.batch import MOST_RANGES, Done, day_predicate, days_of, kept, settle, within_days
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.summary import Summary
@@ -154,7 +154,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = _recounted(base, upstream, counts)
-            done = settle(spark, feed.table, written, replaced, base, cursor, bounds=in_days(feed.event_time))
+            done = settle(spark, feed.table, written, replaced, base, cursor)
             dead_letters.close(spark, of_again, _good(decided), "rebuilt")
             return done
 
@@ -206,7 +206,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
         fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
         held = commit.at(spark, table, base.snapshot_id)
-        return settle(spark, table, fresh, held, base, cursor, bounds=in_days("activity_date"))
+        return settle(spark, table, fresh, held, base, cursor)
     changed = commit.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:
@@ -218,7 +218,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
         cursor["from"] = commit.to_text(after)
         fresh = trader_activity.build(of_groups)
-        return settle(spark, table, fresh, of_touched, base, cursor, bounds=in_days("activity_date"))
+        return settle(spark, table, fresh, of_touched, base, cursor)
 
 
 def _within_reach(feed: Feed, good: DataFrame) -> Column:

@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse_spark import change_log, commit
-from lakehouse_spark.batch import in_days, settle
+from lakehouse_spark.batch import settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
@@ -97,7 +97,7 @@ class Market:
         filled = [tuple(row.get(column) for column in target.column_names) for row in rows]
         fresh = self.spark.createDataFrame(filled, target.schema)
         held = commit.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
-        settle(self.spark, target, fresh, held, base, {}, bounds=in_days(day))
+        settle(self.spark, target, fresh, held, base, {})
 
     def refer(self, name: str, events: Sequence[dim_reference.ChangeEvent]) -> None:
         """Enters changes of a dimension in their order."""
