@@ -109,3 +109,14 @@ def test_the_reference_file_holds_the_exchanges_people_ask_for_with_real_time_zo
         assert re.fullmatch(r"[A-Z0-9]{4}", row["mic"])
         assert re.fullmatch(r"[0-2][0-9]:[0-5][0-9]", row["market_open_time"])
         assert row["effective_date"] == "1900-01-01"  # any change a user loads comes after it
+
+
+def test_a_table_knows_the_column_of_its_days() -> None:
+    found = {table.name: table.day_column for table in catalog.TABLES}
+    assert found["gold.fact_orderbook"] == "snapshot_timestamp"
+    assert found["silver._rejected_records"] == "_ingested_at"
+    assert found["gold.market_overview"] == "overview_date"
+    assert {name for name, day in found.items() if day is None} == {
+        "_metadata.schema_migrations", "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference",
+        "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account", "dim.dim_time",
+    }  # fmt: skip
