@@ -133,11 +133,12 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = _set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
-    places = rejected_records.as_source(raw).select(*_PLACE, F.lit(True).alias("_there"))
-    marked = commit.at(spark, feed.table, base.snapshot_id).join(places.distinct(), on=list(_PLACE), how="left")
     is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
-    with kept(marked) as rows, kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records:
-        stays = rows.where(F.col("_there").isNull() | is_early).drop("_there")
+    with (
+        kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records,
+        kept(_with_there(feed, commit.at(spark, feed.table, base.snapshot_id), records)) as rows,
+    ):
+        stays = rows.where(~F.col("_there") | is_early).drop("_there")
         early, again = records.where("_early").drop("_early"), records.where(~F.col("_early")).drop("_early")
         with kept(decide(feed, again, stays, from_start=False)) as decided:
             written = dedup.to_write(decided)
@@ -157,6 +158,19 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, since: date | N
             done = settle(spark, feed.table, written, replaced, base, cursor)
             dead_letters.close(spark, of_again, _good(decided), "rebuilt")
             return done
+
+
+def _with_there(feed: Feed, rows: DataFrame, records: DataFrame) -> DataFrame:
+    """The rows, with `_there`: whether bronze still holds the record that made them.
+
+    A topic made anew uses the places of the old one again. So the record in a row's place must have its key, unless
+    today's rules may have given it another one: then it must have been there before the row.
+    """
+    key = F.col(feed.key)
+    places = records.groupBy(*_PLACE).agg(F.collect_set(key).alias("_keys"), F.min("_ingested_at").alias("_since"))
+    marked = rows.join(places, on=list(_PLACE), how="left")
+    is_there = F.array_contains("_keys", key) | (F.col("_since") <= F.col(str(feed.table.stamp)))
+    return marked.withColumn("_there", F.coalesce(is_there, F.lit(False))).drop("_keys", "_since")
 
 
 def _good(decided: DataFrame) -> DataFrame:
@@ -296,13 +310,15 @@ def _cursor(
     """What this commit consumed, `from` exclusive `to` inclusive, its counts, and their totals `since` the first."""
     stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
     before = base.cursor or {"totals": {}, "since": stamp}
+    is_lost = base.cursor is None and base.stamp is not None  # with it, whether what is downstream knew of a rebuild
+    rebuilt = stamp if is_lost else before.get("rebuilt")
     return {
         "source": source.name,
         "from": commit.to_text(after),
         "to": commit.to_text(upstream.stamp),
         "stamp": stamp,
         "since": before["since"],
-        **({"rebuilt": before["rebuilt"]} if before.get("rebuilt") else {}),
+        **({"rebuilt": rebuilt} if rebuilt else {}),
         "counts": dict(counts),
         "totals": before["totals"] | {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
     }

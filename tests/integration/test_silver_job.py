@@ -400,6 +400,33 @@ def test_a_rebuild_judges_all_that_bronze_holds_by_todays_rules(lake: Lake) -> N
     assert fates(lake) == [replayed, ("OPEN", 1, None), replayed, ("OPEN", 1, None)]
 
 
+def test_a_rebuild_keeps_a_row_whose_place_another_record_has_since_the_topic_was_made_anew(lake: Lake) -> None:
+    arrive(lake, trade(trade_id="T1"), trade(trade_id="T2"))
+    process(lake)
+    lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")  # as retention does
+    base = commit.state(lake.spark, raw_trades.TABLE)
+    anew = {"to": {"0": 0}, "topic_id": "another", "stamp": commit.to_text(base.stamp)}
+    commit.advance(lake.spark, raw_trades.TABLE, base, anew)
+    arrive(lake, trade(trade_id="T9"), at=datetime.now(UTC))
+    process(lake)
+    for _ in range(2):
+        (summary,) = silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
+        assert summary.counts == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert sorted(held(lake)) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED"), ("T9", 0, "EXECUTED")]
+
+
+def test_what_is_downstream_notices_a_rebuild_whose_cursor_was_lost(lake: Lake) -> None:
+    know(lake, "NEW")
+    arrive(lake, trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW", trader_id="TR2"))
+    process(lake)
+    lake.spark.sql("DELETE FROM lake.dim.dim_exchange WHERE exchange_code = 'NEW'")
+    (summary,) = silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
+    assert summary.counts == {"inserted": 0, "updated": 0, "deleted": 1}
+    lake.expire("silver.trades")
+    process(lake)
+    assert [row["trader_id"] for row in lake.rows("silver.trader_activity", "trader_id")] == ["TR1"]
+
+
 def unaccounted(lake: Lake) -> list[tuple[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingestion, "FEEDS", {"trades": trades.FEED})
