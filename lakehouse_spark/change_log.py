@@ -79,6 +79,14 @@ def is_landed(
     return digest in tuple(rows.agg(newest, of_source).first() or ())
 
 
+def records(spark: SparkSession, dimension: Dimension, log: DataFrame) -> DataFrame:
+    """The log's records of the dimension, without those that were discarded for good."""
+    letters, key = spark.table(rejected_records.TABLE.identifier), list(rejected_records.TABLE.key)
+    discarded = letters.where((F.col("source_table") == LOG.name) & (F.col("status") == "DISCARDED")).select(*key)
+    named = log.where(_of(dimension)).withColumn("rejected_id", rejected_records.id_in_change_log())
+    return named.join(discarded, on=key, how="left_anti").select(*log.columns)
+
+
 def is_empty(spark: SparkSession, dimension: Dimension) -> bool:
     """Whether the log has no record of the dimension."""
     return spark.table(LOG.identifier).where(_of(dimension)).limit(1).isEmpty()
@@ -102,23 +110,22 @@ def _apply(spark: SparkSession, dimension: Dimension) -> Done:
     after = commit.from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
-    fresh = commit.changes(spark, LOG, upstream, after).where(_of(dimension))
+    fresh = records(spark, dimension, commit.changes(spark, LOG, upstream, after))
     judged = fresh.withColumn("_reasons", reasons(fresh, dimension))
-    with kept(judged) as records:
-        counted = records.agg(F.count("*"), F.count_if(F.size("_reasons") > 0)).first()
+    with kept(judged) as told:
+        counted = told.agg(F.count("*"), F.count_if(F.size("_reasons") > 0)).first()
         total, refused = (int(counted[0]), int(counted[1])) if counted else (0, 0)
         if not total:
             return Done({})
         if refused:
-            letters = rejected_records.of_change_log(records.where(F.size("_reasons") > 0))
+            letters = rejected_records.of_change_log(told.where(F.size("_reasons") > 0))
             dead_letters.keep(spark, letters, LOG.name, after, upstream)
-        good = records.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
+        good = told.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
             cursor = {
                 "source": LOG.name,
                 "from": commit.to_text(after),
                 "to": commit.to_text(upstream.stamp),
-                "rebuilt": (base.cursor or {}).get("rebuilt"),
             }
             done = _rederive(spark, dimension, keys, None, base, upstream, cursor)
         return Done({"records": total, "rejected": refused, **done.counts}, done.snapshot_id)
@@ -153,9 +160,7 @@ def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
 
 
 def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame) -> Done:
-    """Derives the members (natural key) from the changes their dimension has seen, by today's rules.
-
-    Facts and gold, which follow the log, notice by the cursor's `rebuilt`."""
+    """Derives the members (natural key) from the changes their dimension has seen, by today's rules."""
     return _derive_seen(spark, dimension, members, None)
 
 
@@ -167,11 +172,9 @@ def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, 
     def attempt() -> None:
         nonlocal done
         base, upstream = commit.state(spark, dimension.table), commit.state(spark, LOG)
-        seen = {name: (base.cursor or {}).get(name) for name in ("from", "to", "rebuilt")}
-        stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
-        cursor = {**seen, "source": LOG.name, "stamp": stamp} | ({"rebuilt": stamp} if wanted is None else {})
+        seen = {name: (base.cursor or {}).get(name) for name in ("from", "to")}
         with kept(members.distinct()) as keys:
-            done = _rederive(spark, dimension, keys, wanted, base, upstream, cursor)
+            done = _rederive(spark, dimension, keys, wanted, base, upstream, {**seen, "source": LOG.name})
 
     commit.again_if_overtaken(attempt)
     return done
@@ -184,23 +187,41 @@ def _rederive(
     wanted: DataFrame | None,
     base: commit.State,
     upstream: commit.State,
-    cursor: Mapping[str, Any],
+    place: Mapping[str, Any],
 ) -> Done:
-    """Derives the members of `keys` from all their changes up to the cursor, and commits what differs."""
-    key = dimension.natural_key
+    """Derives the members of `keys` from all their changes up to the `place` in the log, and commits what differs.
+
+    Facts and gold follow the log's new records. Where more differs than these can explain, because today's rules see
+    the past otherwise, or the place was lost, they notice by the cursor's `rebuilt`.
+    """
+    key, stamp = dimension.natural_key, F.col(str(LOG.stamp))
     literal = keys_of(keys, key)
-    upto = commit.from_text(cursor["to"])
-    log = commit.at(spark, LOG, upstream.snapshot_id).where(_of(dimension))
-    log = log.where(F.lit(False) if upto is None else F.col("_ingested_at") <= F.lit(upto).cast("timestamp"))
-    theirs = of_keys(log, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
+    upto, seen = commit.from_text(place["to"]), commit.from_text((base.cursor or {}).get("to"))
+    log = commit.at(spark, LOG, upstream.snapshot_id)
+    log = log.where(F.lit(False) if upto is None else stamp <= F.lit(upto).cast("timestamp"))
+    theirs = of_keys(log.where(_of(dimension)), "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
     members = of_keys(commit.at(spark, dimension.table, base.snapshot_id), key, keys, literal)
     # Kept before they are judged: else the optimizer judges the whole log first, and looks for the members after.
-    with kept(theirs.drop("raw_payload")) as told, kept(members) as held:
+    with kept(records(spark, dimension, theirs).drop("raw_payload")) as told, kept(members) as held:
         rows = dimension.derive(changes(told, dimension))
+        before = told.where(F.lit(False) if seen is None else stamp <= F.lit(seen).cast("timestamp"))
+        rebuilt, now = (base.cursor or {}).get("rebuilt"), commit.to_text(base.next_stamp(datetime.now(UTC)))
+        if _differ(
+            dimension.derive(changes(before, dimension)),
+            held.where("NOT is_inferred") if dimension.is_versioned else held,
+        ):
+            rebuilt = now
         if dimension.is_versioned:
             rows = _with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(_with_surrogate_keys(spark, dimension, derived, held)) as fresh:
-            return settle(spark, dimension.table, fresh, held, base, cursor)
+            return settle(spark, dimension.table, fresh, held, base, {**place, "stamp": now, "rebuilt": rebuilt})
+
+
+def _differ(derived: DataFrame, held: DataFrame) -> bool:
+    """Whether the held rows are other ones than those derived, which lack some columns."""
+    ours, theirs = derived.withColumn("_side", F.lit(1)), held.select(*derived.columns).withColumn("_side", F.lit(-1))
+    surplus = ours.unionByName(theirs).groupBy(*derived.columns).agg(F.sum("_side").alias("_surplus"))
+    return not surplus.where(F.col("_surplus") != 0).isEmpty()
 
 
 def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
@@ -313,19 +334,19 @@ def changed_members(
 ) -> DataFrame:
     """Members with good changes stamped later than `after` and up to `upto`: natural key, and `from_day`, the earliest
     effective date among them, before which no version of the member can have changed."""
-    rows, stamp = spark.table(LOG.identifier).where(_of(dimension)), F.col(str(LOG.stamp))
+    rows, stamp = spark.table(LOG.identifier), F.col(str(LOG.stamp))
     if upto is None or upto == after:  # nothing: not worth the columns of a change
         return rows.where(F.lit(False)).select(
             F.col("natural_key").alias(dimension.natural_key), F.col("effective_date").alias("from_day")
         )
     rows = rows.where(stamp <= F.lit(upto))
-    good = changes(rows if after is None else rows.where(stamp > F.lit(after)), dimension)
+    good = changes(records(spark, dimension, rows if after is None else rows.where(stamp > F.lit(after))), dimension)
     return good.groupBy(dimension.natural_key).agg(F.min("effective_date").alias("from_day"))
 
 
 def as_of(spark: SparkSession, dimension: Dimension, keys: DataFrame, upto: datetime | None) -> DataFrame:
     """The members of `keys` as the log up to `upto` says, surrogate keys and inferred members left out."""
-    rows = spark.table(LOG.identifier).where(_of(dimension))
+    rows = records(spark, dimension, spark.table(LOG.identifier))
     rows = rows.where(F.lit(False)) if upto is None else rows.where(F.col(str(LOG.stamp)) <= F.lit(upto))
     theirs = rows.join(
         keys.select(F.col(dimension.natural_key).alias("natural_key")), on="natural_key", how="left_semi"

@@ -244,6 +244,14 @@ class _Scope:
     def others(self, rows: DataFrame) -> DataFrame:
         return rows if self.traders is None else rows.join(self.traders, on="trader_id", how="left_anti")
 
+    def lots(self, pieces: DataFrame, days: DataFrame) -> DataFrame:
+        """Open lots of the days: of the traders on all of them, of others from the first day on."""
+        recent = open_lots.build(self.others(pieces), days.where(F.col("day") >= F.lit(self.first)))
+        if self.traders is None:
+            return recent
+        theirs = pieces.join(self.traders, on="trader_id", how="left_semi")
+        return recent.unionByName(open_lots.build(theirs, days))
+
 
 def _positions(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     """Lots, performance and positions: one derivation, three tables.
@@ -258,20 +266,18 @@ def _positions(spark: SparkSession, settings: Settings, states: States, rebuild:
     if not news.is_new:
         return {table: Done({}) for table in tables}
     held = {table: commit.at(spark, table, base.snapshot_id) for table, base in bases.items()}
-    with kept(_moved_traders(spark, news)) as moved:
+    with kept(_moved_traders(spark, news, held[trader_performance.TABLE])) as moved:
         scope = _scope(news, moved)
         summaries = spark.table(daily_trading_summary.TABLE.identifier)
         before = _day_before(summaries, scope.first)
         live = scope.of(_live(news), "trade_date", "trade_timestamp")
         days = summaries.select(F.col("summary_date").alias("day")).distinct()
-        if scope.traders is None:
-            days = days.where(F.col("day") >= F.lit(scope.first))
         with kept(open_lots.booked(live, news.rows(dim_account.TABLE))) as booked:
             opening = scope.others(held[open_lots.TABLE].where(F.col("lot_date") == F.lit(before)))
             entered = booked.select(*lots.KEY, "trade_id", "trade_timestamp", "trade_type", "price", "quantity")
             with (
                 kept(lots.pieces(lots.as_entries(opening).unionByName(entered))) as pieces,
-                kept(scope.of(open_lots.build(pieces, days), "lot_date")) as carried,
+                kept(scope.lots(pieces, days)) as carried,
             ):
                 closes = _closes(summaries, held[portfolio_positions.TABLE], scope, before)
                 performed, others = _performance(news, scope, booked, pieces, held[trader_performance.TABLE])
@@ -304,8 +310,8 @@ def _day_before(summaries: DataFrame, first: date | None) -> date | None:
     return found[0] if found else None
 
 
-def _moved_traders(spark: SparkSession, news: Upstream) -> DataFrame:
-    """Traders whose default account is another one than when the tables were last derived."""
+def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) -> DataFrame:
+    """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
     dimension = dim_account.DIMENSION
     accounts, name = news.rows(dimension.table), dimension.table.name
     if news.is_whole or news.upto[name] == news.before.get(name):
@@ -317,7 +323,8 @@ def _moved_traders(spark: SparkSession, news: Upstream) -> DataFrame:
     earlier = open_lots.default_accounts(same.select(*columns).unionByName(were.select(*columns)))
     now = open_lots.default_accounts(accounts).withColumnRenamed("account_id", "_now")
     both = earlier.join(now, on="trader_id", how="full")
-    return both.where(~F.col("account_id").eqNullSafe(F.col("_now"))).select("trader_id")
+    moved = both.where(~F.col("account_id").eqNullSafe(F.col("_now"))).select("trader_id")
+    return moved.join(performed.select("trader_id"), on="trader_id", how="left_semi")
 
 
 def _performance(
@@ -338,7 +345,7 @@ def _performance(
 def _closes(summaries: DataFrame, positions: DataFrame, scope: _Scope, before: date | None) -> DataFrame:
     """Closing prices of the scope's days, and those that the positions of the trading day before them had."""
     columns = ("symbol", "summary_date", "close_price")
-    if scope.traders is not None or before is None:
+    if scope.traders is not None or (scope.first is not None and before is None):
         return summaries.select(*columns)
     carried = positions.where(F.col("position_date") == F.lit(before)).select(
         "symbol", F.col("position_date").alias("summary_date"), F.col("current_price").alias("close_price")

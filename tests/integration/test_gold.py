@@ -25,7 +25,7 @@ from lakehouse_spark import change_log, commit
 from lakehouse_spark.batch import settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.jobs import fact_loader, gold_aggregator
+from lakehouse_spark.jobs import fact_loader, gold_aggregator, rejected
 from lakehouse_spark.verify import model
 
 TABLES = (
@@ -480,12 +480,77 @@ def test_a_dimension_whose_cursor_is_lost_keeps_its_versions_when_a_member_is_in
     found.lake.expire("dim.dim_symbol")
     found.trade([trade(2, "2025-06-06T14:00", "BUY", 1, "10")])
     fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
+    assert names_of(found)[0] == {"T1": "A", "T2": "AAA"}
+    found.load()
+    assert names_of(found)[1] == {MONDAY: "A", FRIDAY: "AAA"}
+
+
+def names_of(found: Market) -> tuple[dict[str, str], dict[date, str]]:
+    """The symbol's name by trade, through the facts' keys, and by day, in the daily summaries."""
     keys = {row["symbol_key"]: row["company_name"] for row in found.rows("dim.dim_symbol")}
     facts = {row["trade_id"]: keys[row["symbol_key"]] for row in found.rows("gold.fact_trades")}
-    assert facts == {"T1": "A", "T2": "AAA"}
+    return facts, {row["summary_date"]: row["company_name"] for row in found.rows("gold.daily_trading_summary")}
+
+
+def test_a_record_that_todays_rules_accept_reaches_the_facts_and_gold_of_its_days(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    found = market(spark, tmp_path)
+    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10"), trade(2, "2025-06-10T14:00", "BUY", 1, "10")])
+    with refusing("company_name", "Refused"):
+        found.refer("dim_symbol", [change("AAA", FRIDAY, company_name="Refused")])
+        found.refer("dim_account", [change("AC1", FRIDAY, trader_id="TR1", company_name="Refused")])
+        found.load()
+    found.refer("dim_symbol", [change("AAA", TUESDAY, company_name="A2")])
+    found.refer("dim_account", [change("AC1", TUESDAY, trader_id="TR1", tier="GOLD")])
     found.load()
-    names = {row["summary_date"]: row["company_name"] for row in found.rows("gold.daily_trading_summary")}
-    assert names == {MONDAY: "A", FRIDAY: "AAA"}
+    assert names_of(found) == ({"T1": "Refused", "T2": "A2"}, {FRIDAY: "Refused", TUESDAY: "A2"})
+    assert {row["account_id"] for row in found.rows("gold.portfolio_positions")} == {"AC1"}
+    assert broken(found) == []
+
+
+def test_a_discarded_record_enters_no_dimension_whatever_the_rules_say_later(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    found = market(spark, tmp_path)
+    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10"), trade(2, "2025-06-10T14:00", "BUY", 1, "10")])
+    with refusing("company_name", "Refused"):
+        found.refer("dim_symbol", [change("AAA", FRIDAY, company_name="Refused")])
+    assert rejected.discard(found.spark, rejected.Selection(reason="no"), "a test") == 1
+    found.load()
+    assert broken(found) == []
+    found.refer("dim_symbol", [change("AAA", TUESDAY, company_name="A2")])
+    found.load()
+    assert names_of(found) == ({"T1": "AAA", "T2": "A2"}, {FRIDAY: "AAA", TUESDAY: "A2"})
+    assert broken(found) == []
+
+
+def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobody_without_trades(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = market(spark, tmp_path)
+    huge = {"price": Decimal(900_000), "quantity": 1_000_000, "total_value": Decimal(900_000_000_000)}
+    found.trade(
+        [{**trade(number, "2025-06-06T14:00", "BUY", 1, "1", trader_id=f"TR{number}"), **huge} for number in (1, 2)]
+    )
+    found.trade([trade(3, "2025-06-09T14:00", "BUY", 1, "10")])
+    found.load()
+    totals = {row["summary_date"]: row["total_value"] for row in found.rows("gold.daily_trading_summary")}
+    assert totals == {FRIDAY: None, MONDAY: Decimal("10.000000")}
+    assert broken(found) == []
+
+    moved, find = [], gold_aggregator._moved_traders
+
+    def seen(*given: Any) -> DataFrame:
+        traders = find(*given)
+        moved.extend(row["trader_id"] for row in traders.collect())
+        return traders
+
+    monkeypatch.setattr(gold_aggregator, "_moved_traders", seen)
+    found.refer("dim_account", [change(f"A{trader}", FRIDAY, trader_id=trader) for trader in ("TR1", "TR9")])
+    found.load()
+    assert moved == ["TR1"]
+    assert {row["account_id"] for row in found.rows("gold._open_lots")} == {"ATR1", "UNKNOWN"}
 
 
 def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: Market) -> None:
