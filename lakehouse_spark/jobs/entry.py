@@ -81,8 +81,13 @@ def _silver_options(parser: ArgumentParser) -> None:
     )
 
 
+def _fact_options(parser: ArgumentParser) -> None:
+    _table_option(parser, list(fact_loader.FACTS))
+    _gold_options(parser)
+
+
 def _gold_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--rebuild", action="store_true", help="derive everything again; the result is the same")
+    parser.add_argument("--rebuild", action="store_true", help="derive everything again, by today's settings")
 
 
 JOBS: Mapping[str, Job] = {
@@ -106,8 +111,8 @@ JOBS: Mapping[str, Job] = {
     ),
     "fact_loader": Job(
         "silver to facts",
-        lambda parser: _table_option(parser, list(fact_loader.FACTS)),
-        lambda spark, settings, options: fact_loader.run(spark, settings, options.table),
+        _fact_options,
+        lambda spark, settings, options: fact_loader.run(spark, settings, options.table, rebuild=options.rebuild),
     ),
     "gold_aggregator": Job(
         "silver to the five gold tables",

@@ -70,10 +70,12 @@ def run(
     settings: Settings,
     tables: Sequence[str] = (),
     *,
+    rebuild: bool = False,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Loads what changed in silver, and gives facts new keys where dimension versions changed; both tables by default.
 
+    With `rebuild`, all facts are derived anew, and those that differ, as by another commission, are written.
     Members that facts refer to and reference data does not know yet are inferred, and dim_time is extended by whole
     years. Raises LostRaceError, leaving the table as the winner made it, if another fact_loader committed first.
     """
@@ -84,16 +86,16 @@ def run(
         if tables and name not in tables:
             continue
         began = time.monotonic()
-        done = _load(spark, settings, fact)
+        done = _load(spark, settings, fact, rebuild)
         summary = Summary(JOB, fact.table.name, done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
         report(summary)
         summaries.append(summary)
     return summaries
 
 
-def _load(spark: SparkSession, settings: Settings, fact: Fact) -> Done:
+def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Done:
     base = commit.state(spark, fact.table)
-    news = upstream.read(spark, [base], [fact.source], fact.dimensions)
+    news = upstream.read(spark, [base], [fact.source], fact.dimensions, rebuild=rebuild)
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
     with _touched(fact, news) as rows, kept(_members(fact, rows)) as members:

@@ -449,6 +449,20 @@ def test_dim_time_is_extended_by_the_years_that_hold_a_fact_and_no_others(spark:
     assert [tuple(row) for row in years] == [(2008, 366 * 1440), (2024, 366 * 1440)]
 
 
+def test_a_rebuild_of_facts_applies_another_commission(spark: SparkSession, tmp_path: Path) -> None:
+    found = market(spark, tmp_path)
+    found.trade([trade(1, "2025-06-06T14:00", "BUY", 100, "10"), trade(2, "2025-06-06T15:00", "BUY", 100, "10")])
+    found.trade([trade(3, "2025-06-06T16:00", "BUY", 100, "10", commission=Decimal("7.000000"))])
+    found.load()
+    settings = found.lake.settings
+    dearer = settings.model_copy(update={"gold": settings.gold.model_copy(update={"commission_bps": Decimal("2.5")})})
+    for updated in (2, 0):
+        (done, _) = fact_loader.run(found.spark, dearer, rebuild=True)
+        assert done.counts == {"inserted": 0, "updated": updated, "deleted": 0}
+    commissions = {row["trade_id"]: row["commission"] for row in found.rows("gold.fact_trades")}
+    assert commissions == {"T1": Decimal("0.250000"), "T2": Decimal("0.250000"), "T3": Decimal("7.000000")}
+
+
 def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
