@@ -277,8 +277,8 @@ BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, in
      repeat_a_row("silver.trades"), [("silver.trades", 1)]),
     ("wrong sums", ingestion.activity_follows_from_trades, "silver.trader_activity",
      run_sql("UPDATE lake.silver.trader_activity SET total_buys = total_buys + 1"), [("silver.trader_activity", 2)]),
-    ("a minute missing", model.days_have_1440_minutes, "dim.dim_time",
-     run_sql("INSERT INTO lake.dim.dim_time (date) VALUES (DATE '2025-01-01')"), [("dim.dim_time", 1)]),
+    ("minutes missing, and days of a year that was begun", model.days_have_1440_minutes, "dim.dim_time",
+     run_sql("INSERT INTO lake.dim.dim_time (date) VALUES (DATE '2025-01-01')"), [("dim.dim_time", 365)]),
 )  # fmt: skip
 
 
