@@ -165,8 +165,8 @@ def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame) -> D
 
 
 def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None) -> Done:
-    done, held = Done({}), commit.state(spark, dimension.table)
-    if held.cursor is None and held.stamp is not None:  # lost: what it has seen is known once it has read it again
+    done = Done({})
+    if commit.state(spark, dimension.table).is_lost:  # what it has seen is known once it has read it again
         apply(spark, dimension)
 
     def attempt() -> None:

@@ -45,6 +45,11 @@ class State:
     cursor: Cursor | None
     stamp: datetime | None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether there are rows, and no cursor that says what they were made from."""
+        return self.cursor is None and self.stamp is not None
+
     def next_stamp(self, now: datetime) -> datetime:
         """The time, or a microsecond after the last stamp where the clock runs behind it."""
         return now if self.stamp is None else max(now, self.stamp + timedelta(microseconds=1))

@@ -310,8 +310,8 @@ def _cursor(
     """What this commit consumed, `from` exclusive `to` inclusive, its counts, and their totals `since` the first."""
     stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
     before = base.cursor or {"totals": {}, "since": stamp}
-    is_lost = base.cursor is None and base.stamp is not None  # with it, whether what is downstream knew of a rebuild
-    rebuilt = stamp if is_lost else before.get("rebuilt")
+    # Lost with a cursor is whether what is downstream knew of a rebuild.
+    rebuilt = stamp if base.is_lost else before.get("rebuilt")
     return {
         "source": source.name,
         "from": commit.to_text(after),

@@ -158,6 +158,7 @@ def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
 def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """At the end of every day, open lots and positions are the shares bought up to then less the shares sold."""
     check, key = "open shares = bought - sold", ["trader_id", "account_id", "symbol"]
+    net = _net_positions(spark, key).select("day", *key, "net")
     for table, day, held in (
         (open_lots.TABLE, "lot_date", _signed("side")),
         (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
@@ -168,7 +169,7 @@ def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
             yield Finding(check, table.name, 0, f"{' and '.join(waiting)}: news wait for gold_aggregator")
             continue
         ours = spark.table(table.identifier).groupBy(day, *key).agg(held.alias("net"))
-        off = differing(ours, _net_positions(spark, key).select("day", *key, "net"))
+        off = differing(ours, net)
         yield Finding(check, table.name, off, f"{off} positions differ")
 
 
