@@ -28,10 +28,11 @@ Days = Sequence[tuple[date, date]]
 
 @dataclass(frozen=True)
 class Done:
-    """What one table's run counted, and the snapshot it committed, if any."""
+    """What one table's run counted, the snapshot it committed, if any, and sentences a user should read of it."""
 
     counts: dict[str, int]
     snapshot_id: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def days_of(rows: DataFrame, column: str) -> Days:

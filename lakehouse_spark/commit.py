@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
 from lakehouse_spark.table import Table
+from lakehouse_spark.transforms.quality import RULES_VERSION
 
 CURSOR = "lakehouse.cursor"
 """Snapshot property that holds, as JSON, what a commit consumed and counted."""
@@ -49,6 +50,16 @@ class State:
     def is_lost(self) -> bool:
         """Whether there are rows, and no cursor that says what they were made from."""
         return self.cursor is None and self.stamp is not None
+
+    @property
+    def rules(self) -> int | None:
+        """The version of the rules by which the rows were made; None without a cursor."""
+        return None if self.cursor is None else int(self.cursor.get("rules", 1))
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether older rules than today's made the rows, so that the table has to be derived whole."""
+        return self.rules is not None and self.rules < RULES_VERSION
 
     def next_stamp(self, now: datetime) -> datetime:
         """The time, or a microsecond after the last stamp where the clock runs behind it."""
@@ -123,6 +134,7 @@ def changes(spark: SparkSession, table: Table, upto: State, after: datetime | No
 
 def append(spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor) -> State:
     """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`."""
+    cursor = _ruled(cursor)
 
     def write(branch: str) -> None:
         writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
@@ -147,6 +159,7 @@ def merge(
     `bounds` makes a predicate of literals on the table's columns: only its partitions are looked at. `deletes` knows
     the rows as `source`. Raises LostRaceError like `append`.
     """
+    cursor = _ruled(cursor)
 
     def write(branch: str) -> None:
         def target(name: str) -> Column:
@@ -171,6 +184,7 @@ def merge(
 
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
     """Moves the cursor and nothing else."""
+    cursor = _ruled(cursor)
 
     def write(branch: str) -> None:
         staged = load(spark, table).newAppend()
@@ -178,6 +192,11 @@ def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> S
         staged.toBranch(branch).commit()
 
     return _publish(spark, table, base, cursor, write)
+
+
+def _ruled(cursor: Cursor) -> Cursor:
+    """The cursor with today's rules: whoever commits has made the table by them, or has derived it whole before."""
+    return {**cursor, "rules": RULES_VERSION}
 
 
 def again_if_overtaken(attempt: Callable[[], None]) -> None:

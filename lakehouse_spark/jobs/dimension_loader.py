@@ -35,7 +35,7 @@ def run(
         if sources:
             reference_files.load(spark, dimension, sources)
         done = change_log.apply(spark, dimension)
-        summary = Summary(JOB, dimension.table.name, done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
+        summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)
         summaries.append(summary)
     return summaries

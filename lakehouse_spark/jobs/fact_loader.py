@@ -87,7 +87,7 @@ def run(
             continue
         began = time.monotonic()
         done = _load(spark, settings, fact, rebuild)
-        summary = Summary(JOB, fact.table.name, done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
+        summary = Summary.of(JOB, fact.table.name, done, began)
         report(summary)
         summaries.append(summary)
     return summaries

@@ -57,8 +57,7 @@ def run(
     for step in (_summary, _overview, _analytics, _positions):
         began = time.monotonic()
         for table, done in step(spark, settings, states, rebuild).items():
-            seconds, began = round(time.monotonic() - began, 3), time.monotonic()
-            summary = Summary(JOB, table.name, done.counts, done.snapshot_id, seconds)
+            summary, began = Summary.of(JOB, table.name, done, began), time.monotonic()
             report(summary)
             summaries.append(summary)
     return summaries

@@ -180,7 +180,7 @@ def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place
             "reasons": F.coalesce("_new_reasons", "reasons"),
             "resolution": F.col("_new_resolution"),
             "attempts": F.col("attempts") + 1,
-            "rules_version": F.lit(RULES_VERSION),
+            "rules_version": F.lit(str(RULES_VERSION)),
             "_resolved_at": F.when(resolved, F.lit(now).cast("timestamp")),
         }
     )

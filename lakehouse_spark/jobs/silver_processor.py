@@ -56,7 +56,7 @@ def run(
             done = rejudge(spark, settings, FEEDS[name], since)
         else:
             done = process(spark, settings, FEEDS[name])
-        summary = Summary(JOB, f"silver.{name}", done.counts, done.snapshot_id, round(time.monotonic() - began, 3))
+        summary = Summary.of(JOB, f"silver.{name}", done, began)
         report(summary)
         summaries.append(summary)
     return summaries

@@ -94,7 +94,7 @@ def _letter(rejected_id: Column, source_table: str, event_time: Column, reasons:
         F.lit(source_table).alias("source_table"),
         event_time.alias("event_time"),
         reasons.alias("reasons"),
-        F.lit(RULES_VERSION).alias("rules_version"),
+        F.lit(str(RULES_VERSION)).alias("rules_version"),
         F.lit("OPEN").alias("status"),
         F.lit(1).alias("attempts"),
         F.lit(None).cast(TEXT).alias("resolution"),

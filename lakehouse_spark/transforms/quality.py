@@ -10,8 +10,8 @@ from pyspark.sql import types as T
 from lakehouse_spark.transforms import payload
 from lakehouse_spark.types import PRICE, TEXTS
 
-RULES_VERSION = "1"
-"""Raised whenever a rule changes, so that a rejected record tells which rules judged it."""
+RULES_VERSION = 2
+"""Raised whenever a rule changes: a table made by older rules is derived whole, its dead letters are judged again."""
 
 FUTURE_LIMIT = "INTERVAL 5 MINUTES"
 ANCIENT_LIMIT = "2000-01-01T00:00:00Z"

@@ -328,7 +328,7 @@ def test_the_cursor_outlasts_snapshots_without_one(session: SparkSession, table:
     compact(session, table)
     rows(session, table, minute(5), ("foreign", 3)).writeTo(table.identifier).append()
     found = commit.state(session, table)
-    assert found.cursor == {"to": "rows", "stamp": "2025-03-01T00:02:00.000000+00:00"}
+    assert found.cursor == {"to": "rows", "stamp": "2025-03-01T00:02:00.000000+00:00", "rules": 2}
     assert found.stamp == datetime(2025, 3, 1, 0, 2, tzinfo=UTC)
     assert found.snapshot_id == commit.load(session, table).currentSnapshot().snapshotId()
 
