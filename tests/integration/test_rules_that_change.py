@@ -1,0 +1,159 @@
+"""A lakehouse written by older rules, brought up by today's: every table says what it would if it were new."""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from lake import Lake
+from lakehouses import unpack
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import migrations, verify
+from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import KafkaSettings, Settings
+
+OPEN_END = date(9999, 12, 31)
+
+
+def run_all(lake: Lake) -> list[Summary]:
+    migrations.migrate(lake.spark, lake.settings, datetime.now(UTC))
+    return [
+        *dimension_loader.run(lake.spark),
+        *silver_processor.run(lake.spark, lake.settings),
+        *fact_loader.run(lake.spark, lake.settings),
+        *gold_aggregator.run(lake.spark, lake.settings),
+    ]
+
+
+@pytest.fixture(scope="module")
+def upgraded(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, dict[str, Summary]]:
+    """The lakehouse of 7e782d6 after one run of every job, and what that run said of each table."""
+    home = tmp_path_factory.mktemp("upgraded") / "home"
+    unpack("7e782d6", home)
+    settings = Settings(home=home, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    own = spark.newSession()
+    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
+    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    lake = Lake(own, settings)
+    return lake, {summary.table: summary for summary in run_all(lake)}
+
+
+def rows(lake: Lake, table: str, *columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+    return sorted(tuple(row) for row in lake.spark.table(f"lake.{table}").where(where).select(*columns).collect())
+
+
+def test_trades_are_judged_again(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, said = upgraded
+    assert rows(lake, "silver.trades", "trade_id", "symbol", "quantity", "status", "_source_offset") == [
+        ("T1", "AAPL", 100, "EXECUTED", 0),
+        ("T10", "AAPL", 100, "EXECUTED", 13),
+        ("T13", "AAPL", 3, "EXECUTED", 16),
+        ("T14", "ML.PA", 100, "EXECUTED", 17),
+        ("T15", "FLG1", 100, "EXECUTED", 18),
+        ("T2", "AAPL", 40, "EXECUTED", 1),
+        ("T4", "IBM", 100, "EXECUTED", 3),
+        ("T5", "AAPL", 7, "CANCELLED", 6),
+        ("T6", "AAPL", 8, "CANCELLED", 8),
+        ("T7", "AAPL", 100, "EXECUTED", 10),
+        ("T8", "AAPL", 100, "EXECUTED", 11),
+    ]  # fmt: skip
+    totals = lake.cursor("silver.trades")["totals"]
+    assert {name: totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")} == {
+        "records": 19, "accepted": 13, "duplicates": 0, "rejected": 6, "rows": 11,
+    }  # fmt: skip
+    assert any("rules" in note for note in said["silver.trades"].notes)
+
+
+def test_dead_letters_close_and_open(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, _ = upgraded
+    trades = "source_table = 'bronze.raw_trades'"
+    found = rows(lake, "silver._rejected_records", "_kafka_offset", "status", "reasons", where=trades)
+    assert [(offset, status, reasons) for offset, status, reasons in found if status != "REPLAYED"] == [
+        (2, "OPEN", ["invalid_symbol"]),
+        (4, "OPEN", ["invalid_encoding"]),
+        (5, "OPEN", ["invalid_encoding"]),
+        (12, "OPEN", ["schema_registry_framing"]),
+        (14, "OPEN", ["invalid_price"]),
+        (15, "DISCARDED", ["invalid_price"]),
+    ]
+    assert [offset for offset, status, _ in found if status == "REPLAYED"] == [7, 9, 13]
+    others = rows(lake, "silver._rejected_records", "source_table", "status", "reasons", where=f"NOT {trades}")
+    assert others == [
+        ("bronze.raw_marketdata", "OPEN", ["invalid_interval"]),
+        ("bronze.raw_orderbook", "REPLAYED", ["crossed_book"]),
+        ("bronze.raw_reference", "OPEN", ["invalid_encoding"]),  # both traders of the one damaged key
+        ("bronze.raw_reference", "OPEN", ["invalid_encoding"]),
+        ("bronze.raw_reference", "OPEN", ["invalid_encoding"]),  # ML.PA, and the trader of half a surrogate pair
+        ("bronze.raw_reference", "OPEN", ["invalid_encoding"]),
+        ("bronze.raw_reference", "OPEN", ["invalid_market_close_time", "invalid_market_open_time"]),
+        ("bronze.raw_reference", "OPEN", ["invalid_symbol"]),
+        ("bronze.raw_reference", "OPEN", ["invalid_timezone"]),
+        ("bronze.raw_reference", "REPLAYED", ["invalid_is_deleted"]),
+    ]
+    open_by = rows(lake, "silver._rejected_records", "rules_version", where="status = 'OPEN'")
+    assert set(open_by) == {("2",)}
+
+
+def test_a_month_no_longer_stands_over_a_minute(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, _ = upgraded
+    assert rows(lake, "silver.market_data", "symbol", "interval", "close", "volume") == [
+        ("AAPL", "1m", Decimal("187.500000"), 12000),
+        ("MSFT", "1m", Decimal("187.500000"), 12000),
+    ]
+
+
+def test_members_are_derived_by_what_their_records_mean_today(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, _ = upgraded
+    version = ("effective_date", "expiry_date", "is_current", "is_inferred")
+    assert rows(lake, "dim.dim_symbol", "symbol", "company_name", *version) == [
+        ("AAPL", "Apple", date(2024, 1, 1), OPEN_END, True, False),
+        ("FLG1", "FLG1", date(2025, 2, 2), OPEN_END, True, True),
+        ("FLG1", "One", date(2025, 1, 1), date(2025, 2, 1), False, False),
+        ("IBM", "IBM Corp", date(2024, 1, 1), OPEN_END, True, False),
+        ("ML.PA", "ML.PA", date(1900, 1, 1), OPEN_END, True, True),
+        ("SHIB", "SHIB", date(1900, 1, 1), OPEN_END, True, True),
+    ]
+    assert rows(lake, "dim.dim_trader", "trader_id", "name", *version) == [
+        ("T-JOS\ufffd", "T-JOS\ufffd", date(1900, 1, 1), OPEN_END, True, True),
+        ("TR1", "TR1", date(1900, 1, 1), OPEN_END, True, True),
+        ("TR2", "Two", date(2024, 1, 1), OPEN_END, True, False),
+        ("TR3", "TR3", date(1900, 1, 1), OPEN_END, True, True),
+    ]
+    hours = ("timezone", "market_open_time", "market_close_time")
+    ours = "exchange_code IN ('AMPM', 'BADTZ', 'NOHOURS')"
+    assert rows(lake, "dim.dim_exchange", "exchange_code", "exchange_name", *hours, where=ours) == [
+        ("AMPM", "Am pm", "America/New_York", None, None),
+        ("BADTZ", "Bad zone", None, "09:30", "16:00"),
+        ("NOHOURS", "No hours", "America/New_York", None, None),
+    ]
+
+
+def test_gold_follows(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, _ = upgraded
+    columns = ("analytics_date", "symbol", "exchange", "market_session", "trade_count", "volume")
+    assert rows(lake, "gold.trade_analytics", *columns) == [
+        (date(2025, 1, 15), "AAPL", "BADTZ", "REGULAR", 1, 100),
+        (date(2025, 1, 15), "AAPL", "NASDAQ", "REGULAR", 4, 243),
+        (date(2025, 1, 15), "AAPL", "NOHOURS", "REGULAR", 1, 100),
+        (date(2025, 1, 15), "IBM", "NASDAQ", "REGULAR", 1, 100),
+        (date(2025, 1, 15), "ML.PA", "NASDAQ", "REGULAR", 1, 100),
+        (date(2025, 2, 3), "FLG1", "NASDAQ", "REGULAR", 1, 100),
+    ]
+    assert rows(lake, "gold.daily_trading_summary", "symbol", "summary_date", "trade_count", "open_price") == [
+        ("AAPL", date(2025, 1, 15), 6, Decimal("187.500000")),
+        ("FLG1", date(2025, 2, 3), 1, Decimal("31.000000")),
+        ("IBM", date(2025, 1, 15), 1, Decimal("11.000000")),
+        ("ML.PA", date(2025, 1, 15), 1, Decimal("30.000000")),
+    ]
+
+
+def test_every_invariant_holds_and_a_second_run_writes_nothing(upgraded: tuple[Lake, dict[str, Summary]]) -> None:
+    lake, _ = upgraded
+    findings = verify.run(lake.spark, lake.settings)
+    assert [str(finding) for finding in findings if finding.violations] == []
+    before = {table.name: lake.snapshots(table.name) for table in TABLES}
+    assert [summary.table for summary in run_all(lake) if summary.snapshot_id or summary.notes] == []
+    assert {table.name: lake.snapshots(table.name) for table in TABLES} == before
