@@ -101,6 +101,21 @@ def _other_day(host: Event, hand: Hand) -> Fields:
     return {**host.fields, "timestamp": f'"{event.iso(host.at - (1 + hand.turn % 3) * DAY)}"'}
 
 
+def _canceled(host: Event, hand: Hand) -> Fields:
+    """As the other spelling has it."""
+    return {**host.fields, "status": ('"Canceled"', '"CANCELED"')[hand.turn % 2]}
+
+
+def _cancelled_at_other_time(host: Event, hand: Hand) -> Fields:
+    """A cancellation with its own time, some days from the trade's."""
+    at = host.at + (hand.turn % 5 - 4) * DAY + MILLI
+    return {**host.fields, "status": '"CANCELLED"', "timestamp": f'"{event.iso(at)}"'}
+
+
+def _executed_at_other_time(host: Event, hand: Hand) -> Fields:
+    return {**_other_day(host, hand), "status": '"EXECUTED"'}
+
+
 def _cancelled_at_other_price(host: Event, hand: Hand) -> Fields:
     return {**_other_price(host, hand), "status": '"CANCELLED"'}
 
@@ -174,9 +189,12 @@ KINDS = (
     Kind(TRADES, "executed_to_cancelled", 25, _follow_up(_status("CANCELLED"), Outcome.CANCEL), "EXECUTED"),
     Kind(TRADES, "executed_to_partial", 8, _follow_up(_status("PARTIAL"), Outcome.DUPLICATE), "EXECUTED"),
     Kind(TRADES, "cancelled_to_executed", 4, _follow_up(_status("EXECUTED"), Outcome.DUPLICATE), "CANCELLED"),
+    Kind(TRADES, "canceled", 4, _follow_up(_canceled, Outcome.CANCEL), "EXECUTED"),
+    Kind(TRADES, "cancelled_at_other_time", 8, _follow_up(_cancelled_at_other_time, Outcome.CANCEL), "EXECUTED"),
+    Kind(TRADES, "cancelled_then_dated", 2, _follow_up(_executed_at_other_time, Outcome.DUPLICATE), "CANCELLED"),
     Kind(TRADES, "conflicting_price", 8, _follow_up(_other_price, Outcome.REJECTED, CONFLICT)),
     Kind(TRADES, "conflicting_quantity", 8, _follow_up(_other_quantity, Outcome.REJECTED, CONFLICT)),
-    Kind(TRADES, "conflicting_day", 8, _follow_up(_other_day, Outcome.REJECTED, CONFLICT)),
+    Kind(TRADES, "conflicting_day", 8, _follow_up(_other_day, Outcome.REJECTED, CONFLICT), "EXECUTED"),
     Kind(
         TRADES, "conflicting_cancellation", 4,
         _follow_up(_cancelled_at_other_price, Outcome.REJECTED, CONFLICT), "EXECUTED",
@@ -189,7 +207,7 @@ KINDS = (
     *(Kind(topic, "late", 40, _late) for topic in TOPICS),
     *(Kind(topic, name, 3, _broken(reason, variants))
       for topic in TOPICS for name, (reason, variants) in wrong.BROKEN.items()),
-    *(Kind(TRADES, name, 0, _broken("malformed_json", (make,))) for name, make in wrong.HUGE.items()),
+    *(Kind(TRADES, name, 0, _broken(reason, (make,))) for name, (reason, make) in wrong.HUGE.items()),
     *(Kind(topic, name, 3, _rejected(variants))
       for topic in TOPICS for name, variants in wrong.VALUES[topic].items()),
 )  # fmt: skip

@@ -73,8 +73,9 @@ def _common(topic: str, time: str) -> dict[str, tuple[Variant, ...]]:
         "unknown_exchange": _each("exchange", "unknown_exchange", '"MARS"', '"DARKPOOL"', '"NYSE2"'),
         "bad_symbol": _each(
             "symbol", "invalid_symbol", '"AAPL$"', '"ABCDEFGHIJKLMNOP"', '".AAPL"', '"A B"', '"ÅAPL"', '"-X"',
-            '["AAPL"]', '{"ticker":"AAPL"}', "true",
+            '["AAPL"]', '{"ticker":"AAPL"}', "true", '"\u0131BM"', '"T\ufb01"',
         ),
+        "half_a_surrogate_pair": _each("symbol", "invalid_encoding", r'"T\ud800"', r'"\uDC00T"', r'"T\ud83d\ud83d"'),
     }  # fmt: skip
 
 
@@ -136,7 +137,10 @@ VALUES: Mapping[str, Mapping[str, tuple[Variant, ...]]] = {
         ),
         "bad_level": (
             *(({"bids": _with_level(level, "bids")}, ("invalid_level",))
-              for level in ("[0,100]", "[-1.5,100]", '["abc",100]', "[0.01]", '{"price":0.01,"quantity":1}', "null")),
+              for level in (
+                  "[0,100]", "[-1.5,100]", '["abc",100]', "[0.01]", "[0.0100000000000000001,1]",
+                  '{"price":0.01,"quantity":1}', "null",
+              )),
             *(({"asks": _with_level(level, "asks")}, ("invalid_level",))
               for level in ("[999999,-5]", "[999999,1.5]", '[999999,"many"]', "[]", "7")),
         ),
@@ -165,7 +169,7 @@ VALUES: Mapping[str, Mapping[str, tuple[Variant, ...]]] = {
         "bad_volume": _each(
             "volume", "invalid_volume", "-1", "1.5", '"many"', "9223372036854775808", "true", "-1e3",
         ),
-        "bad_interval": _each("interval", "invalid_interval", '"2m"', '"1w"', '"minute"', "1", "true"),
+        "bad_interval": _each("interval", "invalid_interval", '"2m"', '"1w"', '"1M"', '"minute"', "1", "true"),
         "several_reasons": (
             ({"volume": "-1", "interval": '"2m"', "low": _beyond("high", 1.01)},
              ("inconsistent_ohlc", "invalid_interval", "invalid_volume")),
@@ -201,6 +205,7 @@ BROKEN: Mapping[str, tuple[str, tuple[Maker, ...]]] = {
             _raw(lambda text: text + b"\xe2\x82"),
         ),
     ),
+    "framed": ("schema_registry_framing", (_raw(lambda text: b"\0\0\0\0\7" + text), _only(b"\0\xff\xff\xff\xff"))),
     "truncated": ("malformed_json", (_raw(lambda text: text[: len(text) // 2]), _raw(lambda text: text[:-1]))),
     "trailing_garbage": (
         "malformed_json", (_raw(lambda text: text + b" garbage"), _raw(lambda text: text + b"}")),
@@ -221,9 +226,9 @@ BROKEN: Mapping[str, tuple[str, tuple[Maker, ...]]] = {
     ),
 }  # fmt: skip
 
-HUGE: Mapping[str, Maker] = {
-    "deep_nesting": _spliced(f',"x":{"[" * NESTING}{"]" * NESTING}'),
-    "oversized": lambda fields: payload({**fields, "padding": f'"{"x" * OVERSIZE}"'}),
+HUGE: Mapping[str, tuple[str, Maker]] = {
+    "deep_nesting": ("malformed_json", _spliced(f',"x":{"[" * NESTING}{"]" * NESTING}')),
+    "oversized": ("oversized_record", lambda fields: payload({**fields, "padding": f'"{"x" * OVERSIZE}"'})),
 }
 """Once each."""
 
