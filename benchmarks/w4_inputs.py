@@ -26,6 +26,7 @@ from lakehouse_spark.gold import fact_trades
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
+from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver import trades as silver_trades
 
 SILVER, FACTS = silver_trades.TABLE, fact_trades.TABLE
@@ -35,7 +36,7 @@ DAYS = 5
 _SYMBOLS, _TRADERS = 200, 5_000
 _TABLES = (
     SILVER, FACTS, dim_symbol.TABLE, dim_trader.TABLE, dim_time.TABLE, raw_reference.TABLE, surrogate_keys.TABLE,
-    retired_keys.TABLE, dim_exchange.TABLE,
+    retired_keys.TABLE, dim_exchange.TABLE, rejected_records.TABLE,
 )  # fmt: skip
 
 DIGEST: Columns = {

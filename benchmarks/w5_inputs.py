@@ -34,7 +34,7 @@ from lakehouse_spark.jobs import gold_aggregator
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
-from lakehouse_spark.silver import orderbook_snapshots
+from lakehouse_spark.silver import orderbook_snapshots, rejected_records
 from lakehouse_spark.silver import trades as silver_trades
 from lakehouse_spark.table import Table
 
@@ -46,7 +46,7 @@ GOLD = (
 _DIMENSIONS = (dim_symbol.DIMENSION, dim_trader.DIMENSION, dim_account.DIMENSION)
 _TABLES = (
     SILVER, BOOKS, *GOLD, *(dimension.table for dimension in _DIMENSIONS), raw_reference.TABLE, surrogate_keys.TABLE,
-    retired_keys.TABLE, dim_exchange.TABLE,
+    retired_keys.TABLE, dim_exchange.TABLE, rejected_records.TABLE,
 )  # fmt: skip
 
 LAST_DAY = "2025-03-06"
