@@ -105,6 +105,12 @@ def _cancelled_at_other_price(host: Event, hand: Hand) -> Fields:
     return {**_other_price(host, hand), "status": '"CANCELLED"'}
 
 
+def _cancelled_at_its_own_time(host: Event, hand: Hand) -> Fields:
+    """As others spell it, a second after the trade or by a clock that is a day behind."""
+    at = host.at - DAY if hand.turn % 3 == 0 else host.at + SECOND
+    return {**host.fields, "status": '"Canceled"', "timestamp": f'"{event.iso(at)}"'}
+
+
 def _other_best_bid(host: Event, hand: Hand) -> Fields:
     bids = json.loads(host.fields["bids"])
     bids[0][1] += 1
@@ -172,6 +178,7 @@ KINDS = (
     Kind(TRADES, "partial_to_executed", 20, _follow_up(_status("EXECUTED"), Outcome.UPDATE), "PARTIAL"),
     Kind(TRADES, "partial_to_cancelled", 10, _follow_up(_status("CANCELLED"), Outcome.CANCEL), "PARTIAL"),
     Kind(TRADES, "executed_to_cancelled", 25, _follow_up(_status("CANCELLED"), Outcome.CANCEL), "EXECUTED"),
+    Kind(TRADES, "cancelled_later", 8, _follow_up(_cancelled_at_its_own_time, Outcome.CANCEL), "EXECUTED"),
     Kind(TRADES, "executed_to_partial", 8, _follow_up(_status("PARTIAL"), Outcome.DUPLICATE), "EXECUTED"),
     Kind(TRADES, "cancelled_to_executed", 4, _follow_up(_status("EXECUTED"), Outcome.DUPLICATE), "CANCELLED"),
     Kind(TRADES, "conflicting_price", 8, _follow_up(_other_price, Outcome.REJECTED, CONFLICT)),

@@ -165,7 +165,7 @@ VALUES: Mapping[str, Mapping[str, tuple[Variant, ...]]] = {
         "bad_volume": _each(
             "volume", "invalid_volume", "-1", "1.5", '"many"', "9223372036854775808", "true", "-1e3",
         ),
-        "bad_interval": _each("interval", "invalid_interval", '"2m"', '"1w"', '"minute"', "1", "true"),
+        "bad_interval": _each("interval", "invalid_interval", '"2m"', '"1M"', '"1w"', '"minute"', "1", "true"),
         "several_reasons": (
             ({"volume": "-1", "interval": '"2m"', "low": _beyond("high", 1.01)},
              ("inconsistent_ohlc", "invalid_interval", "invalid_volume")),
@@ -201,6 +201,8 @@ BROKEN: Mapping[str, tuple[str, tuple[Maker, ...]]] = {
             _raw(lambda text: text + b"\xe2\x82"),
         ),
     ),
+    "half_a_character": ("invalid_encoding", (_spliced(r',"symbol":"A\ud83d"'), _spliced(r',"exchange":"\uDE00"'))),
+    "framed": ("schema_registry_framing", (_raw(lambda text: b"\0\0\0\0\x07" + text),)),
     "truncated": ("malformed_json", (_raw(lambda text: text[: len(text) // 2]), _raw(lambda text: text[:-1]))),
     "trailing_garbage": (
         "malformed_json", (_raw(lambda text: text + b" garbage"), _raw(lambda text: text + b"}")),
