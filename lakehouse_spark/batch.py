@@ -141,7 +141,7 @@ def settle(
     """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
     Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
-    committed. Raises LostRaceError like `append`.
+    committed, unless older rules made the rows. Raises LostRaceError like `append`.
     """
     names = ("inserted", "updated", "deleted")
     with kept(differences(table, fresh, held)) as rows:
@@ -152,7 +152,7 @@ def settle(
         stamp = commit.from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
         told = {"counts": counts, **cursor, "stamp": commit.to_text(stamp)}
         stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
-        if not any(counts.values()) and _same_place(cursor, base.cursor):
+        if not any(counts.values()) and _same_place(cursor, base.cursor) and not base.is_outdated:
             return Done(counts)
         if not any(counts.values()):
             state = commit.advance(spark, table, base, told)

@@ -13,7 +13,8 @@ from lakehouse_spark.batch import day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
-from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide
+from lakehouse_spark.jobs.judging import count, decide
+from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trades
@@ -78,12 +79,14 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
     summaries = []
     for name in chosen:
         began = time.monotonic()
-        counts = (
-            _replay(spark, settings, feeds[name], selection) if name in feeds else _replay_reference(spark, selection)
-        )
+        if name in feeds:
+            first = silver_processor.process(spark, settings, feeds[name])  # what nobody has judged yet
+            counts, notes = _replay(spark, settings, feeds[name], selection), first.notes
+        else:
+            counts, notes = _replay_reference(spark, selection), ()
         snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
         seconds = round(time.monotonic() - began, 3)
-        summaries.append(Summary("rejected replay", name, counts or {}, snapshot_id, seconds))
+        summaries.append(Summary("rejected replay", name, counts or {}, snapshot_id, seconds, notes))
     if trades.FEED.topic.table.name in chosen:
         silver_processor.derive_activity(spark)
     return summaries
@@ -130,8 +133,6 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, in
 
 
 def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
-    """Those of bronze that nobody judged yet are judged first."""
-    silver_processor.process(spark, settings, feed)
     of_feed = F.col("source_table") == feed.topic.table.name
     base = commit.state(spark, feed.table)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))

@@ -43,7 +43,7 @@ TABLE = Table(
 )
 
 STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")
-"""In the order in which a trade may move through them; steps may be skipped."""
+"""In the order in which a trade may move through them; steps may be skipped. A cancellation has a time of its own."""
 
 
 def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
@@ -71,7 +71,7 @@ _FIELDS = (
     quality.exchange(),
     quality.event_time("timestamp"),
     quality.text("account_id", required=False),
-    quality.code("status", *STATUSES, default="EXECUTED"),
+    quality.code("status", *STATUSES, default="EXECUTED", synonyms={"CANCELED": "CANCELLED"}),
     quality.decimal("commission", required=False),
 )
 
@@ -87,5 +87,6 @@ FEED = feed.Feed(
     event_time="trade_timestamp",
     status="status",
     steps=STATUSES,
+    untimed="trade_timestamp",
     key_repeats_across_days=True,
 )  # fmt: skip

@@ -1,24 +1,29 @@
 """silver_processor on real tables: each bronze row counted once, whatever is repeated, expired, replayed or broken."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lake import TABLES, Lake, bar, book, enter_exchanges, trade
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
 from lakehouse_spark.broker import Broker
-from lakehouse_spark.bronze import raw_trades, topic
+from lakehouse_spark.bronze import raw_marketdata, raw_trades
+from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.report import reading
-from lakehouse_spark.silver import trades
-from lakehouse_spark.transforms import dedup
+from lakehouse_spark.silver import market_data, rejected_records, trades
+from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.transforms import dedup, quality
 from lakehouse_spark.verify import ingestion, model, storage
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -34,14 +39,14 @@ def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TRADE_TABLES)
 
 
-def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON) -> None:
+def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
     """One bronze commit of the records, on the offsets that follow."""
-    table = raw_trades.TABLE
+    table = topic.table
     state = commit.state(lake.spark, table)
     first = state.cursor["to"]["0"] if state.cursor else lake.spark.table(table.identifier).count()
     records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
     stamp = state.next_stamp(at)
-    rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), raw_trades.TOPIC, stamp, 1_000_000)
+    rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), stamp, 1_000_000)
     cursor = {"to": {"0": first + len(values)}, "topic_id": "id", "stamp": commit.to_text(stamp)}
     commit.append(lake.spark, table, rows, state, cursor)
 
@@ -427,6 +432,165 @@ def test_what_is_downstream_notices_a_rebuild_whose_cursor_was_lost(lake: Lake) 
     assert [row["trader_id"] for row in lake.rows("silver.trader_activity", "trader_id")] == ["TR1"]
 
 
+def test_what_real_feeds_send_has_its_right_fate(spark: SparkSession, broker: Broker, tmp_path: Path) -> None:
+    lake = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", TABLES)
+    lake.create_topics()
+    frame = b"\0\0\0\0\x2a"
+    fates: dict[bytes, list[str]] = {
+        trade(trade_id="5 MB", note="x" * 5_000_000): ["oversized_record"],
+        frame + trade(trade_id="framed"): ["schema_registry_framing"],
+        b"\0\0\0\xff\xfe" + trade(trade_id="framed"): ["schema_registry_framing"],
+        b"\xef\xbb\xbf" + trade(trade_id="marked"): [],
+        trade(trade_id="T\ud800"): ["invalid_encoding"],
+        trade(trade_id="T\ude00"): ["invalid_encoding"],
+        trade(trade_id="note", note="\ud800"): [],
+        trade(trade_id="T\u00fc").replace(b"\\u00fc", b"\xfc"): ["invalid_encoding"],
+        trade(trade_id="dotless", symbol="\u0131BM"): ["invalid_symbol"],
+        trade(trade_id="ligature", symbol="T\ufb01"): ["invalid_symbol"],
+        trade(trade_id="T1"): [],
+        trade(trade_id="T1", status="Canceled", timestamp="2025-01-18T09:00:00Z"): [],
+        trade(trade_id="T2"): [],
+        trade(trade_id="T2", timestamp="2025-01-18T09:00:00Z"): ["conflicting_duplicate"],
+    }
+    lake.ingest("raw_trades", *fates)
+    assert lake.rejects("raw_trades") == [reasons for reasons in fates.values() if reasons]
+    rows = lake.rows("silver.trades", "trade_id", "status", "trade_date")
+    assert [tuple(row) for row in rows] == [
+        ("T1", "CANCELLED", date(2025, 1, 15)), ("T2", "EXECUTED", date(2025, 1, 15)),
+        ("marked", "EXECUTED", date(2025, 1, 15)), ("note", "EXECUTED", date(2025, 1, 15)),
+    ]  # fmt: skip
+    bronze = lake.rows("bronze.raw_trades", "trade_id", "raw_payload", "_raw_bytes", order="_kafka_offset")
+    assert [row["_raw_bytes"] or row["raw_payload"].encode() for row in bronze] == list(fates)
+    assert [row["trade_id"] for row in bronze] == [
+        None, None, None, "marked", None, None, "note", "T\ufffd", "dotless", "ligature", "T1", "T1", "T2", "T2",
+    ]  # fmt: skip
+
+    lake.ingest("raw_orderbook", book(bids=[["0.00000812", 3]], asks=[["0.00000813", 4]]), book(bids=[["\ud800", 1]]))
+    assert lake.rejects("raw_orderbook") == [["invalid_encoding"]]
+    rows = lake.rows("silver.orderbook_snapshots", "best_bid_qty", "best_ask_qty", "spread")
+    assert [tuple(row) for row in rows] == [(3, 4, 0)]
+    assert [row["bids"] for row in lake.rows("bronze.raw_orderbook", "bids", order="_kafka_offset")][1:] == [None]
+    lake.ingest("raw_marketdata", bar(), bar(interval="1M", volume=1), bar(interval="1H"), bar(interval="1D"))
+    assert lake.rejects("raw_marketdata") == [["invalid_interval"]]
+    rows = lake.rows("silver.market_data", "interval", "volume")
+    assert [tuple(row) for row in rows] == [("1d", 12000), ("1h", 12000), ("1m", 12000)]
+
+
+def test_a_cancellation_of_another_day_finds_its_trade_whatever_reads_it(lake: Lake) -> None:
+    know(lake, "NEW")
+    early, late, day = "2025-01-10T15:00:00Z", "2025-02-10T15:00:00Z", date(2025, 1, 10)
+    arrive(
+        lake, trade(trade_id="T1", timestamp=early), trade(trade_id="T2", timestamp=late, trader_id="TR2"),
+        trade(trade_id="T3", timestamp=early, exchange="NEW", trader_id="TR3"),
+        trade(trade_id="T4", timestamp=early, trader_id="TR4"),
+    )  # fmt: skip
+    process(lake)
+    forget(lake, "NEW")
+    cancelled = {"status": "CANCELLED"}
+    arrive(
+        lake, trade(trade_id="T1", timestamp=late, **cancelled),
+        trade(trade_id="T2", timestamp=early, trader_id="TR2", **cancelled),
+        trade(trade_id="T3", timestamp=late, exchange="NEW", trader_id="TR3", **cancelled),
+        at=NOON + timedelta(minutes=1),
+    )  # fmt: skip
+    assert process(lake) == counts(records=3, accepted=2, rejected=1, updated=2)
+    know(lake, "NEW")
+    rejected.replay(lake.spark, lake.settings, Selection(table="raw_trades"))
+    arrive(lake, trade(trade_id="T2", timestamp=late, trader_id="TR2"), at=NOON + timedelta(minutes=2))
+    assert process(lake) == counts(records=1, duplicates=1)
+
+    def assert_as_it_was() -> None:
+        rows = lake.rows("silver.trades", "trade_id", "status", "trade_date", "_source_offset")
+        assert [tuple(row) for row in rows] == [
+            ("T1", "CANCELLED", day, 0), ("T2", "CANCELLED", date(2025, 2, 10), 1), ("T3", "CANCELLED", day, 2),
+            ("T4", "EXECUTED", day, 3),
+        ]  # fmt: skip
+        assert [row["trader_id"] for row in lake.rows("silver.trader_activity", "trader_id")] == ["TR4"]
+        assert unaccounted(lake) == []
+
+    assert_as_it_was()
+    for since in (None, date(2025, 2, 1)):
+        (summary,) = silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True, since=since)
+        assert summary.counts == {"inserted": 0, "updated": 0, "deleted": 0}
+        assert_as_it_was()
+    lake.expire("silver.trades")
+    process(lake)
+    assert_as_it_was()
+    lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 5")  # T2's cancellation, as retention does
+    silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
+    assert_as_it_was()
+
+
+def test_a_table_that_older_rules_made_is_derived_whole_by_todays(spark: SparkSession, tmp_path: Path) -> None:
+    lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TABLES)
+    cancelled = trade(trade_id="T1", status="CANCELLED", timestamp="2025-01-18T09:00:00Z")
+    records = [
+        trade(trade_id="T1"), cancelled, trade(trade_id="T2", symbol="\u0131BM", trader_id="TR2"),
+        trade(trade_id="T\ud800", trader_id="TR3"), trade(trade_id="T4"), b"{", trade(trade_id="T5", trader_id="TR5"),
+    ]  # fmt: skip
+    with older_rules():
+        arrive(lake, *records)
+        arrive(lake, bar(), bar(interval="1M", volume=1), topic=raw_marketdata.TOPIC)
+        lake.silver()
+    assert [name for name, _, _ in held(lake)] == ["T1", "T2", "T4", "T5", "T?"]
+    assert lake.rejects("raw_trades") == [["conflicting_duplicate"], ["malformed_json"]]
+    assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "a test") == 1
+    lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 6")  # as retention does
+    arrive(lake, trade(trade_id="T6", exchange="?"), trade(trade_id="T7"), at=NOON + timedelta(minutes=1))
+
+    # from a day on, because that must not leave the earlier ones as older rules made them
+    ran = silver_processor.run(lake.spark, lake.settings, rebuild=True, since=date(2025, 6, 1))
+    done = {summary.table: summary for summary in ran}
+    assert done["silver.trades"].counts == {"inserted": 1, "updated": 1, "deleted": 2}
+    assert done["silver.trades"].notes == ("rules 1 → 2: judged 5 records again, 2 are refused now and 1 no longer",)
+    assert done["silver.market_data"].notes == (
+        "rules 1 → 2: judged 2 records again, 1 are refused now and 0 no longer",
+    )
+    assert done["silver.trader_activity"].notes == ("rules 1 → 2: derived whole",)
+    assert held(lake) == [("T1", 0, "CANCELLED"), ("T4", 4, "EXECUTED"), ("T5", 6, "EXECUTED"), ("T7", 8, "EXECUTED")]
+    assert [row["trader_id"] for row in lake.rows("silver.trader_activity", "trader_id")] == ["TR1", "TR5"]
+    assert [row["volume"] for row in lake.rows("silver.market_data", "volume")] == [12000]
+    assert lake.rejects("raw_marketdata") == [["invalid_interval"]]
+    letters = lake.rows(
+        "silver._rejected_records", "_kafka_offset", "status", "rules_version", "reasons", order="_kafka_offset"
+    )
+    assert [tuple(row) for row in letters if row["reasons"] != ["invalid_interval"]] == [
+        (1, "REPLAYED", "2", ["conflicting_duplicate"]), (2, "OPEN", "2", ["invalid_symbol"]),
+        (3, "OPEN", "2", ["invalid_encoding"]), (5, "DISCARDED", "1", ["malformed_json"]),
+        (7, "OPEN", "2", ["unknown_exchange"]),
+    ]  # fmt: skip
+    assert unaccounted(lake) == []
+    cursors = [lake.cursor(f"silver.{name}") for name in ("trades", "market_data", "trader_activity")]
+    assert [cursor["rules"] for cursor in cursors] == [2, 2, 2]
+    assert cursors[0]["rebuilt"] == cursors[0]["stamp"] == cursors[2]["rebuilt"]
+    snapshots = [lake.snapshots(f"silver.{name}") for name in silver_processor.TABLES]
+    assert [summary.snapshot_id for summary in lake.silver()] == [None] * 4
+    assert [lake.snapshots(f"silver.{name}") for name in silver_processor.TABLES] == snapshots
+
+
+@contextmanager
+def older_rules() -> Iterator[None]:
+    """As long as codes were folded by Unicode, a question mark stood for half a character, M was a minute, and a
+    cancellation had no time of its own; cursors said nothing of rules."""
+    todays = quality.unreadable
+
+    def unreadable(*given: Any, is_lone: Column, is_object: Column) -> Column:
+        return todays(*given, is_lone=F.lit(False), is_object=is_object)
+
+    def lower(field: quality.Field) -> quality.Field:
+        return replace(field, value=F.lower) if field.name == "interval" else field
+
+    older: dict[str, Feed] = {**silver_processor.FEEDS, "trades": replace(trades.FEED, untimed=None)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "unreadable", unreadable)
+        patch.setattr(quality, "folded", F.upper)
+        patch.setattr(market_data, "_FIELDS", tuple(map(lower, market_data._FIELDS)))
+        patch.setattr(silver_processor, "FEEDS", older)
+        patch.setattr(rejected_records, "RULES_VERSION", 1)
+        patch.setattr(commit, "_ruled", lambda cursor: cursor)
+        yield
+
+
 def unaccounted(lake: Lake) -> list[tuple[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ingestion, "FEEDS", {"trades": trades.FEED})
@@ -437,6 +601,10 @@ def unaccounted(lake: Lake) -> list[tuple[str, str]]:
 def know(lake: Lake, *exchanges: str) -> None:
     for number, code in enumerate(exchanges, 1000):
         lake.spark.sql(f"INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES ({number}, '{code}')")
+
+
+def forget(lake: Lake, exchange: str) -> None:
+    lake.spark.sql(f"DELETE FROM lake.dim.dim_exchange WHERE exchange_code = '{exchange}'")
 
 
 def test_a_rebuild_from_a_day_leaves_what_was_decided_of_earlier_ones(lake: Lake) -> None:

@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from itertools import combinations_with_replacement
+from datetime import date, datetime, timedelta
+from itertools import combinations_with_replacement, permutations
 from typing import Any
 
 import pure
@@ -100,6 +100,41 @@ def test_every_business_column_but_the_status_tells_a_conflict_from_a_duplicate(
     found = list(played(spark, "raw_trades", histories, "status", "quantity", "account_id"))
     row = {(0, "EXECUTED", 100, None)}
     assert found == [({(ACCEPTED, CONFLICT)}, row)] * len(CONFLICTS) + [({(ACCEPTED, DUPLICATE)}, row)] * len(SAME)
+
+
+T1, T2, T3 = (f"2025-01-{day}T15:30:00Z" for day in (15, 16, 14))
+P, E, C = STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")
+TIMED_STORIES: dict[tuple[tuple[str, str], ...], tuple[tuple[str, ...], str, date]] = {
+    ((E, T1), (C, T2)): ((ACCEPTED, ACCEPTED), C, date(2025, 1, 15)),
+    ((E, T1), (C, T2), (E, T3)): ((ACCEPTED, ACCEPTED, DUPLICATE), C, date(2025, 1, 15)),
+    ((C, T2), (E, T1), (C, T3), (P, T2)): ((ACCEPTED, DUPLICATE, DUPLICATE, DUPLICATE), C, date(2025, 1, 16)),
+    ((P, T1), (E, T2), (C, T3)): ((ACCEPTED, CONFLICT, ACCEPTED), C, date(2025, 1, 15)),
+    ((P, T1), (E, T2), (E, T1), (C, T3)): ((ACCEPTED, CONFLICT, ACCEPTED, ACCEPTED), C, date(2025, 1, 15)),
+    ((E, T1), (P, T2), (C, T2), (P, T2)): ((ACCEPTED, CONFLICT, ACCEPTED, DUPLICATE), C, date(2025, 1, 15)),
+}
+
+
+def test_a_cancellation_has_a_time_of_its_own_and_the_row_keeps_the_first_one(spark: SparkSession) -> None:
+    histories = [[{"status": status, "timestamp": time} for status, time in story] for story in TIMED_STORIES]
+    found = list(played(spark, "raw_trades", histories, "status", "trade_date"))
+    assert found == [({outcomes}, {(0, last, day)}) for outcomes, last, day in TIMED_STORIES.values()]
+
+
+def test_statuses_with_times_in_any_order_and_any_cut_end_where_the_oracle_does(spark: SparkSession) -> None:
+    statuses = [*permutations(STATUSES), (C, P, C), (C, E, C), (E, C, E), (E, E, C), (P, C, P)]
+    times = [(T1, T1, T2), (T1, T2, T1), (T2, T1, T1), (T1, T2, T3)]
+    histories = [
+        [{"status": status, "timestamp": time} for status, time in zip(story, at, strict=True)]
+        for story in statuses
+        for at in times
+    ]
+    wanted = []
+    for history in histories:
+        said = reference.silver("raw_trades", pure.records_of(trade(**changes) for changes in history), pure.EXCHANGES)
+        (row,) = said.rows.values()
+        outcomes = tuple(" ".join(reasons) or outcome for outcome, reasons in said.outcomes.values())
+        wanted.append(({outcomes}, {(row["_source_offset"], row["status"], row["trade_date"])}))
+    assert list(played(spark, "raw_trades", histories, "status", "trade_date")) == wanted
 
 
 def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -> None:
@@ -211,6 +246,7 @@ STORY = {
     "raw_trades": [
         trade(status="PARTIAL"), trade(price=1), trade(), trade(status="PARTIAL"), trade(status="CANCELLED"),
         trade(trade_id="T2"), trade(trade_id="T2", price=0), trade(trade_id="T3"),
+        trade(trade_id="T3", status="CANCELLED", timestamp=T2), trade(trade_id="T3", timestamp=T2),
     ],
     "raw_orderbook": [book(), book(bids=[]), book(), book(exchange="LSE"), book(asks=[])],
     "raw_marketdata": [bar(), bar(volume=1), bar(), bar(volume=2), bar(volume=1), bar(exchange="LSE"), bar(volume=-1)],
@@ -243,7 +279,10 @@ def test_records_read_or_sent_again_change_no_row(spark: SparkSession, topic: st
 
 VARIANTS = {
     "raw_trades": lambda key, variant: trade(
-        trade_id=f"T{key}", price=(1, 1, 1, 2)[variant % 4], status=("PARTIAL", "EXECUTED", "CANCELLED")[variant % 3]
+        trade_id=f"T{key}",
+        price=(1, 1, 1, 2)[variant % 4],
+        status=STATUSES[variant % 3],
+        timestamp=(T1, T2)[variant % 2],
     ),
     "raw_orderbook": lambda key, variant: book(
         snapshot_time=f"2025-01-15T15:{key:02}:00Z", bids=([[187, 1]], [[187, 1]], [], [[186, 1]])[variant % 4]
@@ -279,6 +318,6 @@ def test_any_cut_into_batches_ends_where_the_oracle_does(
     table = run(spark, topic, [part for part in parts if part])
     assert table.outcomes == wanted.outcomes
     assert table.counts == wanted.counts
-    compared = {"status", "volume", "best_bid_price", "_source_partition", "_source_offset"}
+    compared = {"status", "trade_date", "volume", "best_bid_price", "_source_partition", "_source_offset"}
     found = {key: {name: row[name] for name in compared & set(wanted.rows[key])} for key, row in table.rows.items()}
     assert found == {key: {name: row[name] for name in compared & set(row)} for key, row in wanted.rows.items()}

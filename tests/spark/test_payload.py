@@ -291,7 +291,8 @@ TEXTS = {
     r'"\"Infinity\""': '"Infinity"',
     r'"a\\\"b\u00e9"': 'a\\"b\u00e9',
     r'"\ud83d\ude00"': "\U0001f600",
-    r'"\ud800x"': "?x",
+    r'"\\ud800x"': r"\ud800x",
+    r'"\\\ud83d\ude00"': "\\\U0001f600",
     "true": None,
     "false": None,
     "[1.5]": None,
@@ -348,7 +349,7 @@ GOOD = offered(
 AROUND = (
     "", " ", "null", "5", '"x"', "true", "[]", f"[{WHOLE}]", f"{WHOLE}{WHOLE}", f"{WHOLE},{WHOLE}", f"{WHOLE},",
     f"{WHOLE}x", WHOLE + "}", f"{WHOLE}]", WHOLE + "] }", WHOLE + "], {}", WHOLE + "]garbage}", WHOLE + '], "x": {}',
-    "\ufeff" + WHOLE, "\u00a0" + WHOLE, WHOLE + "\x0c", WHOLE + "\x00", f"{WHOLE}// x", f"/* x */{WHOLE}",
+    "\u00a0" + WHOLE, WHOLE + "\x0c", WHOLE + "\x00", f"{WHOLE}// x", f"/* x */{WHOLE}",
     f"# x\n{WHOLE}", WHOLE.replace(",", ";", 1), WHOLE.replace(":", "=", 1), "{" + WHOLE + "}", HEAD,
 )  # fmt: skip
 WITHIN = (
@@ -392,6 +393,59 @@ def test_bytes_that_are_no_utf_8_are_kept_beside_the_repaired_text(bronze: Read,
     assert silver(BYTES)[5]["_reasons"] == ["tombstone"]
 
 
+LONE: dict[str, tuple[str | None, list[str]]] = {
+    r'"trade_id": "T\ud800"': (None, ["invalid_encoding"]),
+    r'"trade_id": "\uDFFFT"': (None, ["invalid_encoding"]),
+    r'"trade_id": "T\\\udC00"': (None, ["invalid_encoding"]),
+    r'"trade_id": "\ude00\ud83d"': (None, ["invalid_encoding"]),
+    r'"trade_id": "\ud83d\ud83d\ude00"': (None, ["invalid_encoding"]),
+    r'"trade_id": "\ud83d\\ude00"': (None, ["invalid_encoding"]),
+    r'"trade_id": {"a": "\ud800"}': (None, ["invalid_encoding"]),
+    r'"trade_id": {"\ud800": 1}': (None, ["invalid_encoding"]),
+    r'"trade_id": "a", "trade_id": "\ud800"': (None, ["invalid_encoding"]),
+    r'"trade_id": "\ud800", "trade_id": "a"': ("a", []),
+    r'"trade_id": "a", "trade_id\ud800": "b"': ("a", []),
+    r'"trade_id": "a", "\ud800": {"\udfff": ["\ud800"]}': ("a", []),
+    r'"trade_id": "a", "commission": "1\ud800"': ("a", ["invalid_encoding"]),
+    r'"trade_id": "a", "account_id": "\udbff"': ("a", ["invalid_encoding"]),
+    r'"trade_id": "a", "note": "\ud800", "commission": 1.00000000000000000001': ("a", []),
+}
+LONE_PAYLOADS = offered(f"{NAMELESS}, {fields}" + "}" for fields in LONE)
+
+
+def test_half_a_character_is_no_text_and_refuses_the_record_whose_field_holds_it(bronze: Read, silver: Read) -> None:
+    """The parser would make a question mark of it: T\\ud800 and T\\udfff were one trade."""
+    found = [row["trade_id"] for row in bronze(LONE_PAYLOADS)]
+    reasons = [row["_reasons"] for row in silver(LONE_PAYLOADS)]
+    assert dict(zip(LONE, zip(found, reasons, strict=True), strict=True)) == LONE
+
+
+MARK, FRAME = "\ufeff", b"\0\0\0\0\x01"
+FRONT: dict[bytes, list[str]] = {
+    (MARK + WHOLE).encode(): [],
+    (MARK + " " + WHOLE).encode(): [],
+    (MARK + MARK + WHOLE).encode(): MALFORMED,
+    (" " + MARK + WHOLE).encode(): MALFORMED,
+    MARK.encode(): MALFORMED,
+    (MARK + "  ").encode(): MALFORMED,
+    (MARK + HEAD).encode(): MALFORMED,
+    FRAME + WHOLE.encode(): ["schema_registry_framing"],
+    b"\0\0\0\xfe\xff" + WHOLE.encode(): ["schema_registry_framing"],
+    FRAME: ["schema_registry_framing"],
+    FRAME[:4]: MALFORMED,
+    b"\0\xff\xff\xff": ["invalid_encoding"],
+    b"\x01" + FRAME: MALFORMED,
+}
+FRONT_PAYLOADS = offered(FRONT)
+
+
+def test_a_byte_order_mark_is_ignored_and_a_frame_is_named(bronze: Read, silver: Read) -> None:
+    assert dict(zip(FRONT, [row["_reasons"] for row in silver(FRONT_PAYLOADS)], strict=True)) == FRONT
+    rows = bronze(FRONT_PAYLOADS)
+    assert [row["trade_id"] for row in rows] == ["T1" if reasons == [] else None for reasons in FRONT.values()]
+    assert rows[0]["raw_payload"] == MARK + WHOLE
+
+
 def nested(depth: int) -> str:
     """A valid trade, `depth` levels deep."""
     return with_token("note", "[" * (depth - 1) + "]" * (depth - 1))
@@ -425,13 +479,19 @@ HOSTILE: dict[str, tuple[str, list[str]]] = {
     "nul": ("\x00", MALFORMED),
     "an escaped nul": (with_token("note", '"\\u0000"'), []),
     "half a character": (with_token("note", '"\\ud800"'), []),
-    "more than is read": (with_token("note", '"' + "x" * 1_048_576 + '"'), MALFORMED),
-    "ten million digits": (with_token("note", "7" * 10_000_000), MALFORMED),
+    "more than is read": (with_token("note", '"' + "x" * 1_048_576 + '"'), ["oversized_record"]),
+    "ten million digits": (with_token("note", "7" * 10_000_000), ["oversized_record"]),
+    "many escaped halves": (with_token("note", '"' + "\\ud800" * 150_000 + '"'), []),
+    "many escaped pairs": (with_token("note", '"' + "\\ud83d\\ude00" * 80_000 + '"'), []),
+    "many backslashes and half a character": (
+        with_token("trader_id", '"' + "\\" * 800_000 + '\\ud800"'),
+        ["invalid_encoding"],
+    ),
 }
 HOSTILE_PAYLOADS = offered(payload for payload, _ in HOSTILE.values())
 
 
-def test_what_the_parser_cannot_take_is_malformed_and_stops_nobody(silver: Read) -> None:
+def test_what_the_parser_cannot_take_is_refused_and_stops_nobody(silver: Read) -> None:
     found = dict(zip(HOSTILE, [row["_reasons"] for row in silver(HOSTILE_PAYLOADS)], strict=True))
     assert found == {name: reasons for name, (_, reasons) in HOSTILE.items()}
 
@@ -439,9 +499,13 @@ def test_what_the_parser_cannot_take_is_malformed_and_stops_nobody(silver: Read)
 def test_a_record_is_read_up_to_the_limit_and_not_beyond(spark: SparkSession) -> None:
     digits = "7" * 10_000_000
     quoted, bare = with_token("price", f'"{digits}"'), with_token("price", digits)
-    records = pure.records_of((quoted, bare, quoted + " ", quoted.replace("7", "\u00e9", 1)))
+    damaged = quoted.encode().replace(b"7", b"\xff", 1)  # its text, once repaired, is two bytes longer
+    records = pure.records_of((quoted, bare, quoted + " ", quoted.replace("7", "\u00e9", 1), damaged, damaged + b" "))
     rows = pure.judged(spark, "raw_trades", records, max_bytes=len(quoted)).orderBy("_source_offset").collect()
-    assert [row["_reasons"] for row in rows] == [["invalid_price"], MALFORMED, MALFORMED, MALFORMED]
+    assert [row["_reasons"] for row in rows] == [
+        ["invalid_price"], MALFORMED, ["oversized_record"], ["oversized_record"], ["invalid_encoding"],
+        ["oversized_record"],
+    ]  # fmt: skip
 
 
 def test_the_stamp_of_a_batch_is_no_part_of_the_code_that_reads_its_payloads(spark: SparkSession) -> None:
