@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
 
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.reference_files.record import LONGEST, Record, lines, unreadable
+from lakehouse_spark.reference_files.record import LONGEST, Record, lines, malformed, undecodable
 
 _REST_OF_QUOTED = re.compile(rb'(?:[^"]++|"")*+"')
 _QUOTED = re.compile(r'"((?:[^"]++|"")*+)"[ \t]*+(?=,|\Z)')
@@ -37,11 +37,13 @@ def read(names: Sequence[str], records: Iterable[bytes]) -> Iterator[Record]:
         try:
             text = raw.decode()
         except UnicodeDecodeError:
-            yield unreadable(raw)
+            yield undecodable(raw)
             continue
         values = fields(text) if len(raw) <= LONGEST else None
-        whole = values is not None and len(values) == len(names)
-        yield Record(dict(zip(names, values or (), strict=True)) if whole else None, text)
+        if values is None or len(values) != len(names):
+            yield malformed(text)
+        else:
+            yield Record(names, values, text)
 
 
 def fields(text: str) -> list[str | None] | None:

@@ -9,7 +9,7 @@ from json.decoder import JSONDecoder
 from typing import Any, NoReturn
 
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.reference_files.record import LONGEST, Record, lines, unreadable
+from lakehouse_spark.reference_files.record import LONGEST, Record, lines, malformed, undecodable
 
 _BLANK = " \t\n\r"
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
@@ -65,15 +65,15 @@ def _of_line(raw: bytes) -> Record:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        return unreadable(raw)
+        return undecodable(raw)
     if len(raw) > LONGEST:
-        return Record(None, text)
+        return malformed(text)
     payload = text.lstrip("\ufeff").strip(_BLANK)
     try:
         value, end = _scan(payload, 0)
     except (ValueError, RecursionError):
-        return Record(None, text)
-    return _record(value, text) if end == len(payload) else Record(None, text)
+        return malformed(text)
+    return _record(value, text) if end == len(payload) else malformed(text)
 
 
 def _of_document(text: str) -> Iterator[Record]:
@@ -108,9 +108,9 @@ def _element(text: str, at: int) -> Generator[Record, None, int]:
     try:
         raw = written.encode()
     except UnicodeEncodeError:
-        yield unreadable(written.encode("utf-8", "surrogateescape"))
+        yield undecodable(written.encode("utf-8", "surrogateescape"))
     else:
-        yield Record(None, written) if len(raw) > LONGEST else _record(value, written)
+        yield malformed(written) if len(raw) > LONGEST else _record(value, written)
     return end
 
 
@@ -137,16 +137,16 @@ def _no_document(text: str, at: int) -> LakehouseError:
 
 def _record(value: Any, text: str) -> Record:
     if not isinstance(value, dict):
-        return Record(None, text)
+        return malformed(text)
     try:
         attributes = {name: _text(member) for name, member in value.items()}
         if "\\u" in text:
             "".join(f"{name}{member}" for name, member in attributes.items()).encode()
     except RecursionError:
-        return Record(None, text)
+        return malformed(text)
     except UnicodeEncodeError:  # half a pair, by its escape
-        return Record(None, text, text.encode())
-    return Record(attributes, text)
+        return Record(None, (), text, text.encode())
+    return Record(list(attributes), list(attributes.values()), text)
 
 
 def _text(value: Any) -> str | None:

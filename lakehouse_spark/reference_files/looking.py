@@ -32,7 +32,7 @@ _ROWS, _BYTES = 16_384, 67_108_864
 
 @dataclass(frozen=True)
 class Looked:
-    """A file's records in order, its SHA-256, whether any has an effective date (or none can), and what to say of it."""
+    """A file's records in order, its SHA-256, whether any has an effective date or none can, and what to say."""
 
     file: File
     digest: str
@@ -116,14 +116,19 @@ class _Collected:
         keys: list[str] = []
         values: list[str | None] = []
         begins: list[int | None] = []
-        for attributes, _, _ in batch:
-            if attributes is None:
+        names: Sequence[str] | None = None
+        kept: list[str] = []
+        for record in batch:
+            if record.names is None:
                 begins.append(None)
-            else:
-                begins.append(len(keys))
-                keys.extend(map(self.names.__getitem__, attributes))
-                values.extend(attributes.values())
-                self.readable += 1
+                continue
+            if record.names is not names:
+                names = record.names
+                kept = [self.names[name] for name in names]
+            begins.append(len(keys))
+            keys.extend(kept)
+            values.extend(record.values)
+            self.readable += 1
         if not self.is_dated:
             dates = (value for key, value in zip(keys, values, strict=True) if key == "effective_date")
             self.is_dated = any(value and value.strip() for value in dates)

@@ -1,7 +1,7 @@
 """Parquet: every column as text, whatever its type, and each record as JSON in place of the text that it never had."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from lakehouse_spark.reference_files.record import Record, unreadable
+from lakehouse_spark.reference_files.record import Record, undecodable
 
 _ROWS = 16_384
 
@@ -25,17 +25,13 @@ def read(file: parquet.ParquetFile) -> Iterator[Record]:
         names = batch.schema.names
         columns = [texts(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
-            yield _record(names, values)
-
-
-def _record(names: Sequence[str], values: Sequence[str | None]) -> Record:
-    attributes = dict(zip(names, values, strict=True))
-    payload = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
-    try:
-        payload.encode()
-    except UnicodeEncodeError:
-        return unreadable(payload.encode("utf-8", "surrogateescape"))
-    return Record(attributes, payload)
+            payload = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, separators=(",", ":"))
+            try:
+                payload.encode()
+            except UnicodeEncodeError:
+                yield undecodable(payload.encode("utf-8", "surrogateescape"))
+            else:
+                yield Record(names, values, payload)
 
 
 def texts(column: pa.Array) -> list[str | None]:

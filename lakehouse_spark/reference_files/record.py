@@ -4,7 +4,7 @@ import bz2
 import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
@@ -29,17 +29,25 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Record(NamedTuple):
-    """`attributes` by the names that the file has, None where the record is malformed or not UTF-8; `payload` is its
-    text, repaired where `raw` holds the exact bytes because they are not UTF-8 (or, in JSON, escape half a pair)."""
+    """The `values` of the attributes `names`, as the file has them; None where the record is malformed or not UTF-8.
 
-    attributes: Mapping[str, str | None] | None
+    `payload` is its text, repaired where `raw` holds the exact bytes because they are not UTF-8 (or, in JSON, escape
+    half a pair).
+    """
+
+    names: Sequence[str] | None
+    values: Sequence[str | None]
     payload: str
     raw: bytes | None = None
 
 
-def unreadable(raw: bytes) -> Record:
+def malformed(payload: str) -> Record:
+    return Record(None, (), payload)
+
+
+def undecodable(raw: bytes) -> Record:
     """A record that is not UTF-8."""
-    return Record(None, raw.decode("utf-8", "replace"), raw)
+    return Record(None, (), raw.decode("utf-8", "replace"), raw)
 
 
 def decompressed(file: IO[bytes], compression: str) -> io.BufferedReader:
