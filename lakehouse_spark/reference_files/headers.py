@@ -36,7 +36,9 @@ def _refuse_twins(names: Iterable[str], dimension: Dimension) -> None:
         column = stored[name]
         place = column if column in dimension.feed_columns else folded(name) or name
         if place in first:
-            raise UsageError(f"a column stands there twice: {first[place]!r} and {name!r} are one name; drop one")
+            raise UsageError(
+                f"a column stands there twice: {_short(first[place])!r} and {_short(name)!r} are one name; drop one"
+            )
         first[place] = name
 
 
@@ -106,6 +108,10 @@ def _without_key(names: Sequence[str], dimension: Dimension) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    all_names = [" ".join(name.split()) or "''" for name in names]
+    all_names = [" ".join(_short(name).split()) or "''" for name in names]
     more = f" and {len(all_names) - _MOST} more" if len(all_names) > _MOST else ""
     return (", ".join(all_names[:_MOST]) or "none") + more
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:60]}…"

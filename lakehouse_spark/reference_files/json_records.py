@@ -92,8 +92,8 @@ def _of_document(text: str) -> Iterator[Record]:
             elif text[at : at + 1] != "]":
                 raise _no_document(text, at)
         at += 1
-    if _next(text, at) != len(text):
-        raise _no_document(text, at)
+    if (rest := _next(text, at)) != len(text):
+        raise _no_document(text, rest)
 
 
 def _element(text: str, at: int) -> Generator[Record, None, int]:
@@ -101,7 +101,7 @@ def _element(text: str, at: int) -> Generator[Record, None, int]:
     try:
         value, end = _scan(text, at)
     except json.JSONDecodeError as error:
-        raise _no_document(text, error.pos) from error
+        raise _no_document(text, max(error.pos, at)) from error
     except RecursionError:
         value, end = None, _end_of_nest(text, at)
     written = text[at:end]
