@@ -524,7 +524,7 @@ ODD: dict[str, bytes] = {
     "excel.csv": b"PK\x03\x04" + RANDOM, "random.csv": RANDOM, "random.json": RANDOM, "random.jsonl": RANDOM,
     "empty.csv": b"", "empty.json": b"", "empty.ndjson": b"", "bom.csv": b"\xef\xbb\xbf", "bom.json": b"\xef\xbb\xbf",
     "blank.csv": b"\n \r\n\n", "blank.json": b"\n \r\n\n", "nul.csv": b"\0" * 512, "nul.json": b"\0" * 512,
-    "line.csv": b"x" * 10_000_000, "line.json": b"[" * 10_000_000, "line.jsonl": b"x" * 10_000_000,
+    "line.csv": b"x" * 10_000_000, "line.json": b"[" * 1_000_000, "line.jsonl": b"x" * 10_000_000,
     "utf16.csv": "symbol,sector\nA,x\n".encode("utf-16"), "utf16le.csv": "symbol,sector\nA,x\n".encode("utf-16-le"),
     "utf16be.json": '[{"symbol": "A"}]'.encode("utf-16-be"), "utf32.csv": "symbol\nA\n".encode("utf-32"),
     "utf32le.jsonl": '{"symbol": "A"}\n'.encode("utf-32-le"), "header.csv": b"symbol,sect\xe9ur\nA,x\n",
