@@ -32,6 +32,8 @@ def run(
         raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
     if sources and len(dimensions) != 1:
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
+    if (again or ignore_unknown) and not sources:
+        raise UsageError(f"{JOB}: --again and --ignore-unknown say how to load files; name them by --source")
     change_log.refuse_strays(spark)
     summaries = []
     for dimension in change_log.names(dimensions):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
@@ -84,8 +84,7 @@ def _placed(spark: SparkSession, source: str) -> tuple["Place", str]:
     if os.path.lexists(source) or not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:/", source):
         return here, source
     if source.lower().startswith("file:"):
-        parts = urlsplit(source)
-        written = source[len("file:") :] if not parts.netloc else source[len("file://") + len(parts.netloc) :]
+        written = re.sub(r"^file:(//[^/]*(?=/))?", "", source, flags=re.IGNORECASE)
         return here, written if os.path.lexists(written) else unquote(written, errors="surrogateescape")
     return Hadoop(spark), re.sub(r"^s3n?:", "s3a:", source)
 

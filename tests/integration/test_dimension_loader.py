@@ -266,7 +266,7 @@ def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: L
         (write(tmp_path, "a.xlsx", "symbol"), UsageError, r"a\.xlsx: the extension tells the format: expected one of"),
         (write(tmp_path, "b.csv", "sybmol,sector", "A,T"), UsageError, r"column 'symbol' .*; did you mean 'sybmol'\?"),
         (write(tmp_path, "c.csv", "name", "A"), UsageError, r"expected a column 'symbol' for dim_symbol; it has name"),
-        (write(tmp_path, "d.csv", "symbol,sector,sector", "A,T,U"), UsageError, r"twice: 'sector' and 'sector' are one"),
+        (write(tmp_path, "d.csv", "symbol,sector,sector", "A,T,U"), UsageError, r"twice: 'sector' and 'sector' are"),
         (write(tmp_path, "e.csv", "symbol,Symbol ", "A,B"), UsageError, r"twice: 'symbol' and 'Symbol ' are one name"),
         (write(tmp_path, "f.csv"), UsageError, r"f\.csv: holds nothing, not even a header"),
         (write(tmp_path, "g.parquet", "PAR"), LakehouseError, r"g\.parquet: cannot be read as the parquet"),
@@ -282,6 +282,8 @@ def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: L
         dimension_loader.run(lake.spark, ["dim_sybmol"])
     with pytest.raises(UsageError, match="--source needs one --dimension"):
         dimension_loader.run(lake.spark, [], ["a.csv"])
+    with pytest.raises(UsageError, match="name them by --source"):
+        dimension_loader.run(lake.spark, ["dim_symbol"], again=True)
     assert snapshots(lake) == before
 
 

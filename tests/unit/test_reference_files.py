@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.jobs.entry import parse
 from lakehouse_spark.reference_files.headers import folded, judge
 from lakehouse_spark.reference_files.looking import Looked, look
 from lakehouse_spark.reference_files.paths import File, find
@@ -405,7 +406,8 @@ def test_a_path_that_exists_is_that_path_whatever_its_characters(
     assert f"file:{tmp_path}/{name}" in paths(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert paths(name) == [f"file:{tmp_path}/{name}"]
-    assert paths((tmp_path / name).as_uri()) == [f"file:{tmp_path}/{name}"]
+    for uri in ((tmp_path / name).as_uri(), (tmp_path / name).as_uri().replace("file://", "FILE://localhost")):
+        assert paths(uri) == [f"file:{tmp_path}/{name}"]
 
 
 def test_every_extension_is_known_in_any_case_and_with_every_compression(tmp_path: Path) -> None:
@@ -498,6 +500,14 @@ def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
     Path(path).write_bytes(GOOD)
     with pytest.raises(UsageError, match=r"caf\\udce9\.csv: its name is not UTF-8; rename it"):
         files(path)
+
+
+def test_how_files_are_loaded_is_said_by_options() -> None:
+    given = ["--dimension", "dim_symbol", "--source", "a.csv", "b.csv", "--again", "--ignore-unknown"]
+    options = parse("dimension_loader", given)
+    assert (options.source, options.again, options.ignore_unknown) == (["a.csv", "b.csv"], True, True)
+    options = parse("dimension_loader", [])
+    assert (options.source, options.again, options.ignore_unknown) == ([], False, False)
 
 
 # Files that are not what they say
