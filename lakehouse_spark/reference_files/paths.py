@@ -1,16 +1,17 @@
 """From what a user names to files: a path that exists is that path, whatever its characters; the rest are patterns."""
 
-import glob
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
@@ -46,7 +47,8 @@ class Place(Protocol):
     def kind(self, path: str) -> str | None:
         """'file', 'folder', 'other' (a pipe, a socket, a device, a link to nothing), None where there is nothing."""
 
-    def matching(self, pattern: str) -> list[str]: ...
+    def parted(self, pattern: str) -> tuple[str, str]:
+        """The root of the pattern, a slash at its end, and the rest."""
 
     def children(self, folder: str) -> list[str]: ...
 
@@ -93,7 +95,7 @@ def _behind(source: str, place: Place, path: str) -> tuple[list[File], list[str]
     kind = place.kind(path)
     if kind in ("file", "other"):
         return [_file(place, path, is_named=True)], []
-    matches = [path] if kind == "folder" else sorted(place.matching(path))
+    matches = [path] if kind == "folder" else _matching(place, path)
     if not matches:
         raise UsageError(f"{shown(source)}: no such file or folder")
     files, skipped = [], []
@@ -118,9 +120,9 @@ def _file(place: Place, path: str, *, is_named: bool) -> File:
     if (told := _format(path.rpartition("/")[2])) is None:
         raise UsageError(f"{shown(path)}: the extension tells the format: expected one of {_known()}")
     if place.kind(path) != "file":
-        raise UsageError(f"{shown(path)}: is neither a file nor a folder; give a file")
+        raise UsageError(f"{shown(path)}: is no file but a pipe, a socket, a device or a link to nothing")
     source = place.source(path)
-    if shown(source) != source and source.encode("utf-8", "replace").decode() != source:
+    if source.encode("utf-8", "replace").decode() != source:
         raise UsageError(f"{shown(path)}: its name is not UTF-8; rename it")
     return File(source, path, place, *told, is_named)
 
@@ -137,6 +139,39 @@ def _known() -> str:
     return ", ".join(f".{name}" for name in FORMATS) + f", each also with {', '.join(f'.{c}' for c in COMPRESSIONS)}"
 
 
+def _matching(place: Place, pattern: str) -> list[str]:
+    """What there is by a pattern of `*`, `?`, `[…]` and `{one,other}`, none of which is a hidden name's first dot.
+
+    Not by what the file systems offer: Hadoop's takes the names that it finds for patterns and schemes again.
+    """
+    found: dict[str, None] = {}
+    for alternative in _alternatives(pattern):
+        root, rest = place.parted(alternative)
+        paths = [root]
+        for step in filter(None, rest.split("/")):
+            if re.search(r"[*?\[]", step):
+                folders = [path for path in paths if place.kind(path) == "folder"]
+                paths = [child for folder in folders for child in sorted(place.children(folder)) if _fits(child, step)]
+            else:
+                paths = [f"{path.rstrip('/')}/{step}" for path in paths]
+        found |= dict.fromkeys(path for path in paths if place.kind(path) is not None)
+    return sorted(found)
+
+
+def _fits(path: str, step: str) -> bool:
+    name = path.rpartition("/")[2]
+    return fnmatchcase(name, step.replace("[^", "[!")) and (not name.startswith(".") or step.startswith("."))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The pattern without braces, once for each of what they hold; braces within braces are not known."""
+    braces = re.search(r"\{([^{}]*)\}", pattern)
+    if not braces:
+        return [pattern]
+    before, after = pattern[: braces.start()], pattern[braces.end() :]
+    return [before + choice + rest for choice in braces[1].split(",") for rest in _alternatives(after)]
+
+
 class Local:
     """This machine's files, as Python opens them."""
 
@@ -149,33 +184,20 @@ class Local:
             raise _unreadable(path, error) from error
         return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
-    def matching(self, pattern: str) -> list[str]:
-        """By `*`, `?`, `[…]` and `{one,other}`, none of which matches a hidden file's first dot."""
-        if "\0" in pattern:
-            return []
-        found = (path for part in _alternatives(pattern) for path in glob.glob(part.replace("[^", "[!")))  # noqa: PTH207
-        return list(dict.fromkeys(found))
-
     def children(self, folder: str) -> list[str]:
         try:
             return [os.path.join(folder, name) for name in os.listdir(folder)]  # noqa: PTH118, PTH208
         except OSError as error:
             raise _unreadable(folder, error) from error
 
+    def parted(self, pattern: str) -> tuple[str, str]:
+        return "/", os.path.abspath(pattern)  # noqa: PTH100
+
     def source(self, path: str) -> str:
         return f"file:{os.path.abspath(path)}"  # noqa: PTH100
 
     def fetch(self, path: str, scratch: Path) -> Path:
         return Path(path)
-
-
-def _alternatives(pattern: str) -> list[str]:
-    """The pattern without braces, once for each of what they hold; braces within braces are not known."""
-    braces = re.search(r"\{([^{}]*)\}", pattern)
-    if not braces:
-        return [pattern]
-    before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [before + choice + rest for choice in braces[1].split(",") for rest in _alternatives(after)]
 
 
 def _unreadable(path: str, error: OSError) -> LakehouseError:
@@ -191,37 +213,33 @@ class Hadoop:
     def kind(self, path: str) -> str | None:
         try:
             status = self._system(path).getFileStatus(self._path(path))
-        except Py4JJavaError as error:
-            if "FileNotFoundException" in str(error.java_exception.getClass().getName()):
+        except _JAVAS as error:
+            if "FileNotFoundException" in _class_of(error):
                 return None
-            raise self._refusal(path, error) from error
+            raise _refusal(path, error) from error
         return "folder" if status.isDirectory() else "file"
-
-    def matching(self, pattern: str) -> list[str]:
-        try:
-            return self._names(self._system(pattern).globStatus(self._path(pattern)) or ())
-        except Py4JJavaError as error:
-            raise self._refusal(pattern, error) from error
 
     def children(self, folder: str) -> list[str]:
         try:
-            return self._names(self._system(folder).listStatus(self._path(folder)))
-        except Py4JJavaError as error:
-            raise self._refusal(folder, error) from error
+            return [status.getPath().toString() for status in self._system(folder).listStatus(self._path(folder))]
+        except _JAVAS as error:
+            raise _refusal(folder, error) from error
+
+    def parted(self, pattern: str) -> tuple[str, str]:
+        begun = re.match(r"[^:]+:(//[^/]*)?/", pattern)
+        root = begun[0] if begun else pattern
+        return root, pattern.removeprefix(root)
 
     def source(self, path: str) -> str:
         return path
 
     def fetch(self, path: str, scratch: Path) -> Path:
-        local = scratch / f"{len(list(scratch.iterdir()))}"
+        local = scratch / "copy"
         try:
-            self._system(path).copyToLocalFile(False, self._path(path), self._path(f"file://{local}"), True)
-        except Py4JJavaError as error:
-            raise self._refusal(path, error) from error
+            self._system(path).copyToLocalFile(False, self._path(path), self._path(local.as_uri()), True)
+        except _JAVAS as error:
+            raise _refusal(path, error) from error
         return local
-
-    def _names(self, statuses: Iterable[Any]) -> list[str]:
-        return [status.getPath().toString() for status in statuses]
 
     def _path(self, path: str) -> Any:
         return self._spark._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
@@ -229,7 +247,16 @@ class Hadoop:
     def _system(self, path: str) -> Any:
         return self._path(path).getFileSystem(self._spark._jsc.hadoopConfiguration())
 
-    def _refusal(self, path: str, error: Py4JJavaError) -> LakehouseError:
-        kind = str(error.java_exception.getClass().getSimpleName())
-        wrong = kind in ("UnsupportedFileSystemException", "IllegalArgumentException", "UnknownStoreException")
-        return (UsageError if wrong else LakehouseError)(f"{shown(path)}: cannot be read: {in_a_sentence(error)}")
+
+_JAVAS = (Py4JJavaError, PySparkException)
+_WRONG = ("UnsupportedFileSystem", "IllegalArgument", "UnknownStore")
+
+
+def _class_of(error: Py4JJavaError | PySparkException) -> str:
+    """Java's class of the error, Python's where PySpark made one of it."""
+    return str(error.java_exception.getClass().getName() if isinstance(error, Py4JJavaError) else type(error).__name__)
+
+
+def _refusal(path: str, error: Py4JJavaError | PySparkException) -> LakehouseError:
+    is_wrong = any(sign in _class_of(error) for sign in _WRONG)
+    return (UsageError if is_wrong else LakehouseError)(f"{shown(path)}: cannot be read: {in_a_sentence(error)}")
