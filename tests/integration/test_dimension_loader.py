@@ -358,9 +358,9 @@ def test_files_of_symbols_as_excel_pandas_and_exports_write_them_load_as_meant(l
     undated = f"has no effective dates: its records are of {today}, the day of this load"
     assert summary.notes == (
         f"{tmp_path}/a/notes.txt: skipped, no files to load",
-        f"{tmp_path}/a/pandas.parquet: dim_symbol has no column exported_at: kept in the change log alone",
         f"{tmp_path}/a/line.json: {undated}",
         f"{tmp_path}/a/pretty.json: {undated}",
+        f"{tmp_path}/a/pandas.parquet: dim_symbol has no column exported_at: kept in the change log alone",
     )
 
 
