@@ -16,7 +16,9 @@ _ROWS = 16_384
 
 def opened(content: IO[bytes], *, is_seekable: bool) -> parquet.ParquetFile:
     """The file behind the bytes; they are read whole unless they can be read from any place on."""
-    return parquet.ParquetFile(content if is_seekable else pa.BufferReader(content.read()))
+    source = content if is_seekable else pa.BufferReader(content.read())
+    # The instants of old writers fit no 64 bits of nanoseconds: those of the year 9999 would be others.
+    return parquet.ParquetFile(source, coerce_int96_timestamp_unit="us", page_checksum_verification=True)
 
 
 def read(file: parquet.ParquetFile) -> Iterator[Record]:

@@ -257,6 +257,13 @@ def test_parquet_of_every_type_becomes_text(tmp_path: Path) -> None:
     assert dict(row["attributes"]) == {name: text for name, (_, text) in columns.items()}
 
 
+def test_an_instant_of_an_old_writer_is_no_other_one_however_far(tmp_path: Path) -> None:
+    table = pa.table({"symbol": ["A"], "until": pa.array([datetime(9999, 12, 31, 1, 2, 3, 4)], pa.timestamp("us"))})
+    parquet.write_table(table, tmp_path / "a.parquet", use_deprecated_int96_timestamps=True)
+    (row,) = looked(tmp_path / "a.parquet").records.to_pylist()
+    assert dict(row["attributes"])["until"] == "9999-12-31 01:02:03.000004"
+
+
 def test_a_parquet_text_that_is_not_utf8_is_kept_within_the_json_of_its_record(tmp_path: Path) -> None:
     binary = pa.array([b"A", b"caf\xe9"], pa.binary())
     broken = pa.Array.from_buffers(pa.string(), 2, binary.buffers())
