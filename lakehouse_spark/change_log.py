@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -42,41 +42,46 @@ def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
     return raw_reference.build(records, F.coalesce(*keys), stamp)
 
 
-def land(spark: SparkSession, dimension: Dimension, records: DataFrame, source: str, digest: str) -> int:
-    """Appends a file's records to the log and returns their number; 0 where this very content is there already.
+def land(
+    spark: SparkSession, dimension: Dimension, records: DataFrame, source: str, digest: str, *, again: bool = False
+) -> datetime | None:
+    """Appends a file's records to the log and returns their stamp; None where this very content is there already.
 
-    A file is known by its name and content: loading it again changes nothing, loading it with other content does.
+    A file is known by its name and content: loading it again changes nothing (unless `again`), loading it with other
+    content does.
     """
-    landed = 0
+    stamp: datetime | None = None
 
     def attempt() -> None:
-        nonlocal landed
+        nonlocal stamp
         base = commit.state(spark, LOG)
-        if is_landed(spark, dimension, source, digest, base):
+        if not again and landed_at(spark, dimension, source, digest, base):
             return
-        stamp = base.next_stamp(datetime.now(UTC))
-        rows = log_rows(records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)}), stamp)
+        next_stamp = base.next_stamp(datetime.now(UTC))
+        rows = log_rows(records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)}), next_stamp)
         progress = {name: value for name, value in (base.cursor or {}).items() if name in _KAFKA_PROGRESS}
-        cursor = {**progress, "source": source, "stamp": commit.to_text(stamp)}
-        landed = commit.added_records(spark, LOG, commit.append(spark, LOG, rows, base, cursor))
+        commit.append(spark, LOG, rows, base, {**progress, "source": source, "stamp": commit.to_text(next_stamp)})
+        stamp = next_stamp
 
     commit.again_if_overtaken(attempt)
-    return landed
+    return stamp
 
 
 _KAFKA_PROGRESS = ("topic", "topic_id", "from", "to", "epoch", "gaps")
 """Fields of the log's cursor that tell how far the topic was read; a file's commit hands them on."""
 
 
-def is_landed(
+def landed_at(
     spark: SparkSession, dimension: Dimension, source: str, digest: str, base: commit.State | None = None
-) -> bool:
-    """Whether the newest content loaded from this source, or of this dimension, is this one (as of `base`)."""
+) -> datetime | None:
+    """When this content landed last (as of `base`), where it is the newest of this source or of this dimension."""
     log = spark.table(LOG.identifier) if base is None else commit.at(spark, LOG, base.snapshot_id)
     rows = log.where(_of(dimension) & F.col("_source_row").isNotNull())
     newest = F.max_by("_source_digest", "_ingested_at")
     of_source = F.max_by("_source_digest", F.when(F.col("source") == source, F.col("_ingested_at")))
-    return digest in tuple(rows.agg(newest, of_source).first() or ())
+    last = F.max(F.when(F.col("_source_digest") == digest, F.unix_micros("_ingested_at")))
+    *digests, micros = rows.agg(newest, of_source, last).collect()[0]
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros) if digest in digests else None
 
 
 def records(spark: SparkSession, dimension: Dimension, log: DataFrame) -> DataFrame:

@@ -1,7 +1,7 @@
 """What the four dimensions built from the change log share: their feeds' columns, and which records are refused."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -35,6 +35,7 @@ class Dimension:
     upper_case: bool = False
     name_columns: tuple[str, ...] = ()
     untracked: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

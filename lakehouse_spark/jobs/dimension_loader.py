@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
@@ -18,23 +19,30 @@ def run(
     dimensions: Sequence[str] = (),
     sources: Sequence[str] = (),
     *,
+    again: bool = False,
+    ignore_unknown: bool = False,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
 
-    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer).
+    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer). `again`
+    and `ignore_unknown` are of the files (see reference_files.load).
     """
     if unknown := set(dimensions) - set(DIMENSIONS):
         raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
     if sources and len(dimensions) != 1:
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
+    if (again or ignore_unknown) and not sources:
+        raise UsageError(f"{JOB}: --again and --ignore-unknown say how to load files; name them by --source")
     change_log.refuse_strays(spark)
     summaries = []
     for dimension in change_log.names(dimensions):
         began = time.monotonic()
+        notes: tuple[str, ...] = ()
         if sources:
-            reference_files.load(spark, dimension, sources)
+            notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown)
         done = change_log.apply(spark, dimension)
+        done = replace(done, notes=(*notes, *done.notes))
         summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)
         summaries.append(summary)

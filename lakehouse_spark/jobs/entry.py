@@ -69,8 +69,12 @@ def _dimension_options(parser: ArgumentParser) -> None:
     parser.add_argument("--dimension", action="append", default=[], choices=names, help="may be repeated; default: all")
     parser.add_argument(
         "--source", action="extend", nargs="+", default=[], metavar="PATH",
-        help="csv, json lines or parquet by extension; for one --dimension; default: only what is in the change log",
+        help="csv, json, jsonl or parquet by extension; for one --dimension; default: only what is in the change log",
     )  # fmt: skip
+    parser.add_argument("--again", action="store_true", help="state files anew that were loaded before")
+    parser.add_argument(
+        "--ignore-unknown", action="store_true", help="load files whose columns are nearly right, without those"
+    )
 
 
 def _silver_options(parser: ArgumentParser) -> None:
@@ -107,7 +111,9 @@ JOBS: Mapping[str, Job] = {
     "dimension_loader": Job(
         "reference data to dimensions",
         _dimension_options,
-        lambda spark, settings, options: dimension_loader.run(spark, options.dimension, options.source),
+        lambda spark, settings, options: dimension_loader.run(
+            spark, options.dimension, options.source, again=options.again, ignore_unknown=options.ignore_unknown
+        ),
     ),
     "fact_loader": Job(
         "silver to facts",

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
@@ -28,6 +28,7 @@ from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.migrations.seeds import seed_exchanges
 from lakehouse_spark.settings import conf_dir
 
@@ -265,9 +266,9 @@ def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: L
         (write(tmp_path, "a.xlsx", "symbol"), UsageError, r"a\.xlsx: the extension tells the format: expected one of"),
         (write(tmp_path, "b.csv", "sybmol,sector", "A,T"), UsageError, r"column 'symbol' .*; did you mean 'sybmol'\?"),
         (write(tmp_path, "c.csv", "name", "A"), UsageError, r"expected a column 'symbol' for dim_symbol; it has name"),
-        (write(tmp_path, "d.csv", "symbol,sector,sector", "A,T,U"), UsageError, r"stands there twice: sector"),
-        (write(tmp_path, "e.csv", "symbol,Symbol ", "A,B"), UsageError, r"stands there twice: symbol"),
-        (write(tmp_path, "f.csv"), UsageError, r"f\.csv: no files in it, or none that holds anything"),
+        (write(tmp_path, "d.csv", "symbol,sector,sector", "A,T,U"), UsageError, r"twice: 'sector' and 'sector' are"),
+        (write(tmp_path, "e.csv", "symbol,Symbol ", "A,B"), UsageError, r"twice: 'symbol' and 'Symbol ' are one name"),
+        (write(tmp_path, "f.csv"), UsageError, r"f\.csv: holds nothing, not even a header"),
         (write(tmp_path, "g.parquet", "PAR"), LakehouseError, r"g\.parquet: cannot be read as the parquet"),
         (write(tmp_path, "h.csv.gz", "symbol", "A"), LakehouseError, r"h\.csv\.gz: cannot be read as the csv"),
         (write(tmp_path, "i.jsonl.gz", '{"symbol": "A"}'), LakehouseError, r"i\.jsonl\.gz: cannot be read as the json"),
@@ -281,7 +282,189 @@ def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: L
         dimension_loader.run(lake.spark, ["dim_sybmol"])
     with pytest.raises(UsageError, match="--source needs one --dimension"):
         dimension_loader.run(lake.spark, [], ["a.csv"])
+    with pytest.raises(UsageError, match="name them by --source"):
+        dimension_loader.run(lake.spark, ["dim_symbol"], again=True)
     assert snapshots(lake) == before
+
+
+# Files as users have them
+
+
+def put(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def told(lake: Lake, dimension: str, *sources: Path, **options: bool) -> Summary:
+    (summary,) = dimension_loader.run(lake.spark, [dimension], [str(source) for source in sources], **options)
+    return summary
+
+
+def letters(lake: Lake, prefix: Path) -> list[tuple[Any, ...]]:
+    """File, row, reasons, text and exact bytes of the refused records of the files below a folder."""
+    rows = lake.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{prefix}')")
+    columns = ("_kafka_topic", "_kafka_offset", "reasons", "raw_payload", "_raw_bytes")
+    found = rows.orderBy("_kafka_topic", "_kafka_offset").select(*columns).collect()
+    return [(row[0].rpartition("/")[2], *row[1:4], row[4] and bytes(row[4])) for row in found]
+
+
+def test_files_of_symbols_as_excel_pandas_and_exports_write_them_load_as_meant(lake: Lake, tmp_path: Path) -> None:
+    header = b"symbol,company_name,sector,effective_date\n"
+    excel = header + b"X-MC,LVMH Mo\xebt,Luxe,2026-01-05\nX-SIE,Siemens,Industrie,2026-01-05\n"
+    put(tmp_path, "a/cp1252.csv", excel + b'X-OR,"L\x92Or\xe9al,\r\nParis",Luxe,2026-01-05\n')
+    put(tmp_path, "a/cp1252.jsonl", b'{"symbol":"X-ML","company_name":"Clermont-Ferrand \xe9"}\n')
+    put(tmp_path, "a/line.json", b'[{"symbol": "X-JB0", "sector": "Tech"}, {"symbol": "X-JB1", "sector": "T\\ud800"}]')
+    put(tmp_path, "a/pretty.json", b'[\n  {\n    "symbol": "X-JA0",\n    "sector": "Tech"\n  },\n  3\n]')
+    put(tmp_path, "a/spaced.csv", b"Symbol,Company Name,Listing Exchange,Effective Date\nX-HDR,One,NASDAQ,2026-02-02\n")
+    put(tmp_path, "a/symbols[1].csv", header + b"X-FBRAK,Brackets,,2026-01-05\n")
+    put(tmp_path, "a/symbols {eu}.CSV.GZ", gzip.compress(header + b"X-FCURL,Braces,,2026-01-05\n"))
+    put(tmp_path, "a/12:30.csv", header + b"X-FCOLON,Colon,,2026-01-05\n")
+    put(tmp_path, "a/notes.txt", b"hi\n")
+    moments = pa.array([1_772_409_600_000_000_000], pa.timestamp("ns"))
+    exported = pa.array([1_793_527_200_123_456_789], pa.timestamp("ns"))
+    nanos = pa.table({"symbol": ["X-NANO"], "effective_date": moments, "exported_at": exported})
+    parquet.write_table(nanos, tmp_path / "a" / "pandas.parquet")
+
+    summary = told(lake, "dim_symbol", tmp_path / "a")
+
+    assert summary.counts == counts(13, rejected=5, inserted=8)
+    assert found(lake, "dim_symbol", "X-", "symbol", "company_name", "sector", "listing_exchange") == [
+        ("X-FBRAK", "Brackets", None, None),
+        ("X-FCOLON", "Colon", None, None),
+        ("X-FCURL", "Braces", None, None),
+        ("X-HDR", "One", None, "NASDAQ"),
+        ("X-JA0", None, "Tech", None),
+        ("X-JB0", None, "Tech", None),
+        ("X-NANO", None, None, None),
+        ("X-SIE", "Siemens", "Industrie", None),
+    ]
+    dates = dict(found(lake, "dim_symbol", "X-", "symbol", "effective_date"))
+    assert (dates["X-NANO"], dates["X-HDR"]) == (date(2026, 3, 2), date(2026, 2, 2))
+    bad = ["invalid_encoding"]
+    moet = "X-MC,LVMH Mo{}t,Luxe,2026-01-05"
+    oreal = 'X-OR,"L{}Or{}al,\r\nParis",Luxe,2026-01-05'
+    line = '{{"symbol":"X-ML","company_name":"Clermont-Ferrand {}"}}'
+    half = '{"symbol": "X-JB1", "sector": "T\\ud800"}'
+    assert letters(lake, tmp_path) == [
+        ("cp1252.csv", 1, bad, moet.format("\ufffd"), moet.format("\xeb").encode("latin-1")),
+        ("cp1252.csv", 3, bad, oreal.format("\ufffd", "\ufffd"), oreal.format("\x92", "\xe9").encode("latin-1")),
+        ("cp1252.jsonl", 1, bad, line.format("\ufffd"), line.format("\xe9").encode("latin-1")),
+        ("line.json", 2, bad, half, half.encode()),
+        ("pretty.json", 2, ["malformed_record"], "3", None),
+    ]
+    today = f"{day_of_load(lake, 'X-JA0'):%Y-%m-%d}"
+    undated = f"has no effective dates: its records are of {today}, the day of this load"
+    assert summary.notes == (
+        f"{tmp_path}/a/notes.txt: skipped, no files to load",
+        f"{tmp_path}/a/line.json: {undated}",
+        f"{tmp_path}/a/pretty.json: {undated}",
+        f"{tmp_path}/a/pandas.parquet: dim_symbol has no column exported_at: kept in the change log alone",
+    )
+
+
+def day_of_load(lake: Lake, symbol: str) -> date:
+    ((day,),) = found(lake, "dim_symbol", symbol, "effective_date")
+    assert day in (datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(1))  # it may be midnight
+    return day
+
+
+def test_files_of_traders_whose_keys_are_not_utf8_make_no_member(lake: Lake, tmp_path: Path) -> None:
+    put(tmp_path, "a.csv", b"trader_id,name\nX-JOS\xc9,Jose A\nX-JOS\xc8,Jose B\n")
+    assert told(lake, "dim_trader", tmp_path / "a.csv").counts == counts(2, rejected=2)
+    assert found(lake, "dim_trader", "X-", "trader_id") == []
+    assert [(row[2], row[4]) for row in letters(lake, tmp_path)] == [
+        (["invalid_encoding"], b"X-JOS\xc9,Jose A"),
+        (["invalid_encoding"], b"X-JOS\xc8,Jose B"),
+    ]
+
+
+def test_a_file_loaded_before_says_so_and_is_stated_again_on_demand(lake: Lake, tmp_path: Path) -> None:
+    header = b"trader_id,risk_category,sequence\n"
+    monday = put(tmp_path, "mon.csv", header + b"W-1,LOW,\nW-2,LOW,first\n")
+    tuesday = put(tmp_path, "tue.csv", header + b"W-1,HIGH,\n")
+
+    def category() -> str:
+        ((value, is_current),) = found(lake, "dim_trader", "W-1", "risk_category", "is_current")
+        assert is_current
+        return str(value)
+
+    told(lake, "dim_trader", monday)
+    told(lake, "dim_trader", tuesday)
+    log = lake.spark.table("lake.bronze.raw_reference").where(f"source = 'file:{monday}'")
+    (stamp,) = {row[0] for row in log.selectExpr("date_format(_ingested_at, 'yyyy-MM-dd HH:mm:ss')").collect()}
+    before = snapshots(lake)
+    summary = told(lake, "dim_trader", monday)
+    assert (summary.counts, summary.notes) == (
+        {},
+        (
+            f"{monday}: was loaded before, at {stamp} UTC, and is not loaded now; to state it again, give --again",
+        ),
+    )  # fmt: skip
+    assert str(summary).splitlines()[0] == "dimension_loader: dim.dim_trader: nothing new"
+    assert snapshots(lake) == before
+    assert category() == "HIGH"
+
+    again = told(lake, "dim_trader", monday, again=True)
+    assert again.counts == counts(2, rejected=1, updated=1)
+    assert category() == "LOW"
+    refused = lake.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{monday}')")
+    assert [row["status"] for row in refused.collect()] == ["OPEN", "OPEN"]
+
+
+def test_a_name_nearly_right_lands_nothing_and_is_ignored_on_demand(lake: Lake, tmp_path: Path) -> None:
+    good = put(tmp_path, "a.csv", b"symbol,sector,effective_date\nN-1,Tech,2026-01-01\n")
+    typo = put(tmp_path, "typo.csv", b"symbol,compnay_name,sector,effectve_date\nN-2,Three,Tech,2026-02-02\n")
+    before = snapshots(lake)
+    with pytest.raises(UsageError, match=r"typo\.csv: no such column 'compnay_name', did you mean 'company_name'\?"):
+        told(lake, "dim_symbol", good, typo)
+    with pytest.raises(UsageError, match=r"notes\.txt: the extension tells the format"):
+        told(lake, "dim_symbol", good, put(tmp_path, "notes.txt", b"hi"))
+    with pytest.raises(UsageError, match=r"utf16\.csv: is UTF-16; save it as UTF-8"):
+        told(lake, "dim_symbol", good, put(tmp_path, "utf16.csv", "symbol,sector\n".encode("utf-16")))
+    with pytest.raises(LakehouseError, match=r"cut\.json: cannot be read as one JSON document"):
+        told(lake, "dim_symbol", good, put(tmp_path, "cut.json", b'[{"symbol": "N-3"}'))
+    assert snapshots(lake) == before
+
+    summary = told(lake, "dim_symbol", good, typo, ignore_unknown=True)
+    assert summary.counts == counts(2, inserted=2)
+    assert summary.notes[0] == (
+        f"{typo}: ignored compnay_name, effectve_date; dim_symbol gets no company_name, industry, market_cap_category, "
+        "listing_exchange, ipo_date, effective_date, sequence, is_deleted from it"
+    )
+    assert len(summary.notes) == 2
+    assert summary.notes[1].startswith(f"{typo}: has no effective dates")
+
+
+def test_accounts_and_exchanges_load_by_the_names_and_types_that_they_come_with(lake: Lake, tmp_path: Path) -> None:
+    accounts = b"account_id,trader_id,current_tier,current_status\nX-ACC,TRD-H,GOLD,ACTIVE\n"
+    assert told(lake, "dim_account", put(tmp_path, "a.csv", accounts)).counts == counts(1, inserted=1)
+    columns = ("account_id", "current_tier", "current_status")
+    assert found(lake, "dim_account", "X-", *columns) == [("X-ACC", "GOLD", "ACTIVE")]
+    hours = {"market_open_time": pa.array([time(9, 30)]), "market_close_time": pa.array([time(16)], pa.time32("s"))}
+    rows = pa.table({"exchange_code": ["X-PQTM"], "timezone": ["UTC"], **hours})
+    parquet.write_table(rows, tmp_path / "times.parquet")
+    assert told(lake, "dim_exchange", tmp_path / "times.parquet").counts == counts(1, inserted=1)
+    columns = ("exchange_code", "market_open_time", "market_close_time")
+    assert found(lake, "dim_exchange", "X-", *columns) == [("X-PQTM", "09:30:00", "16:00:00")]
+
+
+def test_many_files_alike_are_told_in_a_few_lines(lake: Lake, tmp_path: Path) -> None:
+    for n in range(6):
+        put(tmp_path, f"{n}.csv", f"symbol,desk\nO-{n},FX\n".encode())
+    assert told(lake, "dim_symbol", tmp_path).counts == counts(6, inserted=6)
+    notes = told(lake, "dim_symbol", tmp_path).notes
+    assert [note.rpartition("/")[2].partition(",")[0] for note in notes] == [
+        "0.csv: dim_symbol has no column desk: kept in the change log alone",
+        "1.csv: dim_symbol has no column desk: kept in the change log alone",
+        "2.csv: dim_symbol has no column desk: kept in the change log alone",
+        "the same of 3 more files",
+        "0.csv: was loaded before",
+        "1.csv: was loaded before",
+        "2.csv: was loaded before",
+        "the same of 3 more files",
+    ]
 
 
 # SCD1 and SCD3

@@ -1,5 +1,6 @@
 """Jobs as a cluster runs them: the scripts, spark-submit, a real broker, a lakehouse of their own."""
 
+import gzip
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from lake import TOPICS, trade
+from pyarrow import fs
 
 from lakehouse_spark import jars
 from lakehouse_spark.broker import Broker, create_topics
@@ -214,6 +216,19 @@ def test_a_lakehouse_without_tables_names_the_job_that_makes_them(shell: Shell, 
     assert "run schema_migration first" in done.complaints[0]
 
 
+def test_a_reference_file_that_cannot_be_read_is_one_sentence(shell: Shell, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.csv.gz"
+    cut.write_bytes(gzip.compress(b"symbol,sector\nA,Tech\n" * 100)[:-9])
+
+    done = shell.run("dimension_loader", "--dimension", "dim_symbol", "--source", str(cut))
+
+    assert (done.code, done.lines) == (1, [])
+    said = "cannot be read as the csv, compressed as .gz, that its extension says it is"
+    assert done.complaints == [
+        f"{cut}: {said}: Compressed file ended before the end-of-stream marker was reached"
+    ]  # fmt: skip
+
+
 def free_ports(count: int) -> list[int]:
     """Ports whose number plus 10,000 is one too: SeaweedFS speaks gRPC there."""
     found: list[int] = []
@@ -284,3 +299,30 @@ def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: dict[str, str], 
 
     again = shell.run("submit", "pipeline", **object_store)
     assert (again.code, again.counts) == (0, {})
+
+
+@pytest.mark.soak
+def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: dict[str, str]) -> None:
+    names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
+    store = fs.S3FileSystem(
+        access_key=object_store["LAKEHOUSE_S3__ACCESS_KEY_ID"],
+        secret_key=object_store["LAKEHOUSE_S3__SECRET_ACCESS_KEY"],
+        endpoint_override=object_store["LAKEHOUSE_S3__ENDPOINT"],
+        region="us-east-1",
+    )
+    for number, name in enumerate([*names, "notes.txt"]):
+        with store.open_output_stream(f"warehouse/reference/{name}") as file:
+            file.write(b"symbol,effective_date\nS3-%d,2025-06-01\n" % number)
+    settings = {name: value for name, value in object_store.items() if "S3" in name}  # the tables stay where they are
+
+    def load(*sources: str) -> Done:
+        return shell.run("dimension_loader", "--dimension", "dim_symbol", "--source", *sources, **settings)
+
+    done = load(*(f"s3a://warehouse/reference/{name}" for name in names))
+    assert (done.code, done.complaints) == (0, [])
+    assert done.counts["dim.dim_symbol"] == {"records": 5, "rejected": 0, "inserted": 5, "updated": 0, "deleted": 0}
+    folder = load("s3a://warehouse/reference")
+    assert (folder.code, folder.counts) == (0, {})
+    assert any("notes.txt: skipped, no files to load" in line for line in folder.lines)
+    gone = load("s3a://warehouse/reference/gone.csv")
+    assert (gone.code, gone.complaints) == (2, ["s3a://warehouse/reference/gone.csv: no such file or folder"])
