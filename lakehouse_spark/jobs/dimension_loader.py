@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import change_log, reference_files
+from lakehouse_spark import change_log, derivation, reference_files
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.summary import Summary
@@ -34,7 +34,7 @@ def run(
         began = time.monotonic()
         if sources:
             reference_files.load(spark, dimension, sources)
-        done = change_log.apply(spark, dimension)
+        done = derivation.apply(spark, dimension)
         summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)
         summaries.append(summary)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, dead_letters
+from lakehouse_spark import change_log, commit, dead_letters, derivation
 from lakehouse_spark.batch import day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
@@ -114,11 +114,11 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, in
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in change_log.DIMENSIONS.values():
-                change_log.apply(spark, dimension)
+                derivation.apply(spark, dimension)
                 of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
                 members = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
                 if not members.isEmpty():
-                    change_log.rederive(spark, dimension, members)
+                    derivation.rederive(spark, dimension, members)
             verdicts = judged.select(
                 *TABLE.key,
                 F.when(good, REPLAYED).otherwise(OPEN).alias("_status"),

@@ -22,7 +22,7 @@ from lake import Lake, refusing
 from pyarrow import parquet
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import change_log
+from lakehouse_spark import change_log, derivation, numbering
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
@@ -403,7 +403,7 @@ def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
 def test_ranges_of_keys_that_two_writers_reserve_at_once_never_overlap(lake: Lake) -> None:
     def reserve(count: int) -> Callable[[SparkSession], list[range]]:
         def work(spark: SparkSession) -> list[range]:
-            firsts = [change_log.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
+            firsts = [numbering.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
             return [range(first, first + count) for first in firsts]
 
         return work
@@ -468,14 +468,14 @@ def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(
         [("I-1", june(5), june(5)), ("I-1", june(20), june(20)), ("I-2", june(3), june(3))],
         "symbol string, first_day date, last_day date",
     )
-    assert change_log.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
+    assert derivation.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
     columns = ("symbol", "company_name", "sector", "effective_date", "expiry_date", "is_current", "is_inferred")
     assert found(lake, "dim_symbol", "I-", *columns) == [
         ("I-1", "I-1", None, BEGINNING, OPEN, True, True),
         ("I-2", "I-2", None, BEGINNING, OPEN, True, True),
     ]
     issued, before = keys(lake, "I-"), snapshots(lake)
-    change_log.infer(lake.spark, symbol, wanted)
+    derivation.infer(lake.spark, symbol, wanted)
     assert snapshots(lake) == before
     real = write(tmp_path, "i.csv", "symbol,company_name,sector,effective_date", "I-1,One Inc,Tech,2025-06-10")
     assert load(lake, "dim_symbol", real) == counts(1, inserted=1, updated=1)
@@ -594,7 +594,7 @@ def test_any_order_and_any_batches_end_in_the_dimension_of_a_single_load(
     known: dict[tuple[Any, ...], int] = {}
     for number, part in enumerate(loads):
         land(lake, dimension, number, part)
-        change_log.apply(lake.spark, DIMENSIONS[dimension])
+        derivation.apply(lake.spark, DIMENSIONS[dimension])
         issued = {
             tuple(row[:-1]): row[-1]
             for prefix in ("ONE-", "MANY-")

@@ -21,7 +21,7 @@ from lake import Lake, refusing, table
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse_spark import change_log, commit
+from lakehouse_spark import change_log, commit, derivation
 from lakehouse_spark.batch import settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
@@ -117,7 +117,7 @@ class Market:
         frame = self.spark.createDataFrame(records, RECORDS)
         dimension = change_log.DIMENSIONS[name]
         change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
-        change_log.apply(self.spark, dimension)
+        derivation.apply(self.spark, dimension)
 
     def load(self) -> None:
         fact_loader.run(self.spark, self.lake.settings)
@@ -470,14 +470,14 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     born = change("AAA", date(2025, 1, 1), company_name="A")
     found.refer("dim_symbol", [born])
     found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
-    infer = change_log.infer
+    infer = derivation.infer
 
     def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
         if dimension.name == "dim_trader":  # the symbols were looked at already
             found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
         infer(spark, dimension, wanted)
 
-    monkeypatch.setattr(change_log, "infer", meanwhile)
+    monkeypatch.setattr(derivation, "infer", meanwhile)
     fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
     (fact,) = found.rows("gold.fact_trades")
     (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
@@ -687,7 +687,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     state = commit.state(worked.spark, table("silver.trades"))
     moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": commit.to_text(datetime.now(UTC))})
     members = worked.spark.createDataFrame([("BBB",)], "symbol string")
-    change_log.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
+    derivation.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
     worked.load()
     assert names() == {"Refused"}
     derived = {name for name in TABLES if name.startswith("gold.")} - {"gold.fact_orderbook"}
