@@ -48,7 +48,8 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> 
     """One row per Kafka record (`value`, `topic`, `partition`, `offset`): nothing dropped, nothing rejected.
 
     Typed columns hold the value where it parses, else NULL; all of them are NULL where the payload is not one JSON
-    object, is nested too deeply for the parser or is larger than `max_bytes`.
+    object, is nested too deeply for the parser or has more than `max_bytes`; a field that holds half of a surrogate
+    pair is no text.
     """
     text = F.col("value").cast("string")
     decoded = records.select(
@@ -66,22 +67,33 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> 
         for name in topic.text_fields
     }
     columns = {**texts, **topic.values(trimmed)}
-    return read.withColumns({f"t_{n}": payload.trimmed(payload.field("_fields", n)) for n in topic.fields}).select(
+    return read.withColumns({f"t_{name}": _whole(name) for name in topic.fields}).select(
         *(columns.get(name, F.col(name)).alias(name) for name in topic.table.column_names)
     )
 
 
+def _whole(name: str) -> Column:
+    """A field's trimmed text, NULL where it holds half of a surrogate pair."""
+    is_whole = F.col("_lone").isNull() | ~F.array_contains("_lone", name)
+    return F.when(is_whole, payload.trimmed(payload.field("_fields", name)))
+
+
 def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
-    """The records with `_fields`, the texts of the payload's fields (`payload.field`); NULL where it is no object."""
-    raw, parsed = F.col("raw_payload"), F.col("_parsed")
+    """The records with `_fields`, the texts of the payload's fields (`payload.field`), NULL where it is no object; and
+    `_lone`, the names of those that hold half of a surrogate pair, NULL or empty without any."""
+    raw, text, parsed = F.col("raw_payload"), F.col("_json"), F.col("_parsed")
     tokens = payload.text_fields(topic.fields)
     texts = [payload.field("_parsed", name) for name in topic.text_fields]
-    odd = payload.is_inexact(raw, max_bytes) | payload.is_any_odd(texts)
+    odd = payload.is_inexact(text) | payload.is_any_odd(texts)
     if topic.array_fields:
-        odd = odd | payload.may_be_quoted_array(raw)
-    exact = F.transform(payload.marked(raw, tokens), lambda found: _exact(topic, found))
+        odd = odd | payload.may_be_quoted_array(text)
+    exact = F.transform(payload.marked(text, tokens), lambda found: _exact(topic, found))
     fields = F.when(parsed.isNotNull() & odd, exact).otherwise(parsed)
-    return payload.with_object(records, "_parsed", tokens, max_bytes).withColumn("_fields", fields).drop("_parsed")
+    lone = F.when(parsed.isNotNull(), payload.with_lone_surrogates(text, tokens))
+    is_read = payload.size(raw, F.col("_raw_bytes")) <= max_bytes
+    bounded = records.withColumn("_json", F.when(is_read, payload.without_mark(raw)))
+    read = payload.with_object(bounded, "_json", "_parsed", tokens)
+    return read.withColumns({"_fields": fields, "_lone": lone}).drop("_parsed", "_json")
 
 
 def _exact(topic: Topic, found: Column) -> Column:

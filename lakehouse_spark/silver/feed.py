@@ -43,7 +43,6 @@ def judged(
 
     A column is what `derived` says, else the `v_` value of the same name.
     """
-    raw, raw_bytes, fields = F.col("raw_payload"), F.col("_raw_bytes"), F.col("_fields")
     place = {
         "_source_topic": F.col("_kafka_topic"),
         "_source_partition": F.col("_kafka_partition"),
@@ -55,14 +54,17 @@ def judged(
     return records.select(
         *(value.cast(table.schema[name].dataType).alias(name) for name, value in values.items()),
         *(column.alias(name) for name, column in place.items()),
-        quality.reasons(raw, raw_bytes, fields, rules).alias("_reasons"),
+        quality.reasons(F.col("_unreadable"), rules).alias("_reasons"),
         values[event_time].alias("_event_time"),
     )
 
 
 def with_fields(bronze: DataFrame, topic: Topic, exchanges: DataFrame, max_bytes: int) -> DataFrame:
-    """Bronze rows with `_fields` (texts) and `_known` (exchange)."""
-    return quality.with_known_exchange(topic_fields(bronze, topic, max_bytes), exchanges)
+    """Bronze rows with `_fields` (texts), `_known` (exchange) and `_unreadable` (why nothing can be read)."""
+    records = topic_fields(bronze, topic, max_bytes)
+    raw, raw_bytes, lone = F.col("raw_payload"), F.col("_raw_bytes"), F.coalesce(F.size("_lone") > 0, F.lit(False))
+    unreadable = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=F.col("_fields").isNotNull())
+    return quality.with_known_exchange(records.withColumn("_unreadable", unreadable), exchanges)
 
 
 def utc_text(instant: Column) -> Column:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -58,10 +58,15 @@ def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     return feed.judged(records, rules, TABLE, {"market_data_id": feed.generated_key(*key)}, "tick_time")
 
 
+def _interval(text: Column) -> Column:
+    """Hours and days in either case; M is a month, and no minute."""
+    return F.when(text != payload.NOT_TEXT, F.translate(text, "HD", "hd"))
+
+
 _FIELDS = (
     quality.symbol(),
     quality.event_time("tick_time"),
-    replace(quality.text("interval"), value=lambda text: F.when(text != payload.NOT_TEXT, F.lower(text))).unless(
+    replace(quality.text("interval"), value=_interval).unless(
         lambda interval: ~interval.isin(*INTERVALS), "invalid_interval"
     ),
     quality.decimal("open"),

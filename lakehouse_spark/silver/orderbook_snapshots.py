@@ -40,13 +40,17 @@ TABLE = Table(
 )
 
 _DEPTH = 5
+_EXACT = T.DecimalType(38, 18)
+"""What prices are compared in: two that differ by less than a column shows are still two."""
+
 _MOST = 9_223_372_036_854_775_807
 
 
 def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Every raw snapshot with its typed values and `_reasons`; grain: one row per bronze row.
 
-    Levels may come in any order; those of quantity 0 are ignored. A side without levels has NULL columns.
+    Levels may come in any order; those of quantity 0 are ignored. A side without levels has NULL columns. Bid and ask
+    are compared as the payload writes them, and stored rounded.
     """
     texts = feed.with_fields(bronze, raw_orderbook.TOPIC, exchanges, max_bytes)
     records = (
@@ -62,7 +66,7 @@ def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     bad_level = F.when(F.col("_bad_bids") | F.col("_bad_asks"), F.lit("invalid_level"))
     readable = F.coalesce(F.col("r_bids"), F.col("r_asks"), bad_level).isNull()
     empty = F.when(readable & bid.isNull() & ask.isNull(), F.lit("empty_book"))
-    crossed = F.when(readable & (bid["price"] >= ask["price"]), F.lit("crossed_book"))
+    crossed = F.when(readable & (bid["exact"] >= ask["exact"]), F.lit("crossed_book"))
     rules = [*(F.col(f"r_{field.name}") for field in _FIELDS), bad_level, empty, crossed]
     key = (F.col("v_symbol"), F.col("v_exchange"), feed.utc_text(F.col("v_snapshot_time")))
     derived = {
@@ -86,27 +90,34 @@ _FIELDS = (
 
 
 def _levels(side: str) -> Column:
-    """A side's levels as (price, quantity); a part that breaks the rules is NULL."""
+    """A side's levels as (exact, price, quantity); a part that breaks the rules is NULL."""
 
     def level(text: Column) -> Column:
-        price = payload.to_decimal(payload.trimmed(F.get(text, 0)), PRICE)
-        shares = payload.to_long(payload.trimmed(F.get(text, 1)))
         pair = F.size(text) == 2
+        shares = payload.to_long(payload.trimmed(F.get(text, 1)))
         return F.struct(
-            F.when(pair & (price > 0), price).alias("price"), F.when(pair & (shares >= 0), shares).alias("quantity")
+            F.when(pair, payload.to_exact(payload.trimmed(F.get(text, 0)), _EXACT)).alias("exact"),
+            F.when(pair & (shares >= 0), shares).alias("quantity"),
         )
 
-    return F.transform(F.col(f"_{side[:-1]}_rows"), level)
+    def priced(level: Column) -> Column:
+        price = level["exact"].try_cast(PRICE)
+        return F.struct(level["exact"], F.when(price > 0, price).alias("price"), level["quantity"])
+
+    return F.transform(F.transform(F.col(f"_{side[:-1]}_rows"), level), priced)
 
 
 def _best(side: str, *, descending: bool) -> Column:
     """The five best levels that hold a quantity, best first; equal prices stay in the payload's order."""
     held = F.filter(F.col(side), lambda level: level["quantity"] > 0)
-    sign = -1 if descending else 1
+
+    def rank(level: Column) -> Column:
+        return -level["exact"] if descending else level["exact"]
+
     ranked = F.transform(
         held,
         lambda level, place: F.struct(
-            (level["price"] * sign).alias("rank"), place.alias("place"), level["price"], level["quantity"]
+            rank(level).alias("rank"), place.alias("place"), level["exact"], level["price"], level["quantity"]
         ),
     )
     return F.slice(F.array_sort(ranked), 1, _DEPTH)

@@ -71,7 +71,7 @@ _FIELDS = (
     quality.exchange(),
     quality.event_time("timestamp"),
     quality.text("account_id", required=False),
-    quality.code("status", *STATUSES, default="EXECUTED"),
+    quality.code("status", *STATUSES, default="EXECUTED", synonyms={"CANCELED": "CANCELLED"}),
     quality.decimal("commission", required=False),
 )
 

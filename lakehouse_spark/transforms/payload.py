@@ -14,6 +14,8 @@ from pyspark.sql import types as T
 NOT_TEXT = "\u0000"
 """What a text field holds where the payload has a boolean, an array or an object, and an array field for a string."""
 
+_BYTE_ORDER_MARK = "\ufeff"
+
 _STRICT = {"mode": "PERMISSIVE", "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 _WHITESPACE = " \t\n\r\f\v\u00a0"
 
@@ -21,6 +23,7 @@ _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?0*[0-9]{1,3})?\z"
 _WHOLE = r"^-?[0-9]+(\.0+)?\z"
 _SHORT_WHOLE = r"^-?(?:0|[1-9][0-9]{0,17})\z"  # fits 64 bits
 _SHORT_NUMBER = r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,99})?\z"  # within what a double holds
+_SHORT_PRICE = r"^-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?\z"  # 18 decimals hold it
 _PARTS = r"^-?([0-9]+)(?:\.([0-9]+))?[eE]?([+-]?[0-9]*)\z"
 _LONGEST_NUMBER = 1000  # the JSON parser's own limit for a number
 
@@ -48,6 +51,14 @@ _ODD = r'(?m)^(?:[\[{]|-?[0-9]+\.|(?:true|false|0|"-?Infinity")$)'
 _HIDING = "".join(rf"\x{code:02x}" for code in range(32)) + r"\\\[{"
 _PLAIN = rf"^[^{_HIDING}]*\{{[^{_HIDING}]*\z"
 
+# Escapes of surrogates: any, a pair, and one by itself once the pairs are gone. An even number of backslashes before
+# it ($1) is no part of it. Possessive, so that no length exhausts the stack.
+_SURROGATE = r"\\u[dD][89a-fA-F]"
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_ESCAPED = r"(?<!\\)((?:\\\\)*+)"
+_PAIR = _ESCAPED + _HIGH + _LOW
+_LONE = _ESCAPED + f"(?:{_HIGH}|{_LOW})"
+
 # One token of a valid payload: a string, or (group 2) a number. Possessive, so that no length exhausts the stack.
 _TOKEN = r'"((?:[^"\\]++|\\.)*+)"|(-?[0-9][0-9.eE+\-]*+)'
 _MARK = "~"
@@ -56,16 +67,25 @@ _MARKED_STRING = rf'(?<=[\[,:{{])"{_MARK}'
 _TOKEN_MARKED = f'"$2{_MARK}$1"'  # "~string" and "number~"
 
 
-def with_object(records: DataFrame, into: str, fields: T.StructType, max_bytes: int) -> DataFrame:
-    """Adds the payload's fields as an array of one struct, NULL unless `raw_payload` is exactly one JSON object of at
-    most `max_bytes`.
+def size(text: Column, raw_bytes: Column) -> Column:
+    """The exact number of bytes of a record, of its text and of the bytes that are kept where they are no UTF-8."""
+    return F.coalesce(F.octet_length(raw_bytes), F.octet_length(text))
+
+
+def without_mark(text: Column) -> Column:
+    """The text without the one byte order mark it may begin with."""
+    return F.when(F.startswith(text, F.lit(_BYTE_ORDER_MARK)), F.substr(text, F.lit(2))).otherwise(text)
+
+
+def with_object(records: DataFrame, text: str, into: str, fields: T.StructType) -> DataFrame:
+    """Adds the payload's fields as an array of one struct, NULL unless the column `text` is exactly one JSON object.
 
     In an array, because the optimizer pushes the extraction of each field of a plain struct down to where the struct
     is made, and would parse the payload once per field.
     """
-    bounded = _bounded(F.col("raw_payload"), max_bytes)
-    objects = strict_json(F.concat(F.lit("["), bounded, F.lit("]")), T.ArrayType(fields))
-    one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(bounded, fields)
+    payload = F.col(text)
+    objects = strict_json(F.concat(F.lit("["), payload, F.lit("]")), T.ArrayType(fields))
+    one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(payload, fields)
     return records.withColumn("_objects", objects).withColumn(into, F.when(one, F.col("_objects"))).drop("_objects")
 
 
@@ -74,8 +94,31 @@ def field(objects: str, name: str) -> Column:
     return F.get(objects, 0)[name]
 
 
-def _bounded(payload: Column, max_bytes: int) -> Column:
-    return F.when(F.octet_length(payload) <= max_bytes, payload)
+def has_lone_surrogate(payload: Column) -> Column:
+    """Whether a name or a value of a valid payload has, as an escape, half of a surrogate pair; never NULL.
+
+    Half a pair is no character: the parser would make a question mark of it, and one text of two.
+    """
+    suspect = F.contains(payload, F.lit(r"\u")) & payload.rlike(_SURROGATE)
+    return F.coalesce(suspect & F.regexp_replace(payload, F.lit(_PAIR), F.lit("$1_")).rlike(_LONE), F.lit(False))
+
+
+def with_lone_surrogates(payload: Column, fields: T.StructType) -> Column:
+    """The names of a valid payload's fields that hold half of a surrogate pair; empty if only others do, NULL if none.
+
+    Such a field reads otherwise with another character in the place of each half.
+    """
+
+    def read(character: str) -> Column:
+        paired = F.regexp_replace(payload, F.lit(_PAIR), F.lit("$1_"))
+        return F.concat(F.lit("["), F.regexp_replace(paired, F.lit(_LONE), F.lit(f"$1{character}")), F.lit("]"))
+
+    def differing(one: Column, other: Column) -> Column:
+        names = (F.when(~one[name].eqNullSafe(other[name]), F.lit(name)) for name in fields.names)
+        return F.array_compact(F.array(*names))
+
+    one, other = (strict_json(read(character), T.ArrayType(fields)) for character in "AB")
+    return F.when(has_lone_surrogate(payload), F.get(F.zip_with(one, other, differing), 0))
 
 
 def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
@@ -143,9 +186,9 @@ def as_marked_array(token: Column) -> Column:
     return F.when(F.startswith(token, F.lit("[")), F.concat(F.lit(_MARK), token)).otherwise(unmarked(token))
 
 
-def is_inexact(payload: Column, max_bytes: int) -> Column:
+def is_inexact(payload: Column) -> Column:
     """Whether the payload may hold a number that a double does not carry to the last digit."""
-    return F.coalesce(_bounded(payload, max_bytes).rlike(_INEXACT), F.lit(False))
+    return F.coalesce(payload.rlike(_INEXACT), F.lit(False))
 
 
 def trimmed(text: Column) -> Column:
@@ -180,6 +223,17 @@ def to_double(text: Column) -> Column:
 def to_decimal(text: Column, kind: T.DecimalType) -> Column:
     """The number a trimmed text writes, rounded HALF_UP once to its type's scale; NULL if none or too large."""
     return F.when(is_number(text), text.try_cast(kind))
+
+
+def to_exact(text: Column, kind: T.DecimalType) -> Column:
+    """The very number a trimmed text writes; NULL if its type does not hold that to the last digit."""
+    # Digits without a point, less the zeros at their end: so many of them are behind the point once the exponent moved
+    # it.
+    whole, fraction, exponent = (F.regexp_extract(text, _PARTS, group) for group in (1, 2, 3))
+    digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
+    point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
+    is_whole = (F.length(digits) - point <= kind.scale) | (F.ltrim(digits, F.lit("0")) == "")
+    return F.when(text.rlike(_SHORT_PRICE), text.try_cast(kind)).when(is_number(text) & is_whole, text.try_cast(kind))
 
 
 def to_long(text: Column) -> Column:

@@ -1,7 +1,8 @@
 """Rules of the silver layer: each field's value beside the reason, if any, for which it is refused."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import ascii_lowercase, ascii_uppercase
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,8 +14,12 @@ from lakehouse_spark.types import PRICE, TEXTS
 RULES_VERSION = 2
 """Raised whenever a rule changes: a table made by older rules is derived whole, its dead letters are judged again."""
 
+FRAME_BYTES = 5
+"""What a schema registry's serializer puts before a payload: a NUL and the four bytes of the schema's id."""
+
 FUTURE_LIMIT = "INTERVAL 5 MINUTES"
 ANCIENT_LIMIT = "2000-01-01T00:00:00Z"
+_NONE: Mapping[str, str] = {}
 SYMBOL = r"^[A-Z0-9][A-Z0-9.\-]{0,14}\z"
 
 
@@ -47,11 +52,19 @@ def text(name: str, *, required: bool = True) -> Field:
     return Field(name, lambda text: F.when(text != payload.NOT_TEXT, text), required)
 
 
-def code(name: str, *allowed: str, default: str | None = None) -> Field:
-    """Upper-cased text, one of `allowed` where given."""
+def folded(code: Column) -> Column:
+    """A code with its ASCII letters in upper case: any other letter stays what it is, for the rules to judge."""
+    # The comparison spares nearly every code the slow way: what no letter changes has none in lower case.
+    return F.when(code == F.upper(code), code).otherwise(F.translate(code, ascii_lowercase, ascii_uppercase))
+
+
+def code(name: str, *allowed: str, default: str | None = None, synonyms: Mapping[str, str] = _NONE) -> Field:
+    """Text with ASCII letters in upper case, one of `allowed` where given; `synonyms` name some of them otherwise."""
 
     def value(text: Column) -> Column:
-        upper = F.when(text != payload.NOT_TEXT, F.upper(text))
+        upper = F.when(text != payload.NOT_TEXT, folded(text))
+        for synonym, meant in synonyms.items():
+            upper = F.when(upper == synonym, F.lit(meant)).otherwise(upper)
         return upper if default is None else F.when(text.isNull(), F.lit(default)).otherwise(upper)
 
     field = Field(name, value, default is None)
@@ -100,20 +113,31 @@ def with_values(records: DataFrame, fields: Sequence[Field]) -> DataFrame:
     return records.withColumns(texts).withColumns(values).withColumns(reasons)
 
 
-def reasons(raw: Column, raw_bytes: Column, fields: Column, rules: Sequence[Column]) -> Column:
+def unreadable(raw: Column, raw_bytes: Column, max_bytes: int, *, is_lone: Column, is_object: Column) -> Column:
+    """Why nothing of a record can be read, NULL where it can be; the first such reason is a record's only one.
+
+    `is_lone` says whether half of a surrogate pair is in it, `is_object` whether its text is a JSON object.
+    """
+    size = payload.size(raw, raw_bytes)
+    return (
+        F.when(raw.isNull(), F.lit("tombstone"))
+        .when(size > max_bytes, F.lit("oversized_record"))
+        # What has a NUL in front had it before its text was repaired.
+        .when(F.startswith(raw, F.lit("\0")) & (size >= FRAME_BYTES), F.lit("schema_registry_framing"))
+        .when(raw_bytes.isNotNull() | is_lone, F.lit("invalid_encoding"))
+        .when(~is_object, F.lit("malformed_json"))
+    )
+
+
+def reasons(unreadable: Column, rules: Sequence[Column]) -> Column:
     """All reasons of a record in alphabetical order, empty for a good one; an unreadable record has just one."""
     found = F.array_sort(F.array_distinct(F.array_compact(F.array(*rules))))
-    unreadable = (
-        F.when(raw.isNull(), F.lit("tombstone"))
-        .when(raw_bytes.isNotNull(), F.lit("invalid_encoding"))
-        .when(fields.isNull(), F.lit("malformed_json"))
-    )
     return F.when(unreadable.isNotNull(), F.array(unreadable)).otherwise(found).cast(TEXTS)
 
 
 def with_known_exchange(records: DataFrame, exchanges: DataFrame) -> DataFrame:
     """Adds `_known`: whether the payload's exchange is one of `exchanges` (one row per `exchange_code`)."""
-    codes = exchanges.select(F.upper("exchange_code").alias("_code"), F.lit(True).alias("_found")).distinct()
-    code_of = F.upper(payload.trimmed(payload.field("_fields", "exchange")))
+    codes = exchanges.select(folded(F.col("exchange_code")).alias("_code"), F.lit(True).alias("_found")).distinct()
+    code_of = folded(payload.trimmed(payload.field("_fields", "exchange")))
     joined = records.join(F.broadcast(codes), on=code_of == F.col("_code"), how="left")
     return joined.withColumn("_known", F.col("_found").isNotNull()).drop("_code", "_found")
