@@ -140,8 +140,8 @@ def settle(
 ) -> Done:
     """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
-    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
-    committed. Raises LostRaceError like `append`.
+    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, and tells
+    of today's rules, nothing is committed. Raises LostRaceError like `append`.
     """
     names = ("inserted", "updated", "deleted")
     with kept(differences(table, fresh, held)) as rows:
@@ -152,7 +152,7 @@ def settle(
         stamp = commit.from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
         told = {"counts": counts, **cursor, "stamp": commit.to_text(stamp)}
         stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
-        if not any(counts.values()) and _same_place(cursor, base.cursor):
+        if not any(counts.values()) and _same_place(cursor, base.cursor) and not base.is_outdated:
             return Done(counts)
         if not any(counts.values()):
             state = commit.advance(spark, table, base, told)
@@ -165,7 +165,8 @@ def settle(
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
-    return Done(counts, state.snapshot_id)
+    notes = (f"{base.change_of_rules}: derived whole",) if base.is_outdated else ()
+    return Done(counts, state.snapshot_id, notes)
 
 
 def _days(table: Table) -> Column:

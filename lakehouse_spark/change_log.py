@@ -9,10 +9,13 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, dead_letters
 from lakehouse_spark.bronze import raw_reference
+from lakehouse_spark.bronze.raw_reference import UNREADABLE, folded
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension, changes, reasons
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import payload
+from lakehouse_spark.types import TEXTS
 
 LOG = raw_reference.TABLE
 DIMENSIONS: Mapping[str, Dimension] = {
@@ -34,9 +37,22 @@ class ReferenceTopic:
 
 def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
     """Records of any dimension as rows of the log; grain: one row per record."""
-    written = F.col("attributes")
-    keys = (F.when(F.col("dimension") == d.name, d.key_of(written)) for d in DIMENSIONS.values())
-    return raw_reference.build(records, F.coalesce(*keys), stamp)
+    columns, texts = (
+        F.coalesce(*(F.when(of_dimension(d), known(d)) for d in DIMENSIONS.values())) for known in (_columns, _texts)
+    )
+    read = records.withColumn("attributes", raw_reference.of_feed(F.col("attributes"), columns, texts))
+    keys = (F.when(of_dimension(d), d.key_of(F.col("attributes"))) for d in DIMENSIONS.values())
+    return raw_reference.build(read, F.coalesce(*keys), stamp)
+
+
+def _columns(dimension: Dimension) -> Column:
+    """The feed's columns by their folded names, as a map."""
+    names = {**{name: name for name in dimension.feed_columns}, **dimension.aliases}
+    return F.create_map(*(part for name, own in names.items() for part in (folded(F.lit(name)), F.lit(own))))
+
+
+def _texts(dimension: Dimension) -> Column:
+    return F.array(*map(F.lit, dimension.texts))
 
 
 def land(spark: SparkSession, dimension: Dimension, records: DataFrame, source: str, digest: str) -> int:
@@ -84,29 +100,60 @@ def records(spark: SparkSession, dimension: Dimension, log: DataFrame) -> DataFr
     return named.join(discarded, on=key, how="left_anti").select(*log.columns)
 
 
+def readable(log: DataFrame) -> DataFrame:
+    """The log's records without their payloads, but those that may tell what the attributes cannot (see `reasons`)."""
+    return log.withColumn(
+        "raw_payload", F.when(payload.may_have_lone_surrogate(F.col("raw_payload")), F.col("raw_payload"))
+    )
+
+
+def with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:
+    """The rows that good records make of a dimension without versions, and the held rows of members that have none.
+
+    A key that facts refer to never disappears: a member whose records (in `log`) newer rules refuse, all of them, keeps
+    its row, less the values that break a rule, or all of them if a record of it cannot be read.
+    """
+    key, lacking = dimension.natural_key, refused_members(dimension, derived, held)
+    if lacking.isEmpty():
+        return derived
+    refused = log.select(F.col("natural_key").alias(key), F.explode(reasons(log, dimension)).alias("_reason"))
+    found = refused.groupBy(key).agg(F.collect_set("_reason").alias("_broken"))
+    kept = lacking.join(found, on=key, how="left").withColumn("_broken", F.coalesce("_broken", F.array().cast(TEXTS)))
+
+    def value(name: str) -> Column:
+        offending = F.array(*map(F.lit, (f"invalid_{dimension.aliases.get(name, name)}", *UNREADABLE)))
+        return F.when(~F.arrays_overlap("_broken", offending), F.col(name)).alias(name)
+
+    return derived.unionByName(kept.select(key, *(value(name) for name in derived.columns if name != key)))
+
+
+def refused_members(dimension: Dimension, derived: DataFrame, held: DataFrame) -> DataFrame:
+    """The held rows of members that no good record makes."""
+    key = dimension.natural_key
+    return held.join(derived.select(key), on=key, how="left_anti")
+
+
 def is_empty(spark: SparkSession, dimension: Dimension) -> bool:
     """Whether the log has no record of the dimension."""
     return spark.table(LOG.identifier).where(of_dimension(dimension)).limit(1).isEmpty()
 
 
-def refuse_strays(spark: SparkSession) -> None:
+def refuse_strays(spark: SparkSession, max_bytes: int = raw_reference.MOST_BYTES) -> None:
     """Keeps the log's records of no dimension that there is as dead letters: no loader would ever see them."""
     named = F.col("dimension")
     upstream = commit.state(spark, LOG)
     strays = commit.at(spark, LOG, upstream.snapshot_id).where(named.isNull() | ~named.isin(*DIMENSIONS))
     if strays.isEmpty():
         return
-    dead_letters.keep(spark, rejected_records.of_change_log(judged(strays)), LOG.name, None, upstream)
+    letters = rejected_records.of_change_log(judged(strays, max_bytes))
+    dead_letters.keep(spark, letters, LOG.name, None, upstream)
 
 
-def judged(log: DataFrame) -> DataFrame:
+def judged(log: DataFrame, max_bytes: int) -> DataFrame:
     """Records of the log with `_reasons`, why today's rules refuse them; empty for good ones."""
-    stray = (
-        F.when(F.col("raw_payload").isNull(), "tombstone")
-        .when(F.col("_raw_bytes").isNotNull(), "invalid_encoding")
-        .when(F.col("attributes").isNull(), "malformed_json")
-        .when(F.col("dimension").isNull(), "missing_dimension")
-        .otherwise("invalid_dimension")
+    stray = F.coalesce(
+        raw_reference.unreadable(max_bytes),
+        F.when(F.col("dimension").isNull(), "missing_dimension").otherwise("invalid_dimension"),
     )
     known = (F.when(of_dimension(dimension), reasons(log, dimension)) for dimension in DIMENSIONS.values())
     return log.withColumn("_reasons", F.coalesce(*known, F.array(stray)))

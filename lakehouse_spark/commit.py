@@ -61,6 +61,11 @@ class State:
         """Whether older rules than today's made the rows, so that the table has to be derived whole."""
         return self.rules is not None and self.rules < RULES_VERSION
 
+    @property
+    def change_of_rules(self) -> str:
+        """From which rules to which the table is brought, for a note of an outdated one."""
+        return f"rules {self.rules} → {RULES_VERSION}"
+
     def next_stamp(self, now: datetime) -> datetime:
         """The time, or a microsecond after the last stamp where the clock runs behind it."""
         return now if self.stamp is None else max(now, self.stamp + timedelta(microseconds=1))

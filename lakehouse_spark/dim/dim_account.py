@@ -59,4 +59,5 @@ DIMENSION = Dimension(
     first_key=300_000,
     attributes=(*(column(pair.column, TEXT, "") for pair in PAIRS), *(TABLE.schema[name] for name in _OTHERS)),
     derive=build,
+    aliases={pair.current: pair.column for pair in PAIRS},
 )

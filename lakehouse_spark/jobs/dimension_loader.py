@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import change_log, derivation, reference_files
+from lakehouse_spark.bronze.raw_reference import MOST_BYTES
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.summary import Summary
@@ -18,23 +19,27 @@ def run(
     dimensions: Sequence[str] = (),
     sources: Sequence[str] = (),
     *,
+    rebuild: bool = False,
+    max_record_bytes: int = MOST_BYTES,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
 
-    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer).
+    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer); larger
+    ones than `max_record_bytes` were not read. With `rebuild`, all records are judged, and all members derived, by
+    today's rules.
     """
     if unknown := set(dimensions) - set(DIMENSIONS):
         raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
     if sources and len(dimensions) != 1:
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
-    change_log.refuse_strays(spark)
+    change_log.refuse_strays(spark, max_record_bytes)
     summaries = []
     for dimension in change_log.names(dimensions):
         began = time.monotonic()
         if sources:
             reference_files.load(spark, dimension, sources)
-        done = derivation.apply(spark, dimension)
+        done = derivation.apply(spark, dimension, rebuild=rebuild)
         summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)
         summaries.append(summary)

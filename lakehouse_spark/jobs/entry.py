@@ -71,6 +71,7 @@ def _dimension_options(parser: ArgumentParser) -> None:
         "--source", action="extend", nargs="+", default=[], metavar="PATH",
         help="csv, json lines or parquet by extension; for one --dimension; default: only what is in the change log",
     )  # fmt: skip
+    parser.add_argument("--rebuild", action="store_true", help="derive all that is in the change log by today's rules")
 
 
 def _silver_options(parser: ArgumentParser) -> None:
@@ -107,7 +108,13 @@ JOBS: Mapping[str, Job] = {
     "dimension_loader": Job(
         "reference data to dimensions",
         _dimension_options,
-        lambda spark, settings, options: dimension_loader.run(spark, options.dimension, options.source),
+        lambda spark, settings, options: dimension_loader.run(
+            spark,
+            options.dimension,
+            options.source,
+            rebuild=options.rebuild,
+            max_record_bytes=settings.ingest.max_record_bytes,
+        ),
     ),
     "fact_loader": Job(
         "silver to facts",

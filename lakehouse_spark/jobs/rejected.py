@@ -79,7 +79,9 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
     for name in chosen:
         began = time.monotonic()
         counts = (
-            _replay(spark, settings, feeds[name], selection) if name in feeds else _replay_reference(spark, selection)
+            _replay(spark, settings, feeds[name], selection)
+            if name in feeds
+            else _replay_reference(spark, settings, selection)
         )
         snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
         seconds = round(time.monotonic() - began, 3)
@@ -98,7 +100,7 @@ def _require_known(spark: SparkSession, selection: Selection) -> None:
         raise UsageError(f"no rejected record has the id {', '.join(unknown)}; see: lakehouse rejected list")
 
 
-def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, int] | None:
+def _replay_reference(spark: SparkSession, settings: Settings, selection: Selection) -> dict[str, int] | None:
     """Members of which a record is good now are derived anew from the change log."""
     log = change_log.LOG
     chosen = spark.table(TABLE.identifier).where(
@@ -110,7 +112,7 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, in
         landed = day_predicate("_ingested_at", days_of(letters, "_ingested_at"))
         records = spark.table(log.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
-        with kept(change_log.judged(records)) as judged:
+        with kept(change_log.judged(records, settings.ingest.max_record_bytes)) as judged:
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in change_log.DIMENSIONS.values():
