@@ -140,8 +140,8 @@ def settle(
 ) -> Done:
     """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
-    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, and tells
-    of today's rules, nothing is committed. Raises LostRaceError like `append`.
+    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
+    committed, unless older rules made the rows. Raises LostRaceError like `append`.
     """
     names = ("inserted", "updated", "deleted")
     with kept(differences(table, fresh, held)) as rows:
@@ -165,7 +165,7 @@ def settle(
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
-    notes = (f"{base.change_of_rules}: derived whole",) if base.is_outdated else ()
+    notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
     return Done(counts, state.snapshot_id, notes)
 
 

@@ -62,8 +62,8 @@ class State:
         return self.rules is not None and self.rules < RULES_VERSION
 
     @property
-    def change_of_rules(self) -> str:
-        """From which rules to which the table is brought, for a note of an outdated one."""
+    def rules_moved(self) -> str:
+        """The versions of the rules, then and now, as a user reads them."""
         return f"rules {self.rules} → {RULES_VERSION}"
 
     def next_stamp(self, now: datetime) -> datetime:

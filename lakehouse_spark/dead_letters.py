@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark import commit
 from lakehouse_spark.batch import days_of, kept, settle, within_days
 from lakehouse_spark.silver.rejected_records import PLACE, TABLE
+from lakehouse_spark.transforms.quality import RULES_VERSION
 
 
 def keep(
@@ -70,7 +71,7 @@ def close(
 ) -> None:
     """Marks the open ones among the letters of `accepted` records (`place`) as REPLAYED, with how that came."""
     now = datetime.now(UTC)
-    replayed = {"status": "REPLAYED", "resolution": resolution}
+    replayed = {"status": "REPLAYED", "resolution": resolution, "rules_version": str(RULES_VERSION)}
     good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(place), how="left_semi")
     closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
     with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:

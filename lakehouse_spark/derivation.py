@@ -86,7 +86,7 @@ def _apply_whole(
         done = _rederive(spark, dimension, None, None, base, upstream, place)
         if accepted_now:
             dead_letters.close(spark, known, verdicts.where(is_good).select(*key), "derived", place=key)
-    why = f"{base.change_of_rules}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
+    why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
     note = (
         f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {refused_now:,} records refused now, "
         f"{accepted_now:,} accepted now"

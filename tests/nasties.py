@@ -1,4 +1,6 @@
-"""Payloads nobody should send: valid records bent by a grammar of nasty things, the same ones for the same seed."""
+"""Payloads nobody should send, the same ones for the same seed: records bent by a grammar of nasty things, records with
+some bytes changed, JSON of any shape and bytes of no shape.
+"""
 
 import json
 import random
@@ -42,6 +44,9 @@ BAD_NUMBERS = (
     "1 2",
 )
 STRINGS = (
+    r'"T\ud83d"', r'"T\\ud800"', r'"T\\\ud800"', r'"\uDC00\uD800"', r'"\ud83d\ud83d\ude00"', r'"\uD83D\uDE00\udfffx"',
+    '"\ufeffA"',
+    '"Canceled"', '"CANCELED"', '" canceled "', '"CANCELLED"', '"\u0131BM"', '"T\ufb01"', '"\u212a"', '"1D"', '"5M"',
     '""', '" "', r'"\t\n"', '"\u00a0"', '"\u2003"', r'"\u0000"', r'"\ud800"', r'"\ud83d\ude00"', '"AAPL"', '" aapl "',
     '"\u00a0nyse\u00a0"', '"brk.b"', '"BRK-B"', '"-A"', '"ABCDEFGHIJKLMNO"', '"ABCDEFGHIJKLMNOP"', '"A B"', '"AAPL\\n"',
     '"\u00e9"', '"\u0131"', '"buy"', '" Sell "', '"\u017fell"', '"HOLD"', '"limit"', '"Stop "', '"executed"',
@@ -109,24 +114,76 @@ def nasties(topic: str, count: int, seed: int) -> list[bytes | None]:
 
 
 def _nasty(chance: random.Random, topic: str) -> bytes | None:
+    value = _bent_record(chance, topic)
+    match chance.randrange(40):
+        case 0:
+            return None
+        case 1:
+            return chance.choice((b"\0\0\0\0\x01", b"\0\0\0\xfe\xff", b"\0")) + value
+        case 2 | 3:
+            return chance.choice(("\ufeff", "\ufeff", "\ufeff ", "\ufeff\ufeff", " \ufeff")).encode() + value
+        case 4 | 5 | 6 | 7:
+            return _changed(chance, value)
+        case 8:
+            return _any_json(chance, topic, 3).encode(errors="surrogatepass")
+        case 9:
+            return chance.randbytes(chance.randrange(9))
+        case _:
+            return value
+
+
+def _bent_record(chance: random.Random, topic: str) -> bytes:
     fields = [(json.dumps(name), json.dumps(value)) for name, value in BASES[topic].items()]
     fields = [_own_key(chance, topic, name, value) for name, value in fields]
+    if topic == "raw_trades" and chance.random() < 0.3:
+        fields = _moved_on(chance, fields)
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3))):
         fields = _bent(chance, fields)
     colon, comma = chance.choice(((":", ","), (": ", ", "), (" :\n", "\t, "), (":", ",\r\n  ")))
     text = "{" + comma.join(name + colon + value for name, value in fields) + "}"
-    if chance.random() < 0.15:
-        text = _broken(chance, text)
-    value = text.encode(errors="surrogatepass")
-    if chance.random() < 0.02:
-        place = chance.randrange(len(value))
-        value = value[:place] + chance.choice((b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf")) + value[place:]
-    return None if chance.random() < 0.01 else value
+    return (_broken(chance, text) if chance.random() < 0.12 else text).encode(errors="surrogatepass")
+
+
+def _moved_on(chance: random.Random, fields: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Another status, and perhaps a time of its own."""
+    status = chance.choice(("PARTIAL", "EXECUTED", "CANCELLED", "CANCELLED", "canceled"))
+    day = chance.choice((15, 15, 14, 16))
+    moved = {'"status"': f'"{status}"', '"timestamp"': f'"2025-01-{day}T15:30:00Z"'}
+    return [(name, moved.get(name, value)) for name, value in fields]
+
+
+def _changed(chance: random.Random, value: bytes) -> bytes:
+    """The record with a few bytes lost, doubled, put in or made other ones."""
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        place = chance.randrange(len(value) + 1)
+        after = place + chance.choice((0, 1, 1, 2, 5))
+        between = chance.choice((b"", value[place:after] * 2, chance.choice(_BYTES), chance.randbytes(1)))
+        value = value[:place] + between + value[after:]
+    return value
+
+
+_BYTES = (
+    b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"\xef\xbb\xbf", b"\0", b"\\", b'"', b"\\u",
+    b"\\ud8", b"\\ud800", b"\\udFFF", b"\\\\", b"{", b"}", b"[", b"]", b",", b":", b"0", b"-", b"e9", b".", b" ", b"\n",
+    b"null", b"\xc4\xb1", b"\xc5\xbf", b"\xe2\x82\xac", b"\xf0\x9f\x98\x80",
+)  # fmt: skip
+
+
+def _any_json(chance: random.Random, topic: str, depth: int) -> str:
+    """Any JSON, its names mostly the topic's."""
+    kind = chance.randrange(6)
+    if depth and kind < 3:
+        names = [*(json.dumps(name) for name in BASES[topic]), *STRINGS[:12]]
+        pairs = [(chance.choice(names), _any_json(chance, topic, depth - 1)) for _ in range(chance.randrange(9))]
+        return "{" + ",".join(name + ":" + value for name, value in pairs) + "}"
+    if depth and kind == 3:
+        return "[" + ",".join(_any_json(chance, topic, depth - 1) for _ in range(chance.randrange(4))) + "]"
+    return chance.choice((*STRINGS, *NUMBERS, *OTHERS))
 
 
 def _own_key(chance: random.Random, topic: str, name: str, value: str) -> tuple[str, str]:
     if name == '"trade_id"':
-        value = f'"T{chance.randrange(250)}"'
+        value = f'"T{chance.randrange(120)}"'
     if name in ('"snapshot_time"', '"tick_time"'):
         value = f'"2025-01-15T15:{chance.randrange(60):02}:0{chance.randrange(4)}Z"'
     return name, value
@@ -136,7 +193,7 @@ def _bent(chance: random.Random, fields: Sequence[tuple[str, str]]) -> list[tupl
     bent = list(fields)
     place = chance.randrange(len(bent)) if bent else 0
     name, value = bent[place] if bent else ('"symbol"', '"A"')
-    match chance.randrange(14):
+    match chance.randrange(15):
         case 0:
             del bent[place : place + 1]
         case 1:
@@ -153,6 +210,8 @@ def _bent(chance: random.Random, fields: Sequence[tuple[str, str]]) -> list[tupl
             bent.append((json.dumps("note " + name), chance.choice((*STRINGS, *NUMBERS, *OTHERS))))
         case 7:
             bent[place : place + 1] = [(name, json.dumps(value.strip('"') + " "))]
+        case 8:
+            bent.append((name[:-1] + chance.choice((r"\ud800", r"\ud83d\ude00", r"\\ud800")) + '"', value))
         case _:
             bent[place : place + 1] = [(name, _value(chance, name))]
     return bent

@@ -87,7 +87,7 @@ class Table:
         rows = decided.collect()
         for row in rows:
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
-        if any(row.asDict().get(dedup.STANDS) for row in rows):
+        if any(row[dedup.STANDS] for row in rows):
             rows = dedup.to_write(decided).collect()
         for row in rows:
             if row[dedup.ROW] is not None:
@@ -104,7 +104,7 @@ class Table:
         else:
             classified = dedup.classify(
                 good, held, key=feed.key, content=feed.content, arrival=(*ARRIVAL, "_source_topic"),
-                status=feed.status, steps=feed.steps, from_start=from_start,
+                status=feed.status, steps=feed.steps, untimed=feed.untimed, from_start=from_start,
             )  # fmt: skip
         conflict = F.when(F.col("_outcome") == dedup.REJECTED, F.array(F.lit(dedup.CONFLICT)))
         bad = all_judged.where(F.size("_reasons") > 0).withColumn("_outcome", F.lit(dedup.REJECTED))

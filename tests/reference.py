@@ -41,6 +41,14 @@ class Number(str):
     """A JSON number's own characters."""
 
 
+class Object(dict[str, Any]):
+    """A JSON object, the last of equal names; and all it holds, names and values, in `parts`."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.parts = [part for pair in pairs for part in pair]
+
+
 @dataclass(frozen=True)
 class Record:
     value: bytes | None
@@ -57,15 +65,21 @@ class Record:
 # Payloads
 
 
-def parse(text: str, max_bytes: int = MAX_RECORD_BYTES) -> dict[str, Any]:
-    """The one JSON object of RFC 8259 that the text is; the last of equal names wins. Raises MalformedError."""
-    if len(text.encode()) > max_bytes or _depth(text) > DEEPEST:
+def parse(text: str) -> Object:
+    """The one JSON object of RFC 8259 that the text is; the last of equal names wins. Raises MalformedError.
+
+    One byte order mark in front is ignored.
+    """
+    text = text.removeprefix("\ufeff")
+    if _depth(text) > DEEPEST:
         raise MalformedError
     try:
-        found = json.loads(text, parse_int=_number, parse_float=_number, parse_constant=_refuse)
+        found = json.loads(
+            text, parse_int=_number, parse_float=_number, parse_constant=_refuse, object_pairs_hook=Object
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedError from error
-    if not isinstance(found, dict):
+    if not isinstance(found, Object):
         raise MalformedError
     return found
 
@@ -101,9 +115,13 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def characters(value: str) -> str:
-    """Half of a surrogate pair is no character: it is written as a question mark."""
-    return "".join("?" if 0xD800 <= ord(character) <= 0xDFFF else character for character in value)
+def is_lone(value: Any) -> bool:
+    """Whether half of a surrogate pair, which is no character, is anywhere in the value."""
+    if isinstance(value, Object):
+        return any(map(is_lone, value.parts))
+    if isinstance(value, list):
+        return any(map(is_lone, value))
+    return isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def is_missing(value: Any) -> bool:
@@ -114,8 +132,8 @@ def is_missing(value: Any) -> bool:
 
 
 def to_text(value: Any) -> str | None:
-    """A JSON string, or a number as written; a lone NUL is no text."""
-    return characters(value) if isinstance(value, str) and not is_missing(value) and value != "\0" else None
+    """A JSON string, or a number as written; a lone NUL is no text, nor is one with half a surrogate pair."""
+    return value if isinstance(value, str) and not is_missing(value) and value != "\0" and not is_lone(value) else None
 
 
 def to_number(value: Any) -> Decimal | None:
@@ -139,6 +157,15 @@ def to_decimal(value: Any) -> Decimal | None:
     """Rounded HALF_UP to six places; None beyond decimal(18,6)."""
     number = to_number(value)
     return None if number is None else fitting(number)
+
+
+def to_exact(value: Any) -> Decimal | None:
+    """The number itself; None with more than 18 decimals or beyond 38 digits of which 18 are decimals."""
+    number = to_number(value)
+    if number is None or (number and not -18 <= number.adjusted() < 20):
+        return None
+    with localcontext(_EXACT):
+        return number if number == number.quantize(Decimal("1e-18")) else None
 
 
 def fitting(number: Decimal) -> Decimal | None:
@@ -192,9 +219,9 @@ def bronze(topic: str, record: Record, max_bytes: int = MAX_RECORD_BYTES) -> dic
     """The typed columns of the record's row, with `raw_payload` and `_raw_bytes`; arrays as parsed JSON."""
     text, raw_bytes = decoded(record.value)
     fields: dict[str, Any] = {}
-    if text is not None:
+    if record.value is not None and text is not None and len(record.value) <= max_bytes:
         try:
-            fields = parse(text, max_bytes)
+            fields = parse(text)
         except MalformedError:
             fields = {}
     typed = {name: kind(fields.get(name)) for name, kind in BRONZE[topic].items()}
@@ -212,7 +239,7 @@ def decoded(value: bytes | None) -> tuple[str | None, bytes | None]:
 
 
 def _array(value: Any) -> Any:
-    return value if isinstance(value, list) else None
+    return value if isinstance(value, list) and not is_lone(value) else None
 
 
 BRONZE = {
@@ -230,6 +257,13 @@ BRONZE = {
 }  # fmt: skip
 
 
+FIELDS = {
+    "raw_trades": (*BRONZE["raw_trades"], "account_id", "status", "commission"),
+    "raw_orderbook": tuple(BRONZE["raw_orderbook"]),
+    "raw_marketdata": (*BRONZE["raw_marketdata"], "trade_count"),
+}
+
+
 # Silver: one record
 
 
@@ -242,11 +276,16 @@ class Judged:
     event_time: datetime | None = None
 
 
+def folded(code: str) -> str:
+    """ASCII a to z in upper case, and nothing else changed."""
+    return "".join(chr(ord(letter) - 32) if "a" <= letter <= "z" else letter for letter in code)
+
+
 class _Fields:
     """Reads fields and collects the first reason against each."""
 
     def __init__(self, record: Record, exchanges: Iterable[str], fields: Mapping[str, Any]) -> None:
-        self.record, self.exchanges, self.fields = record, {code.upper() for code in exchanges}, fields
+        self.record, self.exchanges, self.fields = record, set(map(folded, exchanges)), fields
         self.reasons: dict[str, str] = {}
 
     def read(self, name: str, kind: Any, *, required: bool = True) -> Any:
@@ -269,7 +308,8 @@ class _Fields:
 
     def upper(self, name: str, allowed: Sequence[str] = (), default: str | None = None) -> str | None:
         value = self.text(name, required=default is None)
-        value = default if value is None else value.upper()
+        value = default if value is None else folded(value)
+        value = "CANCELLED" if name == "status" and value == "CANCELED" else value
         if value is not None and allowed and value not in allowed:
             self.refuse(name, f"invalid_{name}")
         return value
@@ -298,14 +338,21 @@ class _Fields:
 def judge(topic: str, record: Record, exchanges: Iterable[str], max_bytes: int = MAX_RECORD_BYTES) -> Judged:
     """The record by itself, repeats not looked at."""
     text, raw_bytes = decoded(record.value)
-    if text is None:
+    if record.value is None or text is None:
         return Judged(reasons=["tombstone"])
+    if len(record.value) > max_bytes:
+        return Judged(reasons=["oversized_record"])
+    if record.value[:1] == b"\0" and len(record.value) >= 5:
+        return Judged(reasons=["schema_registry_framing"])
     if raw_bytes is not None:
         return Judged(reasons=["invalid_encoding"])
     try:
-        fields = _Fields(record, exchanges, parse(text, max_bytes))
+        read = parse(text)
     except MalformedError:
         return Judged(reasons=["malformed_json"])
+    if any(is_lone(read[name]) for name in FIELDS[topic] if name in read):
+        return Judged(reasons=["invalid_encoding"])
+    fields = _Fields(record, exchanges, read)
     values, event_time = _JUDGES[topic](fields)
     return Judged(values, sorted(set(fields.reasons.values())), event_time)
 
@@ -347,20 +394,21 @@ def _book(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
     bids, bid_depth = _side(fields, "bids", descending=True)
     asks, ask_depth = _side(fields, "asks", descending=False)
     bid, ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
+    best_bid, best_ask = bid[0] and fitting(bid[0]), ask[0] and fitting(ask[0])
     if not {"bids", "asks", "levels"} & set(fields.reasons):
         if not bids and not asks:
             fields.refuse("book", "empty_book")
-        if bids and asks and bid[0] >= ask[0]:
+        if bids and asks and bid[0] >= ask[0]:  # as the payload writes them
             fields.refuse("book", "crossed_book")
     values = {
         "snapshot_id": symbol and exchange and instant and md5(symbol, exchange, instant_text(instant)),
         "symbol": symbol,
         "snapshot_time": instant,
-        "best_bid_price": bid[0],
+        "best_bid_price": best_bid,
         "best_bid_qty": bid[1],
-        "best_ask_price": ask[0],
+        "best_ask_price": best_ask,
         "best_ask_qty": ask[1],
-        "spread": ask[0] - bid[0] if bids and asks else None,
+        "spread": best_ask - best_bid if bids and asks else None,
         "bid_depth_5": bid_depth,
         "ask_depth_5": ask_depth,
         "exchange": exchange,
@@ -369,12 +417,14 @@ def _book(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
 
 
 def _side(fields: _Fields, name: str, *, descending: bool) -> tuple[list[tuple[Decimal, int]], int | None]:
-    """The side's levels, best first and equal prices in the payload's order, and the depth of the first five."""
+    """The side's levels with their exact prices, best first and equal prices in the payload's order, and the depth of
+    the first five."""
     levels = []
     for level in fields.read(name, _array) or []:
         pair = level if isinstance(level, list) and len(level) == 2 else (None, None)
-        price, quantity = to_decimal(pair[0]), to_long(pair[1])
-        if price is None or price <= 0 or quantity is None or quantity < 0:
+        price, quantity = to_exact(pair[0]), to_long(pair[1])
+        rounded = None if price is None else fitting(price)
+        if price is None or rounded is None or rounded <= 0 or quantity is None or quantity < 0:
             fields.refuse("levels", "invalid_level")
         elif quantity:
             levels.append((price, quantity))
@@ -388,7 +438,7 @@ def _side(fields: _Fields, name: str, *, descending: bool) -> tuple[list[tuple[D
 def _bar(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
     symbol, exchange, instant = fields.symbol(), fields.exchange(), fields.event_time("tick_time")
     interval = fields.text("interval")
-    interval = interval and interval.lower()
+    interval = interval and interval.replace("H", "h").replace("D", "d")
     if interval and interval not in ("1m", "5m", "1h", "1d"):
         fields.refuse("interval", "invalid_interval")
     prices = {name: fields.read(name, to_decimal) for name in ("open", "high", "low", "close")}
@@ -472,18 +522,33 @@ def _place(
         "_source_partition": record.partition,
         "_source_offset": record.offset,
     }
+    if topic == "raw_trades":
+        return _place_trade(values, row, rows)
     seen = contents.setdefault(key, [])
     if content in seen:
-        held = rows[key]
-        if topic == "raw_trades" and STATUSES.index(values["status"]) > STATUSES.index(held["status"]):
-            held["status"] = values["status"]
-            return ACCEPTED
         return DUPLICATE
-    if seen and topic != "raw_marketdata":
+    if seen and topic == "raw_orderbook":
         return REJECTED
     seen.append(content)
     rows[key] = row
     return ACCEPTED
+
+
+def _place_trade(values: Mapping[str, Any], row: dict[str, Any], rows: dict[str, Any]) -> str:
+    """A trade's status only moves forward; a cancellation's time is its own and no part of the trade."""
+    held = rows.setdefault(values["trade_id"], row)
+    if held is row:
+        return ACCEPTED
+    own = {"status"} if "CANCELLED" not in (values["status"], held["status"]) else _TIMED
+    if any(values[name] != held[name] for name in values if name not in own):
+        return REJECTED
+    if STATUSES.index(values["status"]) <= STATUSES.index(held["status"]):
+        return DUPLICATE
+    held["status"] = values["status"]
+    return ACCEPTED
+
+
+_TIMED = {"status", "trade_timestamp", "trade_date"}
 
 
 def trader_activity(trades: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from lakehouse_spark.batch import day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
-from lakehouse_spark.jobs.silver_processor import FEEDS, count, decide
+from lakehouse_spark.jobs.judging import count, decide
+from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trades

@@ -20,8 +20,8 @@ class Feed:
     """How one bronze table becomes one silver table.
 
     `judge` gives the judged records; `content` names the business columns a repeat is compared by; `status` the
-    column that may move forward through `steps`; `restates` whether a later record with other content replaces the
-    row (else it is refused). `prunes_by` names the columns whose ranges bound every look into the table.
+    column that may move forward through `steps`, and `untimed` what is not compared at the last step; `restates`
+    whether a later record with other content replaces the row (else it is refused).
     """
 
     table: Table
@@ -32,6 +32,7 @@ class Feed:
     event_time: str
     status: str | None = None
     steps: tuple[str, ...] = ()
+    untimed: str | None = None
     restates: bool = False
     key_repeats_across_days: bool = False
 

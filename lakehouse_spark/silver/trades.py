@@ -43,7 +43,7 @@ TABLE = Table(
 )
 
 STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")
-"""In the order in which a trade may move through them; steps may be skipped."""
+"""In the order in which a trade may move through them; steps may be skipped. A cancellation has a time of its own."""
 
 
 def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
@@ -87,5 +87,6 @@ FEED = feed.Feed(
     event_time="trade_timestamp",
     status="status",
     steps=STATUSES,
+    untimed="trade_timestamp",
     key_repeats_across_days=True,
 )  # fmt: skip

@@ -176,7 +176,7 @@ KINDS = (
     Kind(TRADES, "cancelled_to_executed", 4, _follow_up(_status("EXECUTED"), Outcome.DUPLICATE), "CANCELLED"),
     Kind(TRADES, "conflicting_price", 8, _follow_up(_other_price, Outcome.REJECTED, CONFLICT)),
     Kind(TRADES, "conflicting_quantity", 8, _follow_up(_other_quantity, Outcome.REJECTED, CONFLICT)),
-    Kind(TRADES, "conflicting_day", 8, _follow_up(_other_day, Outcome.REJECTED, CONFLICT)),
+    Kind(TRADES, "conflicting_day", 8, _follow_up(_other_day, Outcome.REJECTED, CONFLICT), "EXECUTED"),
     Kind(
         TRADES, "conflicting_cancellation", 4,
         _follow_up(_cancelled_at_other_price, Outcome.REJECTED, CONFLICT), "EXECUTED",
@@ -189,7 +189,7 @@ KINDS = (
     *(Kind(topic, "late", 40, _late) for topic in TOPICS),
     *(Kind(topic, name, 3, _broken(reason, variants))
       for topic in TOPICS for name, (reason, variants) in wrong.BROKEN.items()),
-    *(Kind(TRADES, name, 0, _broken("malformed_json", (make,))) for name, make in wrong.HUGE.items()),
+    *(Kind(TRADES, name, 0, _broken(reason, (make,))) for name, (reason, make) in wrong.HUGE.items()),
     *(Kind(topic, name, 3, _rejected(variants))
       for topic in TOPICS for name, variants in wrong.VALUES[topic].items()),
 )  # fmt: skip

@@ -90,13 +90,13 @@ def no_offset(event: Event, dice: Random) -> Fields:
 
 
 def lower_case(event: Event, dice: Random) -> Fields:
-    """Upper-case fields in lower case, and the interval the other way round."""
+    """Upper-case fields in lower case, and hours and days the other way round."""
     fields = dict(event.fields)
     for name in ("symbol", "exchange", "trade_type", "order_type", "status"):
         if name in fields:
             fields[name] = fields[name].lower()
     if "interval" in fields:
-        fields["interval"] = fields["interval"].upper()
+        fields["interval"] = fields["interval"].replace("h", "H").replace("d", "D")
     return fields
 
 

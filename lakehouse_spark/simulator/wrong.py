@@ -221,9 +221,9 @@ BROKEN: Mapping[str, tuple[str, tuple[Maker, ...]]] = {
     ),
 }  # fmt: skip
 
-HUGE: Mapping[str, Maker] = {
-    "deep_nesting": _spliced(f',"x":{"[" * NESTING}{"]" * NESTING}'),
-    "oversized": lambda fields: payload({**fields, "padding": f'"{"x" * OVERSIZE}"'}),
+HUGE: Mapping[str, tuple[str, Maker]] = {
+    "deep_nesting": ("malformed_json", _spliced(f',"x":{"[" * NESTING}{"]" * NESTING}')),
+    "oversized": ("oversized_record", lambda fields: payload({**fields, "padding": f'"{"x" * OVERSIZE}"'})),
 }
 """Once each."""
 

@@ -19,9 +19,12 @@ NEW = "_new"
 """Column of the results: whether the record is the first accepted one of a key that no other record had before."""
 
 STANDS = "_stands"
-"""Column of `restate`: the values of the held row where they stay although a record of its key was accepted."""
+"""Column of the results: the values of the held row where they stay although a record of its key was accepted."""
 
 CONFLICT = "conflicting_duplicate"
+
+_NEVER = -9
+"""A rank that no status has."""
 
 
 def classify(
@@ -33,31 +36,40 @@ def classify(
     arrival: Sequence[str],
     status: str | None = None,
     steps: Sequence[str] = (),
+    untimed: str | None = None,
     from_start: bool = False,
 ) -> DataFrame:
-    """The records with `_outcome` and `_row`, for tables in which the first content of a key stands.
+    """The records with `_outcome`, `_row`, `_new` and `_stands`, for tables in which the first content of a key stands.
 
     `records` are good ones with distinct `arrival`; `held` the table's rows of those keys: `key`, `content`, `arrival`
     of the record that made the row, `status`. The status may only move forward through `steps`; the written record
-    carries the last one. Other content for a held key is `rejected`. With `from_start` the records are all there ever
-    were, so that held rows may stem from them.
+    carries the last one. Other content for a held key is `rejected`; but the column `untimed` of it is not compared
+    where the record or the row has come to the last step, so that a cancellation may have a time of its own. With
+    `from_start` the records are all there ever were, so that held rows may stem from them.
     """
     place = [name for name in arrival if name in held.columns]
+    compared = [name for name in content if name != untimed]
+    time = F.col(untimed) if untimed else F.lit(0)
+    stays = [name for name in held.columns if name in records.columns and name not in (key, status)]
     known = held.select(
         F.col(key),
-        F.struct(*content).alias("_held_content"),
+        F.struct(*compared).alias("_held_content"),
+        time.alias("_held_time"),
         (_rank(F.col(status), steps) if status else F.lit(0)).alias("_held_rank"),
         F.struct(*place).alias("_held_place"),
+        F.struct(*stays).alias("_held"),
     )
     of_key = Window.partitionBy(key)
     in_order = of_key.orderBy(F.desc("_is_own"), *arrival)
     before = in_order.rowsBetween(Window.unboundedPreceding, -1)
     own = F.lit(from_start) & (F.struct(*place) == F.col("_held_place"))
-    own &= F.struct(*content).eqNullSafe(F.col("_held_content"))  # a topic made anew gives places a second time
+    # A topic made anew gives places a second time.
+    own &= F.struct(*compared).eqNullSafe(F.col("_held_content")) & time.eqNullSafe(F.col("_held_time"))
 
     joined = records.join(known, on=key, how="left").withColumns(
         {
-            "_content": F.struct(*content),
+            "_content": F.struct(*compared),
+            "_time": time,
             "_rank": _rank(F.col(status), steps) if status else F.lit(0),
             "_is_own": F.coalesce(own, F.lit(False)),
         }
@@ -65,17 +77,31 @@ def classify(
     joined = joined.withColumn("_own", F.max("_is_own").over(of_key))
     is_held = F.col("_held_place").isNotNull()
     judged_by_held = is_held & ~F.col("_own")
-    standing = F.when(judged_by_held, F.col("_held_content")).otherwise(F.first("_content").over(in_order))
-    compared = joined.withColumn("_same", F.col("_content").eqNullSafe(standing))
-    rank_before = F.greatest(
-        F.when(judged_by_held, F.col("_held_rank")), F.max(F.when(F.col("_same"), F.col("_rank"))).over(before)
+
+    def standing(name: str) -> Column:
+        return F.when(judged_by_held, F.col(f"_held{name}")).otherwise(F.first(name).over(in_order))
+
+    # Of records that nothing but the time can set apart from the row: the last step puts the row where time does not
+    # count, and is open to all of them. Until then, those count that have the row's time.
+    last = F.lit(len(steps) - 1 if untimed else _NEVER)
+    alike = joined.withColumns(
+        {
+            "_alike": F.col("_content").eqNullSafe(standing("_content")),
+            "_timed": F.col("_time").eqNullSafe(standing("_time")),
+        }
     )
+    counts = F.col("_alike") & (F.col("_timed") | (F.col("_rank") == last))
+    rank_before = F.greatest(
+        F.when(judged_by_held, F.col("_held_rank")), F.max(F.when(counts, F.col("_rank"))).over(before)
+    )
+    ranked = alike.withColumn("_rank_before", rank_before)
+    is_same = counts | (F.col("_alike") & F.coalesce(F.col("_rank_before") == last, F.lit(False)))
     outcome = (
-        F.when(~F.col("_same"), REJECTED)
-        .when(rank_before.isNull() | (F.col("_rank") > rank_before), ACCEPTED)
+        F.when(~is_same, REJECTED)
+        .when(F.col("_rank_before").isNull() | (F.col("_rank") > F.col("_rank_before")), ACCEPTED)
         .otherwise(DUPLICATE)
     )
-    decided = compared.withColumn("_outcome", outcome)
+    decided = ranked.withColumn("_outcome", outcome)
     accepted = F.col("_outcome") == ACCEPTED
     last_rank = F.max(F.when(accepted, F.col("_rank"))).over(of_key)
     first = accepted & (F.count_if(accepted).over(in_order) == 1)
@@ -84,7 +110,8 @@ def classify(
     if status:
         final = F.get(F.array(*(F.lit(step) for step in steps)), F.col("_last_rank"))
         written = written.withColumn(status, F.when(F.col(ROW).isNotNull(), final).otherwise(F.col(status)))
-    return written.select(*records.columns, "_outcome", ROW, NEW)
+    stands = F.when(F.col(ROW) == "update", F.col("_held"))
+    return written.withColumn(STANDS, stands).select(*records.columns, "_outcome", ROW, NEW, STANDS)
 
 
 def restate(
@@ -138,8 +165,6 @@ def restate(
 def to_write(decided: DataFrame) -> DataFrame:
     """The rows that have to be written, of what `classify` or `restate` decided; grain: one row per key."""
     rows = decided.where(F.col(ROW).isNotNull())
-    if STANDS not in decided.columns:
-        return rows
     held = F.col(STANDS)
     names = decided.select(f"{STANDS}.*").columns
     return rows.withColumns({name: F.when(held.isNotNull(), held[name]).otherwise(F.col(name)) for name in names})

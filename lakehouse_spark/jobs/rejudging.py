@@ -1,0 +1,138 @@
+"""Silver derived anew: all that bronze holds, judged by today's rules as if it arrived today."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark import commit, dead_letters
+from lakehouse_spark.batch import Done, kept, settle
+from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.transforms import dedup
+
+
+def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.State, since: date | None = None) -> Done:
+    """Derives the table, read as `base`, from all that bronze holds; refused records are judged again.
+
+    Rows whose record bronze no longer holds stay as they are, and so do discarded records; with `since`, also rows and
+    refused records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
+    """
+    upstream = commit.state(spark, feed.topic.table)
+    if base.cursor is None:
+        return Done({})
+    raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
+    exchanges = spark.table(dim_exchange.TABLE.identifier)
+    source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
+    letters = dead_letters.of_batch(spark, told, source, None)
+    letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
+    rest, discarded = set_aside(raw, letters)
+    judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
+    is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
+    with (
+        kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records,
+        kept(_with_there(feed, commit.at(spark, feed.table, base.snapshot_id), records)) as rows,
+    ):
+        stays = rows.where(~F.col("_there") | is_early).drop("_there")
+        replaced = rows.where(F.col("_there") & ~is_early).drop("_there")
+        if since is not None:
+            records = _with_all_of(feed, records, replaced)
+        early, again = records.where("_early").drop("_early"), records.where(~F.col("_early")).drop("_early")
+        with kept(decide(feed, again, stays, from_start=False)) as decided:
+            written = dedup.to_write(decided)
+            updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
+            replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
+            refused = decided.where(F.col("_outcome") == dedup.REJECTED)
+            of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
+            notes = (_note(decided, of_again, base),) if base.is_outdated else ()
+            dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
+            counts = count(decided)
+            counts["rows"] += stays.count()
+            if since is not None:
+                counts |= _with_early(feed, early, letters.where(F.col("status") == "OPEN"), stays, counts)
+            left_out = discarded.count()
+            counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
+            cursor = _recounted(base, upstream, counts)
+            if base.is_outdated:  # a job that dies before it settles has all of this before it again, this included
+                dead_letters.close(spark, of_again, places_of_accepted(decided), "accepted by newer rules")
+            done = settle(spark, feed.table, written, replaced, base, cursor)
+            if not base.is_outdated:
+                dead_letters.close(spark, of_again, places_of_accepted(decided), "rebuilt")
+            return replace(done, notes=notes)
+
+
+def _with_all_of(feed: Feed, records: DataFrame, replaced: DataFrame) -> DataFrame:
+    """The records with all of a row's own judged again, whatever their days: a cancellation has a time of its own."""
+    of_row = replaced.select(feed.key, F.lit(True).alias("_of_row"))
+    joined = records.join(of_row, on=feed.key, how="left")
+    return joined.withColumn("_early", F.col("_early") & F.col("_of_row").isNull()).select(*records.columns)
+
+
+def _note(decided: DataFrame, letters: DataFrame, base: commit.State) -> str:
+    """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
+    that were not, and the other way round."""
+    place = list(rejected_records.PLACE)
+    opened = letters.where(F.col("status") == "OPEN").select(*place, F.lit(True).alias("_was_refused"))
+    consumed = F.col("_ingested_at") <= F.lit(commit.from_text((base.cursor or {})["to"]))
+    judged = rejected_records.placed(decided.where(consumed), "_outcome").join(opened, on=place, how="left")
+    is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
+    records, refused, freed = judged.agg(
+        F.count("*"), F.count_if(is_refused & ~was_refused), F.count_if(~is_refused & was_refused)
+    ).collect()[0]
+    return f"{base.rules_moved}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
+
+
+def _with_there(feed: Feed, rows: DataFrame, records: DataFrame) -> DataFrame:
+    """The rows, with `_there`: whether bronze still holds the record that made them, and the one that moved them on.
+
+    A topic made anew uses the places of the old one again. So the record in a row's place must have its key, unless
+    today's rules may have given it another one: then it must have been there before the row.
+    """
+    key = F.col(feed.key)
+    places = records.groupBy(*PLACE).agg(F.collect_set(key).alias("_keys"), F.min("_ingested_at").alias("_since"))
+    marked = rows.join(places, on=list(PLACE), how="left")
+    is_there = F.array_contains("_keys", key) | (F.col("_since") <= F.col(str(feed.table.stamp)))
+    if feed.status:
+        # A cancellation may be of a day that is gone while its trade's is not.
+        of_key = records.groupBy(key.alias(feed.key)).agg(F.collect_set(feed.status).alias("_statuses"))
+        marked = marked.join(of_key, on=feed.key, how="left")
+        is_told = F.coalesce(F.array_contains("_statuses", F.col(feed.status)), F.lit(False))
+        is_there &= (F.col(feed.status) == feed.steps[0]) | is_told | ~F.array_contains("_keys", key)
+    marked = marked.withColumn("_there", F.coalesce(is_there, F.lit(False)))
+    return marked.select(*rows.columns, "_there")
+
+
+def _with_early(
+    feed: Feed, early: DataFrame, open_letters: DataFrame, rows: DataFrame, counts: Mapping[str, int]
+) -> dict[str, int]:
+    """The counts with the records of earlier days, whose fates stand; repeats among them by today's rules."""
+    refused = rejected_records.as_source(open_letters)
+    accepted = early.join(refused, on=list(rejected_records.SOURCE), how="left_anti")
+    told = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
+    records = early.count()
+    return {
+        "records": counts["records"] + records,
+        "accepted": counts["accepted"] + told["records"] - told["duplicates"],
+        "duplicates": counts["duplicates"] + told["duplicates"],
+        "rejected": counts["rejected"] + records - told["records"],
+    }
+
+
+def _recounted(base: commit.State, upstream: commit.State, counts: Mapping[str, int]) -> dict[str, Any]:
+    stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+    return {
+        **(base.cursor or {}),
+        "from": None,
+        "to": commit.to_text(upstream.stamp),
+        "stamp": stamp,
+        "since": stamp,
+        "rebuilt": stamp,
+        "counts": dict(counts),
+        "totals": dict(counts),
+    }
