@@ -181,5 +181,19 @@ def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
         yield
 
 
+@contextmanager
+def older_rules() -> Iterator[None]:
+    """As long as rules before today's refused no reference record at all, and said so in the cursors."""
+
+    def lenient(log: DataFrame, declared: dimension.Dimension) -> Column:
+        return F.array().cast("array<string>")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "RULES_VERSION", 1)
+        for module in (dimension, change_log, derivation):
+            patch.setattr(module, "reasons", lenient)
+        yield
+
+
 def table(name: str) -> Table:
     return BY_NAME[name]
