@@ -32,17 +32,14 @@ class ReferenceTopic:
     name: str = LOG.short_name
 
     def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
-        return log_rows(raw_reference.from_kafka(records, max_bytes), stamp)
-
-
-def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
-    """Records of any dimension as rows of the log; grain: one row per record."""
-    columns, texts = (
-        F.coalesce(*(F.when(of_dimension(d), known(d)) for d in DIMENSIONS.values())) for known in (_columns, _texts)
-    )
-    read = records.withColumn("attributes", raw_reference.of_feed(F.col("attributes"), columns, texts))
-    keys = (F.when(of_dimension(d), d.key_of(F.col("attributes"))) for d in DIMENSIONS.values())
-    return raw_reference.build(read, F.coalesce(*keys), stamp)
+        """One row per record; names of columns are those of the dimension that the record names."""
+        columns, texts = (
+            F.coalesce(*(F.when(of_dimension(d), known(d)) for d in DIMENSIONS.values()))
+            for known in (_columns, _texts)
+        )
+        read = raw_reference.from_kafka(records, max_bytes)
+        named = raw_reference.of_feed(F.col("attributes"), columns, texts)
+        return log_rows(read.withColumn("attributes", named), stamp)
 
 
 def _columns(dimension: Dimension) -> Column:
@@ -53,6 +50,12 @@ def _columns(dimension: Dimension) -> Column:
 
 def _texts(dimension: Dimension) -> Column:
     return F.array(*map(F.lit, dimension.texts))
+
+
+def log_rows(records: DataFrame, stamp: datetime) -> DataFrame:
+    """Records of any dimension as rows of the log; grain: one row per record."""
+    keys = (F.when(of_dimension(d), d.key_of(F.col("attributes"))) for d in DIMENSIONS.values())
+    return raw_reference.build(records, F.coalesce(*keys), stamp)
 
 
 def land(spark: SparkSession, dimension: Dimension, records: DataFrame, source: str, digest: str) -> int:

@@ -164,7 +164,8 @@ def unreadable(max_bytes: int = MOST_BYTES) -> Column:
     """
     raw, raw_bytes, attributes = F.col("raw_payload"), F.col("_raw_bytes"), F.col("attributes")
     is_object = attributes.isNotNull()
-    lone = is_object & payload.has_lone_surrogate(raw)
+    is_json = F.col("_kafka_topic").isNotNull() | F.startswith(F.ltrim(raw), F.lit("{"))
+    lone = is_object & is_json & payload.has_lone_surrogate(raw)
     of_topic = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=is_object)
     broken = F.when(raw_bytes.isNotNull() | lone, F.lit("invalid_encoding"))
     of_file = F.coalesce(broken, F.when(~is_object, F.lit("malformed_record")))
