@@ -24,7 +24,7 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns
 from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import change_log, commit
+from lakehouse_spark import change_log, commit, derivation
 from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.dim import dim_symbol, retired_keys, surrogate_keys
 from lakehouse_spark.errors import LakehouseError
@@ -185,7 +185,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
         records = _records(spark.read.parquet(str(folder / f"{name}.parquet")))
         commit.append(spark, LOG, change_log.log_rows(records, stamps[-1]), base, cursor)
         if name == "known":
-            change_log.apply(spark, dim_symbol.DIMENSION)
+            derivation.apply(spark, dim_symbol.DIMENSION)
     spark.stop()
     catalog = contents.catalog(home)
     return {

@@ -165,7 +165,8 @@ def settle(
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
-    return Done(counts, state.snapshot_id)
+    notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
+    return Done(counts, state.snapshot_id, notes)
 
 
 def _days(table: Table) -> Column:

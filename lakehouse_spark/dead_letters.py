@@ -66,11 +66,13 @@ def _bring_up(
         commit.again_if_overtaken(lambda: write(rows))
 
 
-def close(spark: SparkSession, letters: DataFrame, accepted: DataFrame, resolution: str) -> None:
-    """Marks the open ones among the letters of `accepted` records (PLACE) as REPLAYED, with how that came."""
+def close(
+    spark: SparkSession, letters: DataFrame, accepted: DataFrame, resolution: str, *, place: Sequence[str] = PLACE
+) -> None:
+    """Marks the open ones among the letters of `accepted` records (`place`) as REPLAYED, with how that came."""
     now = datetime.now(UTC)
     replayed = {"status": "REPLAYED", "resolution": resolution, "rules_version": str(RULES_VERSION)}
-    good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(PLACE), how="left_semi")
+    good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(place), how="left_semi")
     closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
     with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
         if not rows.isEmpty():

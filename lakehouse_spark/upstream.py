@@ -25,6 +25,7 @@ class Upstream:
     upto: Mapping[str, str | None]
     before: Mapping[str, str | None]
     rebuild: bool = False
+    """Whether everything is derived whatever is new: on demand, or because older rules made the table."""
 
     @property
     def is_new(self) -> bool:
@@ -33,7 +34,7 @@ class Upstream:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything has to be derived: for the first time, on demand, or because what is upstream was."""
+        """Whether everything has to be derived: for the first time, by other rules, or because what is upstream was."""
         return (
             self.rebuild
             or not self.before
@@ -85,7 +86,7 @@ def read(
         upto[dimension.table.name], upto[dimension.table.name + _REBUILT] = cursor.get("to"), cursor.get("rebuilt")
     consumed = [(base.cursor or {}).get("upto") or {} for base in bases]
     before = {} if not all(consumed) else {name: _least([c.get(name) for c in consumed]) for name in upto}
-    return Upstream(spark, found, upto, before, rebuild)
+    return Upstream(spark, found, upto, before, rebuild or any(base.is_outdated for base in bases))
 
 
 def _least(stamps: Sequence[str | None]) -> str | None:

@@ -22,11 +22,16 @@ What SEMANTICS.md leaves open and what is taken here:
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import exchange_calendars
+from reference import MalformedError, Record, decoded, is_lone, parse, to_long
 
 OPEN_END = date(9999, 12, 31)
 FIRST_DAY = date(1900, 1, 1)
@@ -258,3 +263,232 @@ def accounts(events: Iterable[ChangeEvent]) -> list[dict[str, Any]]:
 def exchanges(events: Iterable[ChangeEvent]) -> list[dict[str, Any]]:
     """The rows of dim_exchange that the log states, without surrogate keys and stamps."""
     return [{"exchange_code": key, **row} for key, row in scd1(events, EXCHANGE_COLUMNS).items()]
+
+
+# Records of the change log's topic, one by one
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The columns of a dimension's feed by their kind, the natural key first, and other names that some have."""
+
+    columns: Mapping[str, str]
+    aliases: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        return next(iter(self.columns))
+
+
+PLACING = {"effective_date": "date", "sequence": "integer", "is_deleted": "flag"}
+FEEDS = {
+    "dim_symbol": Feed({"symbol": "symbol", **dict.fromkeys(SYMBOL.tracked, "text"), "ipo_date": "date"}, {}),
+    "dim_trader": Feed(dict.fromkeys(("trader_id", *TRADER.tracked), "text") | {"registration_date": "date"}, {}),
+    "dim_account": Feed(
+        {
+            **dict.fromkeys(("account_id", "tier", "status", "trader_id"), "text"),
+            "account_open_date": "date",
+            "account_type": "text",
+        },
+        {"currenttier": "tier", "currentstatus": "status"},
+    ),
+    "dim_exchange": Feed(
+        {
+            "exchange_code": "exchange_code", "exchange_name": "text", "timezone": "timezone", "country": "text",
+            "currency": "text", "market_open_time": "hours", "market_close_time": "hours", "mic": "mic",
+        },
+        {},
+    ),
+}  # fmt: skip
+
+_BLANKS = " \t\n\r\f\v\u00a0"
+_DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|\+00:00)?)?")
+_HOURS = re.compile(r"([0-9]{2}):([0-9]{2})(?::([0-9]{2}))?")
+_WHOLE = re.compile(r"([+-]?[0-9]{1,19})(?:\.0+)?")
+_SHARED_CALENDARS = {"IEXG", "XNSE"}
+_MICS = {name.upper() for name in exchange_calendars.get_calendar_names(include_aliases=True)} | _SHARED_CALENDARS
+_UPPER = str.maketrans("abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@dataclass(frozen=True)
+class Referred:
+    """What a record says: the dimension it names, why it is refused, or its columns' values (those it has)."""
+
+    dimension: str | None
+    reasons: Sequence[str]
+    values: Mapping[str, Any]
+
+
+def refer(record: Record, max_bytes: int) -> Referred:
+    """A record of the topic, judged by itself; a record without a date is of the day on which it arrived."""
+    value = record.value
+    if value is None:
+        return Referred(None, ["tombstone"], {})
+    if len(value) > max_bytes:
+        return Referred(None, ["oversized_record"], {})
+    if value[:1] == b"\0" and len(value) >= 5:
+        return Referred(None, ["schema_registry_framing"], {})
+    text, raw_bytes = decoded(value)
+    if raw_bytes is not None or text is None:
+        return Referred(None, ["invalid_encoding"], {})
+    try:
+        read = parse(text)
+    except MalformedError:
+        return Referred(None, ["malformed_json"], {})
+    if is_lone(read):
+        return Referred(None, ["invalid_encoding"], {})
+    named = {}
+    for name, member in zip(read.parts[::2], read.parts[1::2], strict=True):
+        named["dimension" if _fold(name) == "dimension" else name.strip(_BLANKS).lower()] = member
+    dimension = _stated(named.get("dimension"))
+    if dimension is None:
+        return Referred(None, ["missing_dimension"], {})
+    if not isinstance(dimension, str) or dimension not in FEEDS:
+        return Referred(None, ["invalid_dimension"], {})
+    return _of_feed(FEEDS[dimension], dimension, named, record)
+
+
+def _of_feed(feed: Feed, dimension: str, named: Mapping[str, Any], record: Record) -> Referred:
+    kinds = {**feed.columns, **PLACING}
+    names = {**{_fold(name): name for name in kinds}, **feed.aliases}
+    stated = {names.get(_fold(name), name): value for name, value in named.items()}
+    values: dict[str, Any] = {}
+    reasons = []
+    for name, kind in kinds.items():
+        written = _stated(stated.get(name))
+        if kind in ("date", "integer", "flag"):
+            written = str(written).lower() if isinstance(written, bool) else written
+            if isinstance(written, str) and written.lower() in ("nan", "nat") and kind != "flag":
+                written = None
+        if written is None:
+            if name == feed.key:
+                reasons.append(f"missing_{name}")
+            elif name in stated:
+                values[name] = None
+            continue
+        try:
+            values[name] = _KINDS[kind](written)
+        except ValueError:
+            reasons.append(f"invalid_{name}")
+    opens, closes = (_of_day(_stated(stated.get(f"market_{way}_time"))) for way in ("open", "close"))
+    if dimension == "dim_exchange" and opens is not None and opens == closes:
+        reasons += ["invalid_market_open_time", "invalid_market_close_time"]
+    if dimension == "dim_exchange" and opens == 24 * 60 * 60:
+        reasons.append("invalid_market_open_time")
+    values["effective_date"] = values.get("effective_date") or record.ingested_at.date()
+    values["is_deleted"] = values.get("is_deleted") or False
+    return Referred(dimension, sorted(set(reasons)), values)
+
+
+def _fold(name: str) -> str:
+    """Names are compared in lower case, without blanks, hyphens and underscores."""
+    kept = "".join(character for character in name if character not in f"{_BLANKS}-_")
+    return "".join(character.lower() if character.isascii() else character for character in kept)
+
+
+def _stated(value: Any) -> Any:
+    """A text trimmed; None for null and blanks; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return value.strip(_BLANKS) or None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or value == "\0":
+        raise ValueError(value)
+    return str(value)
+
+
+def _code(pattern: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        code = _text(value).translate(_UPPER)
+        if not re.fullmatch(pattern, code):
+            raise ValueError(value)
+        return code
+
+    return read
+
+
+def _day(value: Any) -> date:
+    found = _DATE.fullmatch(_text(value))
+    if not found:
+        raise ValueError(value)
+    return date.fromisoformat(found[1])
+
+
+def _integer(value: Any) -> int:
+    found = _WHOLE.fullmatch(_text(value))
+    number = int(found[1]) if found else to_long(value)
+    if number is None or not -(2**63) <= number < 2**63:
+        raise ValueError(value)
+    return number
+
+
+def _flag(value: Any) -> bool:
+    text = _text(value)
+    lower = text.lower() if text.isascii() else text
+    if lower in ("1", "1.0", "true", "t", "yes", "y"):
+        return True
+    if lower in ("0", "0.0", "false", "f", "no", "n", "nan"):
+        return False
+    raise ValueError(value)
+
+
+def _of_day(value: Any) -> int | None:
+    """The seconds since midnight of a local time up to 24:00."""
+    found = _HOURS.fullmatch(value) if isinstance(value, str) and value.isascii() else None
+    if not found:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    total = (hours * 60 + minutes) * 60 + seconds
+    return total if minutes < 60 and seconds < 60 and total <= 24 * 60 * 60 else None
+
+
+def _hours(value: Any) -> str:
+    if _of_day(value) is None:
+        raise ValueError(value)
+    return _text(value)
+
+
+def _one_of(known: Container[str], read: Callable[[Any], str] = _text) -> Callable[[Any], str]:
+    def one(value: Any) -> str:
+        text = read(value)
+        if text not in known:
+            raise ValueError(value)
+        return text
+
+    return one
+
+
+_KINDS: Mapping[str, Callable[[Any], Any]] = {
+    "text": _text,
+    "symbol": _code(r"[A-Z0-9][A-Z0-9.\-]{0,14}"),
+    "exchange_code": _code(r"[ -~]+"),
+    "mic": _one_of(_MICS, _code(r"(?s:.*)")),
+    "timezone": _one_of(available_timezones() - {"localtime", "Factory"}),
+    "hours": _hours,
+    "date": _day,
+    "integer": _integer,
+    "flag": _flag,
+}
+
+
+# Sessions of an exchange
+
+
+def session(exchange: Mapping[str, str | None], instant: datetime) -> str:
+    """The session by an exchange's hours, one without a calendar: REGULAR at any time where they are not all known."""
+    opens, closes = (_of_day(exchange[f"market_{way}_time"]) for way in ("open", "close"))
+    if opens is None or closes is None or opens == closes or not exchange["timezone"]:
+        return "REGULAR"
+    local = instant.astimezone(ZoneInfo(exchange["timezone"]))
+    clock = (local.hour * 60 + local.minute) * 60 + local.second
+    if (opens, closes) == (0, 24 * 60 * 60):
+        return "REGULAR"
+    today, tomorrow = local.weekday() < 5, (local.weekday() + 1) % 7 < 5
+    if closes > opens:
+        before = clock < opens
+        return "CLOSED" if not today else "PRE_MARKET" if before else "REGULAR" if clock < closes else "AFTER_HOURS"
+    if tomorrow and clock >= opens:
+        return "REGULAR"
+    return "CLOSED" if not today else "REGULAR" if clock < closes else "AFTER_HOURS"

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import broker, change_log, commit, ddl
+from lakehouse_spark import broker, change_log, commit, ddl, derivation
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
@@ -177,6 +177,21 @@ def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dimension, "reasons", strict)
         patch.setattr(change_log, "reasons", strict)
+        patch.setattr(derivation, "reasons", strict)
+        yield
+
+
+@contextmanager
+def older_rules() -> Iterator[None]:
+    """As long as rules before today's refused no reference record at all, and said so in the cursors."""
+
+    def lenient(log: DataFrame, declared: dimension.Dimension) -> Column:
+        return F.array().cast("array<string>")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "RULES_VERSION", 1)
+        for module in (dimension, change_log, derivation):
+            patch.setattr(module, "reasons", lenient)
         yield
 
 

@@ -1,10 +1,17 @@
 """`dim.dim_exchange`: the exchanges trades may name (SCD1), seeded from a reference file."""
 
-from pyspark.sql import DataFrame
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark.bronze.raw_reference import text
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
+from lakehouse_spark.dim.trading_hours import CLOCK, MICS, TIME_ZONES
 from lakehouse_spark.table import DIM_RETENTION, Table, column
-from lakehouse_spark.transforms import scd_type1
+from lakehouse_spark.transforms import quality, scd_type1
+from lakehouse_spark.transforms.quality import Field
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -39,6 +46,29 @@ def build(changes: DataFrame) -> DataFrame:
     )
 
 
+_CODE = r"^[ -~]+\z"
+_HOURS = rf"^(?:{CLOCK})\z"
+
+
+def _hours(name: str, other: str) -> Field:
+    """A local time, HH:MM or HH:MM:SS; broken too where a record states two equal ones."""
+    return (
+        quality.text(name, required=False)
+        .unless(lambda hours: ~hours.rlike(_HOURS), f"invalid_{name}")
+        .unless(lambda hours: _to_seconds(hours) == _to_seconds(text(F.col("attributes"), other)), f"invalid_{name}")
+    )
+
+
+def _to_seconds(hours: Column) -> Column:
+    """The text with seconds, by which equal times are equal texts."""
+    return F.when(F.length(hours) == 5, F.concat(hours, F.lit(":00"))).otherwise(hours)
+
+
+def _is_none_of(names: Iterable[str]) -> Callable[[Column], Column]:
+    listed = "\n".join(sorted(names))  # one literal: hundreds of them would take longer than all the rest
+    return lambda name: ~F.array_contains(F.split(F.lit(listed), "\n"), name)
+
+
 DIMENSION = Dimension(
     table=TABLE,
     natural_key="exchange_code",
@@ -46,5 +76,13 @@ DIMENSION = Dimension(
     first_key=1,
     attributes=_ATTRIBUTES,
     derive=build,
-    upper_case=True,
+    rules=(
+        quality.code("exchange_code").unless(lambda code: ~code.rlike(_CODE), "invalid_exchange_code"),
+        quality.text("timezone", required=False).unless(_is_none_of(TIME_ZONES), "invalid_timezone"),
+        _hours("market_open_time", "market_close_time").unless(
+            lambda hours: hours.startswith("24"), "invalid_market_open_time"
+        ),
+        _hours("market_close_time", "market_open_time"),
+        replace(quality.code("mic"), required=False).unless(_is_none_of(MICS), "invalid_mic"),
+    ),
 )

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
-from lakehouse_spark.transforms import scd_type2
+from lakehouse_spark.transforms import quality, scd_type2
 from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -52,7 +52,7 @@ DIMENSION = Dimension(
     first_key=100_000,
     attributes=tuple(TABLE.schema[name] for name in (*TRACKED, *UNTRACKED)),
     derive=build,
-    upper_case=True,
+    rules=(quality.symbol(),),
     untracked=UNTRACKED,
     name_columns=("company_name",),
 )

@@ -7,12 +7,21 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.bronze.raw_reference import day, flag, text, whole
+from lakehouse_spark.bronze import raw_reference
+from lakehouse_spark.bronze.raw_reference import day, flag, stated_or_none, text, whole
 from lakehouse_spark.table import Table
-from lakehouse_spark.types import TEXTS
+from lakehouse_spark.transforms import quality
+from lakehouse_spark.transforms.quality import Field
 
 ORDER = ("sequence", "_ingested_at", "_place")
 """What decides between two changes of a key and a date; `_place` is the record's position within its commit."""
+
+PLACING = (
+    Field("effective_date", day, required=False),
+    Field("sequence", whole, required=False),
+    Field("is_deleted", flag, required=False),
+)
+"""Columns of every feed: when a change is of, its order among those of a date, and whether it is a delete."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +30,10 @@ class Dimension:
 
     `natural_key` identifies a member, `surrogate_key` a row of the table, issued from `first_key` on. `attributes` are
     the feed's business columns; `derive` makes the rows, surrogate key and stamp left out, of the changes of whole
-    members (see `changes`). `upper_case` says whether keys are codes, compared without regard to case. Of dimensions
-    with versions (SCD2), `name_columns` hold the key in members known from facts alone, and `untracked` names the
-    attributes of which every version has the last known value.
+    members (see `changes`). `rules` are the fields, by name, of columns that are more than some text or some date.
+    `aliases` are names that a feed may give its columns too. Of dimensions with versions (SCD2), `name_columns` hold
+    the key in members known from facts alone, and `untracked` names the attributes of which every version has the last
+    known value.
     """
 
     table: Table
@@ -32,7 +42,7 @@ class Dimension:
     first_key: int
     attributes: tuple[T.StructField, ...]
     derive: Callable[[DataFrame], DataFrame]
-    upper_case: bool = False
+    rules: tuple[Field, ...] = ()
     name_columns: tuple[str, ...] = ()
     untracked: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -48,56 +58,66 @@ class Dimension:
     @property
     def feed_columns(self) -> tuple[str, ...]:
         """Columns a feed may have; others are kept in the change log and ignored."""
-        return (self.natural_key, *(a.name for a in self.attributes), "effective_date", "sequence", "is_deleted")
+        return tuple(declared.name for declared in self.fields)
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """How each column's text becomes a value, and the rules it keeps; the natural key comes first."""
+        ruled = {declared.name: declared for declared in self.rules}
+        key = ruled.get(self.natural_key) or quality.text(self.natural_key)
+        return key, *(ruled.get(a.name) or _of_type(a) for a in self.attributes), *PLACING
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that hold a text: of JSON, they take strings and numbers."""
+        return (self.natural_key, *(a.name for a in self.attributes if not isinstance(a.dataType, T.DateType)))
 
     def key_of(self, attributes: Column) -> Column:
-        """The natural key in a record's attributes, NULL if missing."""
-        key = text(attributes, self.natural_key)
-        return F.upper(key) if self.upper_case else key
+        """The natural key in a record's attributes as the log keeps it, right or not; NULL if missing."""
+        return self.fields[0].value(text(attributes, self.natural_key))
+
+
+def _of_type(attribute: T.StructField) -> Field:
+    if isinstance(attribute.dataType, T.DateType):
+        return Field(attribute.name, day, required=False)
+    return quality.text(attribute.name, required=False)
 
 
 def reasons(log: DataFrame, dimension: Dimension) -> Column:
     """Why a record of the dimension's log is refused, in alphabetical order; empty for a good one."""
-    attributes = F.col("attributes")
+    values, broken = _values(dimension), []
+    for declared in dimension.fields:
+        written, value = _written(dimension, declared), values[declared.name]
+        broken.append(declared.reason(written, value, written.isNotNull() & value.isNull()))
+    return quality.reasons(raw_reference.unreadable(), broken)
 
-    def invalid(name: str, read: Callable[[Column], Column]) -> Column:
-        written = text(attributes, name)
-        return F.when(written.isNotNull() & read(written).isNull(), F.lit(f"invalid_{name}"))
 
-    dates = (a.name for a in dimension.attributes if isinstance(a.dataType, T.DateType))
-    broken = [
-        F.when(F.col("natural_key").isNull(), F.lit(f"missing_{dimension.natural_key}")),
-        invalid("effective_date", day),
-        invalid("sequence", whole),
-        invalid("is_deleted", flag),
-        *(invalid(name, day) for name in dates),
-    ]
-    found = F.array_sort(F.array_compact(F.array(*broken)))
-    unreadable = F.when(F.col("_raw_bytes").isNotNull(), F.lit("invalid_encoding")).when(
-        attributes.isNull(), F.lit("malformed_record")
-    )
-    return F.when(unreadable.isNotNull(), F.array(unreadable)).otherwise(found).cast(TEXTS)
+def _values(dimension: Dimension) -> dict[str, Column]:
+    return {declared.name: declared.value(_written(dimension, declared)) for declared in dimension.fields}
+
+
+def _written(dimension: Dimension, declared: Field) -> Column:
+    """A column's trimmed text, NULL for one that is missing; where no text is asked for, as pandas writes that too."""
+    written = text(F.col("attributes"), declared.name)
+    return written if declared.name in dimension.texts else stated_or_none(written)
 
 
 def changes(log: DataFrame, dimension: Dimension) -> DataFrame:
     """The good records of the log as changes: natural key, attributes in their types, and what orders them.
 
-    `_states_<attribute>` tells whether the record speaks of an attribute at all; one whose column the feed lacks says
-    nothing, where an empty one says NULL.
+    All of it is read from the `attributes`, never from what landing made of them by the rules of its day. A record
+    without an effective date is of the day (UTC) on which it landed. `_states_<attribute>` tells whether the record
+    speaks of an attribute at all; one whose column the feed lacks says nothing, where an empty one says NULL.
     """
-    good = log.where(F.size(reasons(log, dimension)) == 0)
-    written = F.col("attributes")
-    values = {
-        a.name: day(text(written, a.name)) if isinstance(a.dataType, T.DateType) else text(written, a.name)
-        for a in dimension.attributes
+    good, values = log.where(F.size(reasons(log, dimension)) == 0), _values(dimension)
+    read = {
+        **values,
+        "effective_date": F.coalesce(values["effective_date"], F.to_date("_ingested_at")),
+        "is_deleted": F.coalesce(values["is_deleted"], F.lit(False)),
     }
     return good.select(
-        F.col("natural_key").alias(dimension.natural_key),
-        *(value.alias(name) for name, value in values.items()),
-        *(F.map_contains_key(written, name).alias(f"_states_{name}") for name in values),
-        "effective_date",
-        "sequence",
-        "is_deleted",
+        *(value.alias(name) for name, value in read.items()),
+        *(F.map_contains_key("attributes", a.name).alias(f"_states_{a.name}") for a in dimension.attributes),
         "_ingested_at",
         F.struct("_kafka_partition", "_kafka_offset", "_source_row").alias("_place"),
     )

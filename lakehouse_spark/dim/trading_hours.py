@@ -1,43 +1,59 @@
-"""When exchanges trade: their calendars (exchange-calendars), or the hours that dim_exchange gives them."""
+"""When exchanges trade: by their calendars (exchange-calendars), by the hours dim_exchange gives them, or always."""
 
+import re
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import zip_longest
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import exchange_calendars
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
+Session = tuple[date, datetime, datetime]
+"""A trading day, and the instants between which it is REGULAR."""
 
+_DAY = timedelta(days=1)
 _WEEK = timedelta(days=7)
-_SAME_DAYS = {"IEXG": "XNYS"}
+_SAME_DAYS = {"IEXG": "XNYS", "XNSE": "XBOM"}
 """Exchanges that have no calendar of their own and trade when another does."""
+
+_CALENDARS = {name.upper(): name for name in exchange_calendars.get_calendar_names(include_aliases=True)}
+
+MICS = frozenset({*_CALENDARS, *_SAME_DAYS})
+"""What names a calendar, in upper case: market identifier codes, and the other names that the calendars have."""
+
+CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?|24:00(?::00)?"
+"""A local time as HH:MM or HH:MM:SS; 24:00 is the midnight after it."""
+
+TIME_ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
+"""The names of the IANA time zones."""
 
 
 def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
     """Rows of `sessions.HOURS` for the UTC days from `first` to `last`.
 
-    An exchange (a row of dim_exchange) whose `mic` names a calendar follows it, holidays and early closes included; any
-    other trades from market_open_time to market_close_time on weekdays, and one without those never.
+    An exchange (a row of dim_exchange) whose `mic` names a calendar follows it, holidays and early closes included.
+    Any other, and on days that its calendar does not know, trades by its hours if `market_open_time`,
+    `market_close_time` and `timezone` are known. One without them is always open. A value that breaks the rules of
+    dim_exchange, in a row that older ones made, is as good as none.
     """
     rows = []
     for exchange in exchanges:
         zone = _zone(exchange)
-        sessions = sorted(_sessions(exchange, zone, first - timedelta(days=1), last + timedelta(days=1)))
+        sessions = sorted(_sessions(exchange, zone, first - _DAY, last + _DAY))
         for (day, opens, closes), following in zip_longest(sessions, sessions[1:]):
-            begins, ends = (_at(d, time(), zone) for d in (day, day + timedelta(days=1)))
+            begins, ends = (_at(d, time(), zone) for d in (day, day + _DAY))
             begins = min(begins, opens)  # a session may open on the evening before, and end that day
             ends = ends if following is None else min(ends, following[1])
             utc_day = begins.date()
             while utc_day <= (ends - timedelta(microseconds=1)).date():
                 rows.append((exchange["exchange_code"], utc_day, begins, ends, opens, closes))
-                utc_day += timedelta(days=1)
+                utc_day += _DAY
     return rows
 
 
-def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[tuple[date, datetime, datetime]]:
+def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[Session]:
     calendar = _calendar(exchange["mic"])
     since, until = (date.max, date.min) if calendar is None else (first, last)
     if calendar is not None:
@@ -49,19 +65,30 @@ def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterato
             begins, ends = max(first - _WEEK, since), min(last + _WEEK, until)
             schedule = _schedule(calendar, begins, ends) if begins < ends else []
         yield from (session for session in schedule if first <= session[0] <= last)
-    opens, closes = _clock(exchange["market_open_time"]), _clock(exchange["market_close_time"])
-    if opens is None or closes is None:
-        return
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
-        if day.weekday() < 5 and not since <= day <= until:
-            yield day, _at(day, opens, zone), _at(day, closes, zone)
+        if not since <= day <= until and (session := _session(exchange, zone, day)) is not None:
+            yield session
+
+
+def _session(exchange: Any, zone: ZoneInfo, day: date) -> Session | None:
+    """The session of a day by the exchange's hours, None on a weekend; without hours, the whole day.
+
+    A close before the open is on the day after it, and is the day's whose session it closes.
+    """
+    opens, closes = _clock(exchange["market_open_time"]), _clock(exchange["market_close_time"])
+    if opens is None or closes is None or opens == closes or exchange["timezone"] not in TIME_ZONES:
+        return day, _at(day, time(), zone), _at(day + _DAY, time(), zone)
+    if day.weekday() >= 5 and (opens, closes) != (timedelta(), _DAY):
+        return None
+    opened_on = day - _DAY if closes < opens else day
+    return day, _local(opened_on, opens, zone), _local(day, closes, zone)
 
 
 def _calendar(mic: str | None) -> str | None:
     """The name of the exchange's calendar; None where there is none."""
-    name = _SAME_DAYS.get(mic or "", mic)
-    return name if name in exchange_calendars.get_calendar_names(include_aliases=True) else None
+    code = (mic or "").upper()
+    return _CALENDARS.get(_SAME_DAYS.get(code, code))
 
 
 def _known(calendar: str) -> tuple[date, date]:
@@ -83,20 +110,23 @@ def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, dateti
 
 
 def _zone(exchange: Any) -> ZoneInfo:
-    """The exchange's time zone; its calendar's where it names none that there is."""
-    with suppress(ValueError, OSError, KeyError):
-        if exchange["timezone"]:
-            return ZoneInfo(exchange["timezone"])
+    """The exchange's time zone, else its calendar's; without either its days are those of UTC."""
+    if exchange["timezone"] in TIME_ZONES:
+        return ZoneInfo(exchange["timezone"])
     calendar = _calendar(exchange["mic"])
     return ZoneInfo("UTC" if calendar is None else str(exchange_calendars.get_calendar(calendar).tz))
 
 
-def _clock(text: str | None) -> time | None:
-    padded = f"0{text}" if text and text[1:2] == ":" else text
-    try:
-        return time.fromisoformat(padded) if padded else None
-    except ValueError:
+def _clock(text: str | None) -> timedelta | None:
+    """A local time, as what has passed since midnight: 24:00 is a day."""
+    if not re.fullmatch(CLOCK, text or ""):
         return None
+    parts = [int(part) for part in str(text).split(":")]
+    return timedelta(hours=parts[0], minutes=parts[1], seconds=sum(parts[2:]))
+
+
+def _local(day: date, clock: timedelta, zone: ZoneInfo) -> datetime:
+    return _at(day + _DAY, time(), zone) if clock == _DAY else _at(day, (datetime.min + clock).time(), zone)
 
 
 def _at(day: date, clock: time, zone: ZoneInfo) -> datetime:

@@ -49,7 +49,9 @@ def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataF
 
     `trades` are all silver trades of those symbols and days that are not cancelled, `books` their order-book rows,
     `symbols` the versions of dim_symbol, `closes` earlier summaries' `symbol`, `summary_date` and `close_price`, of
-    days that are not built here. Prices in the trading currency, volumes in shares, changes in percent.
+    days that are not built here. Prices in the trading currency, volumes in shares, changes in percent. Without a
+    version that says them, company_name (but for the symbol itself in an inferred one) and sector are NULL, and the
+    exchange is the one with the largest volume.
     """
     of_day = trades.withColumn("summary_date", F.col("trade_date"))
     place = F.struct("trade_timestamp", "trade_id")

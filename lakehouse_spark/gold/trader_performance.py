@@ -44,7 +44,8 @@ def build(trades: DataFrame, pieces: DataFrame, traders: DataFrame) -> DataFrame
     """Performance of the traders and days of `trades`, stamp left out; grain: one row per trader and UTC day.
 
     `trades` are all silver trades of those traders and days that are not cancelled, `pieces` what they close
-    (lots.pieces), `traders` the versions of dim_trader. Amounts in the trading currency, gross of commission.
+    (lots.pieces), `traders` the versions of dim_trader. Amounts in the trading currency, gross of commission. What no
+    version of the trader says on the day is NULL.
     """
     sums = (
         trades.withColumn("performance_date", F.col("trade_date"))

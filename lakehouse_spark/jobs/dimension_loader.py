@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import change_log, reference_files
+from lakehouse_spark import change_log, derivation, reference_files
+from lakehouse_spark.bronze.raw_reference import MOST_BYTES
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.summary import Summary
@@ -21,12 +22,15 @@ def run(
     *,
     again: bool = False,
     ignore_unknown: bool = False,
+    rebuild: bool = False,
+    max_record_bytes: int = MOST_BYTES,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
 
-    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer). `again`
-    and `ignore_unknown` are of the files (see reference_files.load).
+    Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer); larger
+    ones than `max_record_bytes` were not read. `again` and `ignore_unknown` are of the files (reference_files.load).
+    With `rebuild`, all records are judged, and all members derived, by today's rules.
     """
     if unknown := set(dimensions) - set(DIMENSIONS):
         raise UsageError(f"{JOB}: no such dimension {', '.join(sorted(unknown))}; there are {', '.join(DIMENSIONS)}")
@@ -34,14 +38,14 @@ def run(
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
     if (again or ignore_unknown) and not sources:
         raise UsageError(f"{JOB}: --again and --ignore-unknown say how to load files; name them by --source")
-    change_log.refuse_strays(spark)
+    change_log.refuse_strays(spark, max_record_bytes)
     summaries = []
     for dimension in change_log.names(dimensions):
         began = time.monotonic()
         notes: tuple[str, ...] = ()
         if sources:
             notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown)
-        done = change_log.apply(spark, dimension)
+        done = derivation.apply(spark, dimension, rebuild=rebuild)
         done = replace(done, notes=(*notes, *done.notes))
         summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)

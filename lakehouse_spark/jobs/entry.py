@@ -75,6 +75,7 @@ def _dimension_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--ignore-unknown", action="store_true", help="load files whose columns are nearly right, without those"
     )
+    parser.add_argument("--rebuild", action="store_true", help="derive all that is in the change log by today's rules")
 
 
 def _silver_options(parser: ArgumentParser) -> None:
@@ -112,7 +113,13 @@ JOBS: Mapping[str, Job] = {
         "reference data to dimensions",
         _dimension_options,
         lambda spark, settings, options: dimension_loader.run(
-            spark, options.dimension, options.source, again=options.again, ignore_unknown=options.ignore_unknown
+            spark,
+            options.dimension,
+            options.source,
+            again=options.again,
+            ignore_unknown=options.ignore_unknown,
+            rebuild=options.rebuild,
+            max_record_bytes=settings.ingest.max_record_bytes,
         ),
     ),
     "fact_loader": Job(

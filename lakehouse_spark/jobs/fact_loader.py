@@ -9,7 +9,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, upstream
+from lakehouse_spark import commit, derivation, upstream
 from lakehouse_spark.batch import Days, Done, day_predicate, days_of, kept, keys_of, of_keys, settle
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
@@ -169,5 +169,5 @@ def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versio
     with kept(wanted) as unknown:
         if unknown.isEmpty():
             return False
-        change_log.infer(spark, dimension, unknown)
+        derivation.infer(spark, dimension, unknown)
         return True

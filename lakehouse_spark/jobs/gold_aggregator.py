@@ -218,7 +218,9 @@ def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
     """The trading days of the exchanges that were traded on, over the days on which they were."""
     found = traded.groupBy("exchange").agg(F.min("trade_date").alias("first"), F.max("trade_date").alias("last"))
     days = {row["exchange"]: row for row in found.collect()}
-    exchanges = [row for row in news.rows(dim_exchange.TABLE).collect() if row["exchange_code"] in days]
+    known = {row["exchange_code"]: row.asDict() for row in news.rows(dim_exchange.TABLE).collect()}
+    nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
+    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in days]
     first = min((row["first"] for row in days.values()), default=None)
     last = max((row["last"] for row in days.values()), default=None)
     rows = trading_hours.hours(exchanges, first, last) if first and last else []

@@ -18,7 +18,7 @@ def run(
     migrations.migrate(spark, settings, datetime.now(UTC))
     return [
         *bronze_writer.run(spark, settings, report=report),
-        *dimension_loader.run(spark, report=report),
+        *dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, report=report),
         *silver_processor.run(spark, settings, report=report),
         *fact_loader.run(spark, settings, report=report),
         *gold_aggregator.run(spark, settings, report=report),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, dead_letters
+from lakehouse_spark import change_log, commit, dead_letters, derivation
 from lakehouse_spark.batch import day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
@@ -83,7 +83,7 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
             first = silver_processor.process(spark, settings, feeds[name])  # what nobody has judged yet
             counts, notes = _replay(spark, settings, feeds[name], selection), first.notes
         else:
-            counts, notes = _replay_reference(spark, selection), ()
+            counts, notes = _replay_reference(spark, settings, selection), ()
         snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
         seconds = round(time.monotonic() - began, 3)
         summaries.append(Summary("rejected replay", name, counts or {}, snapshot_id, seconds, notes))
@@ -101,7 +101,7 @@ def _require_known(spark: SparkSession, selection: Selection) -> None:
         raise UsageError(f"no rejected record has the id {', '.join(unknown)}; see: lakehouse rejected list")
 
 
-def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, int] | None:
+def _replay_reference(spark: SparkSession, settings: Settings, selection: Selection) -> dict[str, int] | None:
     """Members of which a record is good now are derived anew from the change log."""
     log = change_log.LOG
     chosen = spark.table(TABLE.identifier).where(
@@ -113,15 +113,15 @@ def _replay_reference(spark: SparkSession, selection: Selection) -> dict[str, in
         landed = day_predicate("_ingested_at", days_of(letters, "_ingested_at"))
         records = spark.table(log.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
-        with kept(change_log.judged(records)) as judged:
+        with kept(change_log.judged(records, settings.ingest.max_record_bytes)) as judged:
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in change_log.DIMENSIONS.values():
-                change_log.apply(spark, dimension)
+                derivation.apply(spark, dimension)
                 of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
                 members = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
                 if not members.isEmpty():
-                    change_log.rederive(spark, dimension, members)
+                    derivation.rederive(spark, dimension, members)
             verdicts = judged.select(
                 *TABLE.key,
                 F.when(good, REPLAYED).otherwise(OPEN).alias("_status"),

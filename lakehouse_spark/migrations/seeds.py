@@ -7,7 +7,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 
-from lakehouse_spark import change_log, commit, reference_files
+from lakehouse_spark import change_log, commit, derivation, reference_files
 from lakehouse_spark.dim import dim_exchange, dim_time
 from lakehouse_spark.table import Table
 
@@ -41,7 +41,7 @@ def seed_exchanges(spark: SparkSession, conf_dir: Path) -> None:
     """Enter the reference file's exchanges into the change log, once, and derive `dim_exchange` from it."""
     if change_log.is_empty(spark, dim_exchange.DIMENSION):
         reference_files.load(spark, dim_exchange.DIMENSION, [str(conf_dir / EXCHANGES)])
-    change_log.apply(spark, dim_exchange.DIMENSION)
+    derivation.apply(spark, dim_exchange.DIMENSION)
 
 
 def seed_time(spark: SparkSession, years: Iterable[int]) -> None:

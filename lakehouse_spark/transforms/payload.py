@@ -99,8 +99,13 @@ def has_lone_surrogate(payload: Column) -> Column:
 
     Half a pair is no character: the parser would make a question mark of it, and one text of two.
     """
-    suspect = F.contains(payload, F.lit(r"\u")) & payload.rlike(_SURROGATE)
+    suspect = may_have_lone_surrogate(payload)
     return F.coalesce(suspect & F.regexp_replace(payload, F.lit(_PAIR), F.lit("$1_")).rlike(_LONE), F.lit(False))
+
+
+def may_have_lone_surrogate(payload: Column) -> Column:
+    """Whether a payload has a surrogate as an escape, in a pair or not."""
+    return F.contains(payload, F.lit(r"\u")) & payload.rlike(_SURROGATE)
 
 
 def with_lone_surrogates(payload: Column, fields: T.StructType) -> Column:
@@ -158,8 +163,16 @@ def marked(payload: Column, fields: T.StructType) -> Column:
     A second pass over the whole payload, so callers guard it by `is_inexact` and `is_any_odd`.
     """
     tokens = T.StructType([T.StructField(_MARK + field.name, field.dataType) for field in fields])
-    found = strict_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens)
-    return F.array(found.cast(fields))
+    return F.array(_marked(payload, tokens).cast(fields))
+
+
+def marked_map(payload: Column) -> Column:
+    """Like `marked`, all fields of a valid payload by their names, which are marked strings too."""
+    return _marked(payload, T.MapType(T.StringType(), T.StringType()))
+
+
+def _marked(payload: Column, tokens: T.DataType) -> Column:
+    return strict_json(F.regexp_replace(payload, F.lit(_TOKEN), F.lit(_TOKEN_MARKED)), tokens)
 
 
 def is_string(token: Column) -> Column:

@@ -21,9 +21,11 @@ from hypothesis import strategies as st
 from lake import Lake, refusing
 from pyarrow import parquet
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log
+from lakehouse_spark import change_log, derivation, numbering
 from lakehouse_spark.broker import Broker
+from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.jobs import dimension_loader, rejected
@@ -257,6 +259,44 @@ def test_a_record_that_an_older_rule_refused_is_derived_by_a_replay(lake: Lake, 
     before = snapshots(lake)
     assert replay() == {}
     assert snapshots(lake) == before
+
+
+def test_a_rebuild_accepts_what_an_older_rule_refused_and_a_second_one_writes_nothing(
+    lake: Lake, tmp_path: Path
+) -> None:
+    csv = write(tmp_path, "older.csv", "symbol,sector,effective_date", "Q-1,Tech,2025-06-01", "Q-2,New,2025-06-01")
+    with refusing("sector", "New", "invalid_sector"):
+        load(lake, "dim_symbol", csv)
+    (done,) = dimension_loader.run(lake.spark, ["dim_symbol"], rebuild=True)
+    assert done.notes == ("derived whole: 1 rows changed, 0 records refused now, 1 accepted now",)
+    assert symbols(lake, "Q-") == [("Q-1", "Tech", june(1), OPEN, True), ("Q-2", "New", june(1), OPEN, True)]
+    letters = lake.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{csv}')")
+    assert [(row["status"], row["resolution"]) for row in letters.collect()] == [("REPLAYED", "derived")]
+    before = snapshots(lake)
+    (done,) = dimension_loader.run(lake.spark, ["dim_symbol"], rebuild=True)
+    assert done.notes == ("derived whole: 0 rows changed, 0 records refused now, 0 accepted now",)
+    assert snapshots(lake) == before
+
+
+FLAGS = """symbol,company_name,effective_date,is_deleted
+FLG1,Flag one,2026-02-02,1.0
+FLG2,Flag two,2026-02-02,0.0
+FLG3,Flag 3,2026-02-02,True
+FLG4,Flag 4,2026-02-02,
+FLG5,F5,2026-02-02,NaN
+"""
+
+
+def test_flags_are_what_pandas_writes_and_a_delete_that_was_refused_stays_a_delete(lake: Lake, tmp_path: Path) -> None:
+    path = tmp_path / "flags.csv"
+    path.write_text(FLAGS)
+    with refusing("is_deleted", "1.0", "invalid_is_deleted"), pytest.MonkeyPatch.context() as older:
+        older.setattr(
+            raw_reference, "flag", lambda written: F.lit(False)
+        )  # what landing made of a flag it did not know
+        assert load(lake, "dim_symbol", path) == counts(5, rejected=1, inserted=3)
+    dimension_loader.run(lake.spark, ["dim_symbol"], rebuild=True)
+    assert [row[0] for row in symbols(lake, "FLG")] == ["FLG2", "FLG4", "FLG5"]
 
 
 def test_a_file_that_cannot_be_loaded_is_one_sentence_and_writes_nothing(lake: Lake, tmp_path: Path) -> None:
@@ -528,7 +568,12 @@ def test_a_topic_fills_the_log_beside_the_files(lake: Lake, tmp_path: Path) -> N
     )
     (bronze,) = lake.bronze("raw_reference")
     assert bronze.counts == {"records": 4}
-    load(lake, "dim_trader", write(tmp_path, "t.csv", "trader_id,name,effective_date", "K-T2,Bob,2025-06-01"))
+    csv = write(tmp_path, "t.csv", "trader_id,name,effective_date", "K-T2,Bob,2025-06-01")
+    (first,) = dimension_loader.run(lake.spark, ["dim_trader"], [str(csv)])
+    assert first.counts == {**counts(4, rejected=1, inserted=3), "ignored": 1}
+    assert first.notes[-1:] == (
+        "dim_trader has no column of these names in records from Kafka, which are ignored: 'desk'",
+    )
     lake.produce("raw_reference", said("dim_trader", trader_id="K-T1", effective_date="2025-06-09", is_deleted=True))
     (bronze,) = lake.bronze("raw_reference")
     assert bronze.counts == {"records": 1}
@@ -586,7 +631,7 @@ def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
 def test_ranges_of_keys_that_two_writers_reserve_at_once_never_overlap(lake: Lake) -> None:
     def reserve(count: int) -> Callable[[SparkSession], list[range]]:
         def work(spark: SparkSession) -> list[range]:
-            firsts = [change_log.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
+            firsts = [numbering.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
             return [range(first, first + count) for first in firsts]
 
         return work
@@ -651,14 +696,14 @@ def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(
         [("I-1", june(5), june(5)), ("I-1", june(20), june(20)), ("I-2", june(3), june(3))],
         "symbol string, first_day date, last_day date",
     )
-    assert change_log.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
+    assert derivation.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
     columns = ("symbol", "company_name", "sector", "effective_date", "expiry_date", "is_current", "is_inferred")
     assert found(lake, "dim_symbol", "I-", *columns) == [
         ("I-1", "I-1", None, BEGINNING, OPEN, True, True),
         ("I-2", "I-2", None, BEGINNING, OPEN, True, True),
     ]
     issued, before = keys(lake, "I-"), snapshots(lake)
-    change_log.infer(lake.spark, symbol, wanted)
+    derivation.infer(lake.spark, symbol, wanted)
     assert snapshots(lake) == before
     real = write(tmp_path, "i.csv", "symbol,company_name,sector,effective_date", "I-1,One Inc,Tech,2025-06-10")
     assert load(lake, "dim_symbol", real) == counts(1, inserted=1, updated=1)
@@ -777,7 +822,7 @@ def test_any_order_and_any_batches_end_in_the_dimension_of_a_single_load(
     known: dict[tuple[Any, ...], int] = {}
     for number, part in enumerate(loads):
         land(lake, dimension, number, part)
-        change_log.apply(lake.spark, DIMENSIONS[dimension])
+        derivation.apply(lake.spark, DIMENSIONS[dimension])
         issued = {
             tuple(row[:-1]): row[-1]
             for prefix in ("ONE-", "MANY-")

@@ -17,15 +17,15 @@ import gold_reference
 import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from lake import Lake, refusing, table
+from lake import Lake, older_rules, refusing, table
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse_spark import change_log, commit
+from lakehouse_spark import change_log, commit, derivation
 from lakehouse_spark.batch import settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.jobs import fact_loader, gold_aggregator, rejected
+from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
 from lakehouse_spark.verify import model
 
 TABLES = (
@@ -117,7 +117,7 @@ class Market:
         frame = self.spark.createDataFrame(records, RECORDS)
         dimension = change_log.DIMENSIONS[name]
         change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
-        change_log.apply(self.spark, dimension)
+        derivation.apply(self.spark, dimension)
 
     def load(self) -> None:
         fact_loader.run(self.spark, self.lake.settings)
@@ -470,14 +470,14 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     born = change("AAA", date(2025, 1, 1), company_name="A")
     found.refer("dim_symbol", [born])
     found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
-    infer = change_log.infer
+    infer = derivation.infer
 
     def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
         if dimension.name == "dim_trader":  # the symbols were looked at already
             found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
         infer(spark, dimension, wanted)
 
-    monkeypatch.setattr(change_log, "infer", meanwhile)
+    monkeypatch.setattr(derivation, "infer", meanwhile)
     fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
     (fact,) = found.rows("gold.fact_trades")
     (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
@@ -626,6 +626,52 @@ def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: M
     ]
 
 
+EXCHANGES = """exchange_code,exchange_name,timezone,country,currency,market_open_time,market_close_time,mic
+CRYPTO,Coin venue,UTC,KY,USD,00:00,24:00,
+GLOBEX,Futures night,America/Chicago,US,USD,17:00,16:00,
+AMPM,Am pm,America/New_York,US,USD,9:30 AM,4:00 PM,
+BADTZ,Bad zone,EST/EDT,US,USD,09:30,16:00,
+XNAS,MIC as code,America/New_York,US,USD,,,
+NSE,India,Asia/Kolkata,IN,INR,09:15,15:30,XNSE
+ALLDAY,247,UTC,,USD,,,24/7
+SECS,With seconds,America/New_York,US,USD,09:30:00,16:00:00,
+CME,CME by mic,America/Chicago,US,USD,17:00,16:00,CMES
+LOWMIC,lower,America/New_York,US,USD,,,xnys
+"""
+
+
+def test_exchanges_trade_by_their_calendars_by_their_hours_or_always(worked: Market, tmp_path: Path) -> None:
+    (tmp_path / "ex.csv").write_text(EXCHANGES)
+    (done,) = dimension_loader.run(worked.spark, ["dim_exchange"], [str(tmp_path / "ex.csv")])
+    assert (done.counts["records"], done.counts["rejected"], done.counts["inserted"]) == (10, 2, 8)
+    letters = worked.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{tmp_path}')")
+    assert [row["reasons"] for row in letters.orderBy("_kafka_offset").collect()] == [
+        ["invalid_market_close_time", "invalid_market_open_time"], ["invalid_timezone"],
+    ]  # fmt: skip
+    held = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}
+    assert held["LOWMIC"]["mic"] == "XNYS"
+    saturday, sunday, night, noon = "2025-01-04T20:00", "2025-01-05T23:30", "2025-01-10T22:30", "2025-01-02T17:00"
+    expected = {
+        ("CRYPTO", saturday): "REGULAR", ("XNAS", saturday): "REGULAR", ("ALLDAY", saturday): "REGULAR",
+        ("GLOBEX", sunday): "REGULAR", ("GLOBEX", night): "AFTER_HOURS", ("CME", sunday): "REGULAR",
+        ("SECS", noon): "REGULAR", ("SECS", saturday): "CLOSED", ("LOWMIC", noon): "REGULAR",
+        ("LOWMIC", saturday): "CLOSED", ("NSE", "2025-01-02T05:00"): "REGULAR", ("NSE", noon): "AFTER_HOURS",
+    }  # fmt: skip
+    worked.trade(
+        [
+            trade(100 + n, when, "BUY", 1, "10", symbol="EXC", trader_id="TR8", exchange=code)
+            for n, (code, when) in enumerate(expected)
+        ]
+    )
+    worked.load()
+    found = {
+        (row["exchange"], row["analytics_date"]): row["market_session"]
+        for row in worked.rows("gold.trade_analytics")
+        if row["symbol"] == "EXC"
+    }
+    assert found == {(code, date.fromisoformat(when[:10])): session for (code, when), session in expected.items()}
+
+
 # What the plan asks of facts and dimensions as a whole, of all that the tests before this have loaded
 
 
@@ -687,7 +733,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     state = commit.state(worked.spark, table("silver.trades"))
     moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": commit.to_text(datetime.now(UTC))})
     members = worked.spark.createDataFrame([("BBB",)], "symbol string")
-    change_log.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
+    derivation.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
     worked.load()
     assert names() == {"Refused"}
     derived = {name for name in TABLES if name.startswith("gold.")} - {"gold.fact_orderbook"}
@@ -698,3 +744,61 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     before = {name: worked.lake.snapshots(name) for name in TABLES}
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+
+
+def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) -> None:
+    """A version goes and its fact has an inferred member; a key that facts refer to stays, and verify names it."""
+    with older_rules():
+        worked.refer("dim_symbol", [change("OLD", FRIDAY, company_name="Old Inc", ipo_date="soon")])
+        broken_hours = {"timezone": "EST/EDT", "market_open_time": "9:30 AM", "exchange_name": "Old Exchange"}
+        worked.refer("dim_exchange", [change("OLDX", FRIDAY, **broken_hours)])
+        worked.trade([trade(200, "2025-06-07T14:00", "BUY", 1, "10", symbol="OLD", exchange="OLDX")])
+        worked.load()
+    held = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}
+    assert (held["OLDX"]["timezone"], held["OLDX"]["market_open_time"]) == ("EST/EDT", "9:30 AM")
+    done = {
+        summary.table: summary
+        for summary in (
+            *dimension_loader.run(worked.spark),
+            *fact_loader.run(worked.spark, worked.lake.settings),
+            *gold_aggregator.run(worked.spark, worked.lake.settings),
+        )
+    }
+    assert done["dim.dim_symbol"].notes == (
+        "rules 1 → 2: derived whole: 2 rows changed, 1 records refused now, 0 accepted now",
+    )
+    assert done["dim.dim_exchange"].notes == (
+        "rules 1 → 2: derived whole: 1 rows changed, 1 records refused now, 0 accepted now",
+    )
+    for name in ("gold.fact_trades", "gold.trade_analytics", "gold.portfolio_positions"):
+        assert done[name].notes == ("rules 1 → 2: derived whole",)
+    kept = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]
+    assert kept == {**held["OLDX"], "timezone": None, "market_open_time": None}
+    (member,) = (row for row in worked.rows("dim.dim_symbol") if row["symbol"] == "OLD")
+    assert (member["company_name"], member["is_inferred"]) == ("OLD", True)
+    (fact,) = (row for row in worked.rows("gold.fact_trades") if row["trade_id"] == "T200")
+    assert (fact["symbol_key"], fact["exchange_key"]) == (member["symbol_key"], kept["exchange_key"])
+    (group,) = (row for row in worked.rows("gold.trade_analytics") if row["symbol"] == "OLD")
+    assert group["market_session"] == "REGULAR"
+    letters = worked.spark.table("lake.silver._rejected_records")
+    reasons = [row["reasons"] for row in letters.where("status = 'OPEN'").collect()]
+    assert ["invalid_ipo_date"] in reasons
+    assert ["invalid_market_open_time", "invalid_timezone"] in reasons
+    findings = {
+        (found.check, found.table): found
+        for found in model.dimensions_follow_from_their_log(worked.spark, worked.lake.settings)
+    }
+    named = findings["members have accepted records", "dim.dim_exchange"]
+    assert (named.violations, "OLDX" in named.detail) == (1, True)
+    assert [found.violations for found in findings.values()].count(0) == len(findings) - 1
+
+    before = {name: worked.lake.snapshots(name) for name in TABLES}
+    dimension_loader.run(worked.spark)
+    worked.load()
+    assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+    derivation.apply(worked.spark, change_log.DIMENSIONS["dim_exchange"], rebuild=True)
+    assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+    worked.refer("dim_exchange", [change("OLDX", FRIDAY, timezone="Asia/Tokyo")])
+    mended = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]
+    assert (mended["timezone"], mended["exchange_key"]) == ("Asia/Tokyo", kept["exchange_key"])
+    assert broken(worked) == []

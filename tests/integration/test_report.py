@@ -14,7 +14,7 @@ from lake import Lake, book, enter_exchanges, table, trade
 from pyspark.sql import SparkSession
 from reports import FULL, HOSTILE
 
-from lakehouse_spark import change_log, commit, reference_files, report
+from lakehouse_spark import commit, derivation, reference_files, report
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_symbol
@@ -55,7 +55,7 @@ def test_only_a_table_that_has_something_to_do_is_behind(spark: SparkSession, tm
     symbols.write_text("symbol,sector\nAAPL,Tech\nMSFT,Tech\nKO,Drinks\n")
     reference_files.load(lake.spark, dim_symbol.DIMENSION, [str(symbols)])
     assert behind() == {"dim.dim_symbol": [("bronze.raw_reference", 3)]}
-    change_log.apply(lake.spark, dim_symbol.DIMENSION)
+    derivation.apply(lake.spark, dim_symbol.DIMENSION)
     assert behind() == {}
 
 
