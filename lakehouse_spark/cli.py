@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -48,16 +46,14 @@ def main() -> None:
     time.tzset()
     try:
         app()
-    except LakehouseError as error:
-        err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
-        err.print(str(error), markup=False, highlight=False)
-        sys.exit(error.exit_code)
-    except (PySparkException, Py4JError, OSError) as error:
-        err.print(traceback.format_exc(), markup=False, highlight=False)
-        err.print(f"failed: {in_a_sentence(error)}", markup=False, highlight=False)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        sentence = entry.explained(f"lakehouse {sys.argv[1]}", error, _log(quiet=False))
+        if isinstance(error, LakehouseError):
+            err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
+        err.print(sentence, markup=False, highlight=False)
+        sys.exit(getattr(error, "exit_code", LakehouseError.exit_code))
 
 
 @app.command("demo")
@@ -96,8 +92,11 @@ def run_demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def run(context: typer.Context, job: Annotated[str, typer.Argument(help="The job's name.")]) -> None:
+def run(context: typer.Context, job: Annotated[str | None, typer.Argument(help="The job's name.")] = None) -> None:
     """Run a job here and now: bronze_writer, silver_processor, pipeline …, with the job's own options."""
+    if job is None or job in entry.HELP:
+        print(entry.listing("lakehouse run"))
+        raise typer.Exit(0 if job else UsageError.exit_code)
     raise typer.Exit(entry.main(job, context.args))
 
 
