@@ -28,6 +28,7 @@ from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings, load
+from lakehouse_spark.transforms import reasons
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: look, replay, discard.")
@@ -202,12 +203,17 @@ def list_rejected(
     reason: Reason = None,
     status_is: Annotated[str | None, typer.Option("--status", help="OPEN, REPLAYED or DISCARDED.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records to print at most.")] = 50,
+    by_reason: Annotated[bool, typer.Option("--by-reason", help="Only how many per reason, and what to do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The rejected records, oldest first, with their reasons."""
+    """The rejected records by reason, with what to do about it; then each, oldest first."""
     with _session("rejected list") as (spark, _):
         _needs_tables(spark)
         found = rejected.select(spark, Selection(table, reason, status_is))
+        groups = rejected.by_reason(found) if by_reason or not as_json else []
+        if by_reason:
+            _print_json(groups) if as_json else _show_reasons(groups)
+            return
         columns = [
             "rejected_id",
             "source_table",
@@ -223,6 +229,7 @@ def list_rejected(
     if as_json:
         _print_json([row.asDict() for row in rows])
         return
+    _show_reasons(groups)
     _show_rows([*columns], [[row[name] for name in columns] for row in rows])
     out.print(f"{len(rows):,} of {number:,} records")
 
@@ -242,6 +249,8 @@ def show_rejected(rejected_id: str, as_json: Json = False) -> None:
         for name, value in row.asDict().items():
             out.print(f"[bold]{name}[/]: ", end="")
             out.print(_text(value), markup=False, highlight=False)
+        for code in row["reasons"]:
+            out.print(reasons.told(code), markup=False, highlight=False)
 
 
 @rejected_app.command("replay")
@@ -418,6 +427,14 @@ def _show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
     for row in rows:
         grid.add_row(*("NULL" if value is None else _text(value) for value in row))
     out.print(grid)
+
+
+def _show_reasons(groups: Sequence[Mapping[str, Any]]) -> None:
+    for group in groups:
+        out.print(f"[bold]{group['records']:,}[/] records: ", end="", highlight=False)
+        out.print(reasons.told(group["reason"]), markup=False, highlight=False)
+    if groups:
+        out.print()
 
 
 def _log(quiet: bool) -> Callable[[str], None]:
