@@ -40,7 +40,7 @@ def reasons_page() -> str:
         "",
         "Nothing that arrives is lost: a refused record stays in bronze as it came, and in `silver._rejected_records`",
         "with every reason. `lakehouse rejected list` groups them by reason, `rejected show ID` shows one whole,",
-        "`rejected replay` judges them again by today's rules and reference data, `rejected discard` closes them for good.",
+        "`rejected replay` judges them again by today's rules and reference data, `rejected discard` closes them.",
         "",
         "| code | what it means | to mend it |",
         "|---|---|---|",
