@@ -18,6 +18,7 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, refusing, table
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
@@ -698,3 +699,12 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     before = {name: worked.lake.snapshots(name) for name in TABLES}
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+
+
+def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
+    settings = worked.lake.settings
+    catalog = SqlCatalog("lake", uri=f"sqlite:///{settings.root / 'catalog.db'}", warehouse=settings.warehouse)
+    for name in TABLES:
+        rows = catalog.load_table(name).scan().to_arrow()
+        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
+        rows.validate(full=True)  # strings that are not UTF-8 would come to light here

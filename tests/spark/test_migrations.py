@@ -8,6 +8,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrameWriterV2, SparkSession
 from pyspark.sql import functions as F
 
@@ -109,6 +110,19 @@ def test_every_table_starts_with_a_snapshot_to_build_on(migrated: SparkSession) 
         "_metadata.surrogate_keys": 2,
     }  # fmt: skip
     assert counts == {table.name: filled.get(table.name, 1) for table in TABLES}
+
+
+def test_pyiceberg_reads_every_table_of_a_new_lakehouse(migrated: SparkSession) -> None:
+    uri = migrated.conf.get("spark.sql.catalog.lake.uri") or ""
+    catalog = SqlCatalog("lake", uri=uri.removeprefix("jdbc:").partition("?")[0].replace("sqlite:/", "sqlite:////", 1))
+    rows = {table.name: catalog.load_table(table.name).scan().to_arrow() for table in TABLES}
+    filled = {name: found.num_rows for name, found in rows.items() if found.num_rows}
+    assert filled == {
+        "_metadata.schema_migrations": 2, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
+        "dim.dim_exchange": 17, "dim.dim_time": 731 * 1440,
+    }  # fmt: skip
+    for found in rows.values():
+        found.validate(full=True)
 
 
 def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: SparkSession) -> None:
