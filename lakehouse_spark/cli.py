@@ -431,7 +431,7 @@ def _show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
 
 def _show_reasons(groups: Sequence[Mapping[str, Any]]) -> None:
     for group in groups:
-        out.print(f"[bold]{group['records']:,}[/] records: ", end="", highlight=False)
+        out.print(f"[bold]{group['records']:,}[/]x ", end="", highlight=False)
         out.print(reasons.told(group["reason"]), markup=False, highlight=False)
     if groups:
         out.print()

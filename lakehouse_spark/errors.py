@@ -41,12 +41,14 @@ def in_a_sentence(error: BaseException) -> str:
     Of an error of Java's it is the deepest cause, with Spark's own words for where that happened; one without a message
     is named by its class and the nearest message above it.
     """
-    if isinstance(error, LakehouseError):
-        return _shortened(_gist(str(error)) or type(error).__name__)
     said, name = _gist(_text(error)), type(error).__name__
     chain = list(_java_chain(error))
     if chain:
         return _shortened(_of_java(chain, said))
+    if isinstance(error, LakehouseError):
+        return _shortened(said or name)
+    if _is_without_jvm(error):
+        return _shortened(f"the JVM that Spark runs in is gone, killed or out of memory: {said}")
     if isinstance(error, OSError) and error.strerror:
         return _shortened(_gist(": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)))
     is_known = hasattr(error, "getCondition") or isinstance(error, OSError)  # of PySpark: its messages stand alone
@@ -85,6 +87,15 @@ def _java_chain(error: BaseException) -> Iterator[tuple[str, str]]:
             java = java.getCause()
         except Exception:  # the JVM is gone: what it told before is all there is
             return
+
+
+def _is_without_jvm(error: BaseException | None) -> bool:
+    """Whether the error came of a call that the JVM did not live to answer; the next call finds no one to connect to."""
+    while error is not None:
+        if type(error).__name__ == "Py4JNetworkError":
+            return True
+        error = error.__context__
+    return False
 
 
 def _text(error: BaseException) -> str:

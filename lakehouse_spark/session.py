@@ -58,7 +58,13 @@ def _quiet(settings: Settings) -> None:
     """Keeps PySpark and Py4J from printing what they raise as well, trace and all."""
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).disabled = True  # as JSON
-    logging.getLogger("py4j").setLevel(logging.ERROR if settings.debug else logging.CRITICAL)
+    if not settings.debug:
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        logging.getLogger().addFilter(_is_not_of_py4j)  # where the JVM dies, it logs as if it were no library
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return Path(record.pathname).parent.name != "py4j"
 
 
 def _open_catalog(session: SparkSession) -> None:

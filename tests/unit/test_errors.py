@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JNetworkError
 
 from lakehouse_spark.errors import LONGEST, LakehouseError, RefusedError, in_a_sentence, is_caused_by
 
@@ -116,11 +117,26 @@ def test_an_error_whose_jvm_is_gone_keeps_what_it_told_before() -> None:
         (ValueError("first line\nsecond line"), "ValueError: first line"),
         (ValueError("\n\t "), "ValueError"),
         (RuntimeError(), "RuntimeError"),
+        (
+            Py4JNetworkError("Answer from Java side is empty"),
+            "the JVM that Spark runs in is gone, killed or out of memory: Answer from Java side is empty",
+        ),
         (LakehouseError("bronze.raw_trades: no", "Do this"), "bronze.raw_trades: no. Do this"),
     ],
 )
 def test_an_error_of_python_is_told_by_its_message_or_its_name(error: Exception, sentence: str) -> None:
     assert in_a_sentence(error) == sentence
+
+
+def test_a_call_that_finds_the_jvm_gone_says_so() -> None:
+    with pytest.raises(ConnectionRefusedError) as refused:
+        try:
+            raise Py4JNetworkError("Answer from Java side is empty")
+        except Py4JNetworkError:
+            raise ConnectionRefusedError(111, "Connection refused")  # noqa: B904
+    assert in_a_sentence(refused.value) == (
+        "the JVM that Spark runs in is gone, killed or out of memory: [Errno 111] Connection refused"
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError("x" * 20_000), JavaError("", ("a.B", "y" * 20_000)), OSError("z" * 500)])
