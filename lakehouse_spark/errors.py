@@ -90,7 +90,7 @@ def _java_chain(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 def _is_without_jvm(error: BaseException | None) -> bool:
-    """Whether the error came of a call that the JVM did not live to answer; the next call finds no one to connect to."""
+    """Whether the JVM did not live to answer a call; the next one finds nobody to connect to."""
     while error is not None:
         if type(error).__name__ == "Py4JNetworkError":
             return True

@@ -129,12 +129,9 @@ def test_an_error_of_python_is_told_by_its_message_or_its_name(error: Exception,
 
 
 def test_a_call_that_finds_the_jvm_gone_says_so() -> None:
-    with pytest.raises(ConnectionRefusedError) as refused:
-        try:
-            raise Py4JNetworkError("Answer from Java side is empty")
-        except Py4JNetworkError:
-            raise ConnectionRefusedError(111, "Connection refused")  # noqa: B904
-    assert in_a_sentence(refused.value) == (
+    refused = ConnectionRefusedError(111, "Connection refused")
+    refused.__context__ = Py4JNetworkError("Answer from Java side is empty")
+    assert in_a_sentence(refused) == (
         "the JVM that Spark runs in is gone, killed or out of memory: [Errno 111] Connection refused"
     )
 
