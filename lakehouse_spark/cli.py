@@ -5,7 +5,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -30,6 +28,7 @@ from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings, load
+from lakehouse_spark.transforms import reasons
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 rejected_app = typer.Typer(no_args_is_help=True, help="The dead-letter table: look, replay, discard.")
@@ -48,16 +47,14 @@ def main() -> None:
     time.tzset()
     try:
         app()
-    except LakehouseError as error:
-        err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
-        err.print(str(error), markup=False, highlight=False)
-        sys.exit(error.exit_code)
-    except (PySparkException, Py4JError, OSError) as error:
-        err.print(traceback.format_exc(), markup=False, highlight=False)
-        err.print(f"failed: {in_a_sentence(error)}", markup=False, highlight=False)
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        sentence = entry.explained(f"lakehouse {sys.argv[1]}", error, _log(quiet=False))
+        if isinstance(error, LakehouseError):
+            err.print(f"[red]{type(error).__name__.removesuffix('Error').lower()}:[/] ", end="")
+        err.print(sentence, markup=False, highlight=False)
+        sys.exit(getattr(error, "exit_code", LakehouseError.exit_code))
 
 
 @app.command("demo")
@@ -96,8 +93,11 @@ def run_demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
-def run(context: typer.Context, job: Annotated[str, typer.Argument(help="The job's name.")]) -> None:
+def run(context: typer.Context, job: Annotated[str | None, typer.Argument(help="The job's name.")] = None) -> None:
     """Run a job here and now: bronze_writer, silver_processor, pipeline …, with the job's own options."""
+    if job is None or job in entry.HELP:
+        print(entry.listing("lakehouse run"))
+        raise typer.Exit(0 if job else UsageError.exit_code)
     raise typer.Exit(entry.main(job, context.args))
 
 
@@ -203,12 +203,17 @@ def list_rejected(
     reason: Reason = None,
     status_is: Annotated[str | None, typer.Option("--status", help="OPEN, REPLAYED or DISCARDED.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Records to print at most.")] = 50,
+    by_reason: Annotated[bool, typer.Option("--by-reason", help="Only how many per reason, and what to do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The rejected records, oldest first, with their reasons."""
+    """The rejected records by reason, with what to do about it; then each, oldest first."""
     with _session("rejected list") as (spark, _):
         _needs_tables(spark)
         found = rejected.select(spark, Selection(table, reason, status_is))
+        groups = rejected.by_reason(found) if by_reason or not as_json else []
+        if by_reason:
+            _print_json(groups) if as_json else _show_reasons(groups)
+            return
         columns = [
             "rejected_id",
             "source_table",
@@ -224,6 +229,7 @@ def list_rejected(
     if as_json:
         _print_json([row.asDict() for row in rows])
         return
+    _show_reasons(groups)
     _show_rows([*columns], [[row[name] for name in columns] for row in rows])
     out.print(f"{len(rows):,} of {number:,} records")
 
@@ -243,6 +249,8 @@ def show_rejected(rejected_id: str, as_json: Json = False) -> None:
         for name, value in row.asDict().items():
             out.print(f"[bold]{name}[/]: ", end="")
             out.print(_text(value), markup=False, highlight=False)
+        for code in row["reasons"]:
+            out.print(reasons.told(code), markup=False, highlight=False)
 
 
 @rejected_app.command("replay")
@@ -419,6 +427,14 @@ def _show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
     for row in rows:
         grid.add_row(*("NULL" if value is None else _text(value) for value in row))
     out.print(grid)
+
+
+def _show_reasons(groups: Sequence[Mapping[str, Any]]) -> None:
+    for group in groups:
+        out.print(f"[bold]{group['records']:,}[/]x ", end="", highlight=False)
+        out.print(reasons.told(group["reason"]), markup=False, highlight=False)
+    if groups:
+        out.print()
 
 
 def _log(quiet: bool) -> Callable[[str], None]:

@@ -190,13 +190,41 @@ def merge(
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
     """Moves the cursor and nothing else."""
     cursor = _ruled(cursor)
+    return _publish(spark, table, base, cursor, lambda branch: _stage_progress(spark, table, branch, cursor))
+
+
+def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str, Column], where: Column) -> State:
+    """Gives the columns of the rows of `where` the values of `changes`, and hands the cursor and every stamp on.
+
+    For repairs: what is downstream does not notice. Raises LostRaceError like `append`.
+    """
 
     def write(branch: str) -> None:
-        staged = load(spark, table).newAppend()
-        staged.set(CURSOR, _json(cursor))
-        staged.toBranch(branch).commit()
+        one = spark.range(1).select(F.lit(1).alias("_one"))
+        updating = one.mergeInto(f"{table.identifier}.branch_{branch}", where).whenMatched()
+        with _summary(spark, base.cursor):
+            updating.update(dict(changes)).merge()
 
-    return _publish(spark, table, base, cursor, write)
+    return _publish(spark, table, base, base.cursor, write)
+
+
+def outdate(spark: SparkSession, table: Table) -> None:
+    """Marks a table as made by the first rules, so that its job derives it whole; rows, stamps and place stay."""
+
+    def attempt() -> None:
+        base = state(spark, table)
+        if base.cursor is None or base.rules == 1:
+            return
+        cursor = {**base.cursor, "rules": 1}
+        _publish(spark, table, base, cursor, lambda branch: _stage_progress(spark, table, branch, cursor))
+
+    again_if_overtaken(attempt)
+
+
+def _stage_progress(spark: SparkSession, table: Table, branch: str, cursor: Cursor) -> None:
+    staged = load(spark, table).newAppend()
+    staged.set(CURSOR, _json(cursor))
+    staged.toBranch(branch).commit()
 
 
 def _ruled(cursor: Cursor) -> Cursor:
@@ -214,7 +242,9 @@ def again_if_overtaken(attempt: Callable[[], None]) -> None:
     return attempt()
 
 
-def _publish(spark: SparkSession, table: Table, base: State, cursor: Cursor, write: Callable[[str], None]) -> State:
+def _publish(
+    spark: SparkSession, table: Table, base: State, cursor: Cursor | None, write: Callable[[str], None]
+) -> State:
     """Stages on a branch grown from `base`, then fast-forwards; a compaction in between only costs another try."""
     for _ in range(_ATTEMPTS):
         iceberg = load(spark, table)
@@ -227,7 +257,7 @@ def _publish(spark: SparkSession, table: Table, base: State, cursor: Cursor, wri
             iceberg.refresh()
             staged = iceberg.snapshot(branch).snapshotId()
             if _fast_forwarded(iceberg, branch, staged):
-                return State(staged, cursor, from_text(cursor["stamp"]))
+                return State(staged, cursor, from_text(cursor["stamp"]) if cursor else base.stamp)
         except BaseException:
             _drop(iceberg, branch)
             raise
@@ -300,9 +330,10 @@ def _drop(iceberg: Any, branch: str) -> None:
 
 
 @contextmanager
-def _summary(spark: SparkSession, cursor: Cursor) -> Iterator[None]:
-    """MERGE takes no write options; the session hands its commit the cursor."""
-    spark.conf.set(_CONF, _json(cursor))
+def _summary(spark: SparkSession, cursor: Cursor | None) -> Iterator[None]:
+    """MERGE takes no write options; the session hands its commit the cursor, if there is one."""
+    if cursor is not None:
+        spark.conf.set(_CONF, _json(cursor))
     try:
         yield
     finally:

@@ -8,9 +8,10 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.settings import Settings
 
 _PACKAGE = "org.apache.kafka.clients.admin"
@@ -65,7 +66,7 @@ def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
         try:
             return _describe(spark._jvm, admin, topic)
         except (Py4JJavaError, PySparkException) as error:
-            if "UnknownTopicOrPartition" in str(error):
+            if is_caused_by(error, "UnknownTopicOrPartitionException"):
                 raise UsageError(
                     f"topic {topic!r} does not exist on {bootstrap_servers(settings)}: create it, or name the right "
                     "one in LAKEHOUSE_KAFKA__TOPICS"
@@ -83,7 +84,7 @@ def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
     try:
         admin = getattr(jvm, f"{_PACKAGE}.AdminClient").create(properties)
     except (Py4JJavaError, PySparkException) as error:
-        raise UsageError(f"Kafka options are refused: {_cause(error)}") from None
+        raise UsageError(f"Kafka options are refused: {in_a_sentence(error)}") from None
     try:
         yield admin
     finally:
@@ -91,7 +92,7 @@ def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
 
 
 def _silent(settings: Settings, error: Exception, asked: str = "") -> LakehouseError:
-    return LakehouseError(f"Kafka at {bootstrap_servers(settings)} does not answer{asked}: {_cause(error)}")
+    return LakehouseError(f"Kafka at {bootstrap_servers(settings)} does not answer{asked}: {in_a_sentence(error)}")
 
 
 def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
@@ -119,21 +120,24 @@ def check(table: str, cursor: Offsets, topic_id: str | None, found: Offered) -> 
     if topic_id is not None and topic_id != found.topic_id:
         raise RefusedError(
             f"{table}: topic {found.topic} was deleted and created again (id {found.topic_id}, the table was filled "
-            f"from {topic_id}); its offsets mean other records now. {advice} (reads the new topic from its beginning)"
+            f"from {topic_id}); its offsets mean other records now",
+            f"{advice} (reads the new topic from its beginning)",
         )
     for partition, following in sorted(cursor.items()):
         first, end = found.earliest.get(partition), found.latest.get(partition)
         if first is None or end is None:
-            raise RefusedError(f"{table}: partition {partition} of topic {found.topic} is gone. {advice}")
+            raise RefusedError(f"{table}: partition {partition} of topic {found.topic} is gone", advice)
         if first > following:
             raise RefusedError(
                 f"{table}: {first - following} offsets of topic {found.topic}, partition {partition}, from {following} "
-                f"to {first - 1}, were removed by retention before they were read. {advice}"
+                f"to {first - 1}, were removed by retention before they were read",
+                advice,
             )
         if end < following:
             raise RefusedError(
                 f"{table}: topic {found.topic}, partition {partition}, ends at {end}, before the next offset to read, "
-                f"{following}: it was truncated. {advice}"
+                f"{following}: it was truncated",
+                advice,
             )
 
 
@@ -155,6 +159,15 @@ def stream(spark: SparkSession, settings: Settings, found: Offered, cursor: Offs
     )
 
 
+def within(cursor: Offsets, ends: Offsets) -> Column:
+    """Whether a record's offset is at or above the cursor and below the end of the batch."""
+    inside = F.lit(False)
+    for partition, end in ends.items():
+        low = cursor.get(partition, 0)
+        inside |= (F.col("partition") == partition) & (F.col("offset") >= low) & (F.col("offset") < end)
+    return inside
+
+
 def batch(spark: SparkSession, settings: Settings, topic: str, ends: Offsets) -> DataFrame:
     """All records the topic still has below `ends`."""
     reader = spark.read.format("kafka").options(**_options(settings))
@@ -170,8 +183,3 @@ def batch(spark: SparkSession, settings: Settings, topic: str, ends: Offsets) ->
 def _options(settings: Settings) -> dict[str, str]:
     given = {f"kafka.{name}": value for name, value in settings.kafka_options().items()}
     return {**_FETCH, **given, "kafka.bootstrap.servers": bootstrap_servers(settings)}
-
-
-def _cause(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip().startswith(("Caused by", "org.", ":"))]
-    return (lines[-1] if lines else str(error).splitlines()[0])[:300]

@@ -1,8 +1,10 @@
 """The only SparkSession builder."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -40,11 +42,29 @@ def open_session(
         SparkContext._ensure_initialized(conf=SparkConf().setAll(list(launch_conf(settings, announce).items())))
         if settings.spark.master:
             builder = builder.master(settings.spark.master)
+    _quiet(settings)
     session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    PySparkLogger.getLogger("SQLQueryContextLogger").disabled = True  # prints what is raised, trace and all, as JSON
+    session.sparkContext.setLogLevel(_log_level(settings))
     _open_catalog(session)
     return session
+
+
+def _log_level(settings: Settings) -> str:
+    """Errors are for operators of clusters and for who asks: what fails here, the job says in one sentence."""
+    return "ERROR" if settings.debug or not is_local(settings) else "OFF"
+
+
+def _quiet(settings: Settings) -> None:
+    """Keeps PySpark and Py4J from printing what they raise as well, trace and all."""
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).disabled = True  # as JSON
+    if not settings.debug:
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
+        logging.getLogger().addFilter(_is_not_of_py4j)  # where the JVM dies, it logs as if it were no library
+
+
+def _is_not_of_py4j(record: logging.LogRecord) -> bool:
+    return Path(record.pathname).parent.name != "py4j"
 
 
 def _open_catalog(session: SparkSession) -> None:
@@ -63,10 +83,11 @@ def is_submitted() -> bool:
 def complain(line: object) -> None:
     """A line on stderr, also under spark-submit, which sends this process's own stderr to stdout."""
     if is_submitted():
-        SparkContext._ensure_initialized()
-        SparkContext._jvm.System.err.println(str(line))  # type: ignore[union-attr]
-    else:
-        print(line, file=sys.stderr, flush=True)
+        with suppress(Py4JError, OSError):  # the JVM may be what failed
+            SparkContext._ensure_initialized()
+            SparkContext._jvm.System.err.println(str(line))  # type: ignore[union-attr]
+            return
+    print(line, file=sys.stderr, flush=True)
 
 
 def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
@@ -89,8 +110,9 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
     }
     if is_local(settings):
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-        logging = (conf_dir() / "log4j2.properties").as_uri()
-        conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={logging}"
+        log4j = (conf_dir() / "log4j2.properties").as_uri()
+        conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
+        conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)}"
     return conf | dict(settings.spark.conf)
 
 

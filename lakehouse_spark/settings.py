@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     )
 
     profile: str = "local"
+    debug: bool = False
+    """Traces of what fails, Python's and Spark's, on stderr before the sentence that says it."""
     home: Path = Path(".lakehouse")
     cache: Path | None = None
     conf_dir: Path | None = None

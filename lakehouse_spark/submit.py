@@ -22,6 +22,9 @@ def command(job: str, options: Sequence[str], master: str | None, conf: dict[str
 
 def main(argv: Sequence[str]) -> NoReturn:
     """Refuses wrong use before any JVM starts; then this process becomes spark-submit."""
+    if argv and argv[0] in entry.HELP:
+        print(entry.listing("scripts/submit"))
+        sys.exit(0)
     try:
         job, options = entry.known_job(argv)
         entry.parse(job, options)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse_spark import change_log, commit, kafka
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades, topic
-from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 
@@ -37,29 +38,53 @@ def run(
     *,
     continuous: bool = False,
     accept_gap: bool = False,
+    stop: threading.Event | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Appends what the topics of `tables` (default: all there are) hold beyond each table's cursor, then stops.
 
-    With `continuous`, goes on until it is stopped. `report` hears of every commit. Raises RefusedError where going on
-    would lose or repeat records unseen (unless `accept_gap`), LostRaceError if another writer committed first.
+    With `continuous`, goes on until `stop` is set. `report` hears of every commit. Raises RefusedError where going on
+    would lose or repeat records unseen (unless `accept_gap`), LostRaceError if another writer committed first. The
+    first failure of any topic ends the others behind the micro-batch that each has under way.
     """
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
     chosen = list(dict.fromkeys(tables)) or [name for name in TOPICS if name != OPTIONAL.name]
     if not tables and kafka.exists(spark, settings, settings.topic(OPTIONAL.name)):
         chosen = list(TOPICS)
-    writers = [_open(spark, settings, TOPICS[name], accept_gap, report) for name in chosen]
+    stop = stop or threading.Event()
+    writers = [_open(spark, settings, TOPICS[name], accept_gap, stop, report) for name in chosen]
     waiting = [writer for writer in writers if continuous or writer.is_behind]
     try:
         for writer in waiting:
             writer.start(spark, settings, continuous)
+        _await_all(waiting, stop)
         for writer in waiting:
-            writer.finish(spark, others=waiting)
+            writer.record_gap(spark)
     finally:
         for writer in waiting:
             writer.close()
     return [writer.summary for writer in writers]
+
+
+_POLL_SECONDS = 1
+_PATIENCE_SECONDS = 60.0
+"""For the micro-batch under way when the job is to end. One that is cut off leaves no commit: the next run takes it."""
+
+
+def _await_all(writers: Sequence["_Writer"], stop: threading.Event) -> None:
+    """Waits until every query has ended, of its own accord or once `stop` is set, and raises the first failure."""
+    deadline: float | None = None
+    while running := [writer for writer in writers if writer.is_running]:
+        if stop.is_set():
+            deadline = deadline or time.monotonic() + _PATIENCE_SECONDS
+            for writer in running:
+                if not writer.is_writing or time.monotonic() > deadline:
+                    writer.cut_off()
+        running[0].wait(_POLL_SECONDS)
+    failures = [writer.failure for writer in writers if writer.failure is not None]
+    if failures:
+        raise min(failures, key=lambda failure: failure[0])[1]
 
 
 @dataclass
@@ -72,13 +97,18 @@ class _Writer:
     following: dict[int, int]
     epoch: str | None
     gaps: list[dict[str, Any]]
+    stop: threading.Event
     report: Callable[[Summary], None]
     began: float = field(default_factory=time.monotonic)
     rows: int = 0
     committed: bool = False
     query: StreamingQuery | None = None
     scratch: Path | None = None
-    failure: Exception | None = None
+    is_writing: bool = False
+    is_torn: bool = False
+    """Whether its query was cut off within a micro-batch: what fails for that is no failure."""
+    failure: tuple[float, Exception] | None = None
+    """When its query failed, and what a user should read of it."""
 
     @property
     def is_behind(self) -> bool:
@@ -101,12 +131,20 @@ class _Writer:
         self.query = (writer.trigger(processingTime=every) if continuous else writer.trigger(availableNow=True)).start()
 
     def write(self, batch: DataFrame, number: int, settings: Settings) -> None:
-        """Commits one micro-batch; an error is kept, since Spark passes on only its text."""
+        """Commits one micro-batch, unless the job is about to end.
+
+        An error is kept, and never raised: Spark would know no more of it than its text, log that, and search it with
+        an expression that overflows the stack over a long one. That Spark takes the batch for done changes nothing:
+        where to go on is in the table, and the next run reads it there.
+        """
+        self.is_writing = True
         try:
-            self._write(batch, number, settings)
+            if not self.stop.is_set():
+                self._write(batch, number, settings)
         except Exception as error:
-            self.failure = error
-            raise
+            self._fail(error)
+        finally:
+            self.is_writing = False
 
     def _write(self, batch: DataFrame, number: int, settings: Settings) -> None:
         ends = {**self.following, **self._planned(number)}
@@ -116,7 +154,7 @@ class _Writer:
         found = kafka.offered(spark, settings, self.found.topic)
         kafka.check(table.name, self.following, self.found.topic_id, found)  # it may have been made anew since
         stamp = self.state.next_stamp(datetime.now(UTC))
-        fresh = batch.where(_within(self.following, ends))
+        fresh = batch.where(kafka.within(self.following, ends))
         rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes)
         cursor = _cursor(self.found, self.following, ends, stamp, self.epoch, self.gaps)
         self.state = commit.append(spark, table, rows, self.state, cursor)
@@ -140,36 +178,46 @@ class _Writer:
             ) from error
         return {int(p): max(end, self.following.get(int(p), 0)) for p, end in offsets.items()}
 
-    def finish(self, spark: SparkSession, others: Sequence["_Writer"]) -> None:
-        """Waits for the end of the query; the first failure of any of them ends the job."""
-        while self.query is not None and self.query.isActive:
-            with suppress(StreamingQueryException):  # check() has the better words for it
-                self.query.awaitTermination(1)
-            for writer in others:
-                writer.check()
-        self.check()
-        if self.gaps:
-            self._record_gap(spark)
-
-    def _record_gap(self, spark: SparkSession) -> None:
-        """An accepted gap with no record behind it is a commit of its own."""
-        stamp = self.state.next_stamp(datetime.now(UTC))
-        cursor = _cursor(self.found, self.following, self.following, stamp, self.epoch, self.gaps)
-        self.state = commit.advance(spark, self.source.table, self.state, cursor)
-        self.gaps, self.committed = [], True
-
-    def check(self) -> None:
-        if self.query is None or self.query.isActive:
-            return
-        if self.failure is not None:
-            raise _translated(self.source.table.name, self.failure)
+    @property
+    def is_running(self) -> bool:
+        """Whether its query goes on; that it failed on its own is noted when this is first asked after."""
+        if self.query is None:
+            return False
+        if self.query.isActive:
+            return True
         error = self.query.exception()
         if error is not None:
-            raise _translated(self.source.table.name, error)
+            self._fail(error)
+        return False
+
+    def wait(self, seconds: int) -> None:
+        """Until its query ends, but no longer."""
+        if self.query is not None:
+            with suppress(StreamingQueryException):  # `is_running` notes it
+                self.query.awaitTermination(seconds)
+
+    def cut_off(self) -> None:
+        """Ends its query now."""
+        query, self.query, self.is_torn = self.query, None, self.is_writing
+        if query is not None and query.isActive:
+            query.stop()
+
+    def _fail(self, error: Exception) -> None:
+        """Notes the first failure, and ends the job."""
+        if self.failure is None and not self.is_torn:
+            self.failure = (time.monotonic(), _translated(self.source.table.name, error))
+        self.stop.set()
+
+    def record_gap(self, spark: SparkSession) -> None:
+        """An accepted gap with no record behind it is a commit of its own."""
+        if self.gaps and not self.is_torn:
+            stamp = self.state.next_stamp(datetime.now(UTC))
+            cursor = _cursor(self.found, self.following, self.following, stamp, self.epoch, self.gaps)
+            self.state = commit.advance(spark, self.source.table, self.state, cursor)
+            self.gaps, self.committed = [], True
 
     def close(self) -> None:
-        if self.query is not None and self.query.isActive:
-            self.query.stop()
+        self.cut_off()
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -179,6 +227,7 @@ def _open(
     settings: Settings,
     source: topic.Topic | change_log.ReferenceTopic,
     accept_gap: bool,
+    stop: threading.Event,
     report: Callable[[Summary], None],
 ) -> _Writer:
     table = source.table
@@ -191,9 +240,9 @@ def _open(
     except RefusedError as refusal:
         if not accept_gap:
             raise
-        gaps = [{"accepted": str(refusal).split(". To accept")[0], "was": {str(p): o for p, o in following.items()}}]
+        gaps = [{"accepted": refusal.happened, "was": {str(p): o for p, o in following.items()}}]
         following, epoch = _after_gap(following, topic_id, found, epoch, state)
-    return _Writer(source, found, state, following, epoch, gaps, report)
+    return _Writer(source, found, state, following, epoch, gaps, stop, report)
 
 
 def progress(
@@ -248,30 +297,13 @@ def _cursor(
     }
 
 
-def _within(following: Mapping[int, int], ends: Mapping[int, int]) -> Any:
-    """Offsets at or above the cursor and below the end of the batch."""
-    inside = F.lit(False)
-    for partition, end in ends.items():
-        low = following.get(partition, 0)
-        inside = inside | ((F.col("partition") == partition) & (F.col("offset") >= low) & (F.col("offset") < end))
-    return inside
-
-
-def _translated(table: str, error: Exception) -> Exception:
-    """The error a user should read in place of Spark's."""
+def _translated(table: str, error: Exception) -> LakehouseError:
+    """The error a user should read in place of someone else's."""
     if isinstance(error, LakehouseError):
         return error
-    text = str(error)
-    if "KAFKA_DATA_LOSS" in text or "data may have been lost" in text:
+    if is_caused_by(error, "KAFKA_DATA_LOSS"):
         return RefusedError(
             f"{table}: Kafka removed or truncated records while they were being read. Nothing is skipped: run the job "
             "again, and it will say what is missing and how to accept it"
         )
-    if isinstance(error, StreamingQueryException) or "\n" in text:
-        text = _reason(text)
-    return LakehouseError(f"{table}: the stream failed: {text}")
-
-
-def _reason(text: str) -> str:
-    causes = [line.strip() for line in text.splitlines() if "Caused by:" in line]
-    return (causes[-1].removeprefix("Caused by: ") if causes else text.strip().splitlines()[0])[:400]
+    return LakehouseError(f"{table}: the stream failed: {in_a_sentence(error)}")

@@ -5,19 +5,18 @@ import time
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from typing import NoReturn
 
 from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import broker
 from lakehouse_spark.change_log import DIMENSIONS
-from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
@@ -27,12 +26,16 @@ from lakehouse_spark.jobs import (
     schema_migration,
     silver_processor,
 )
-from lakehouse_spark.jobs.stopping import stop_on_signal
+from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.session import complain, open_session
 from lakehouse_spark.settings import Settings, load
 
+HELP = ("--help", "-h")
+"""What asks for the list of jobs in place of one."""
+
 _NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")
+"""Classes and conditions of the errors of Spark and Iceberg about a lakehouse that was never migrated."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ def _bronze_options(parser: ArgumentParser) -> None:
 def _run_bronze(spark: SparkSession, settings: Settings, options: Namespace) -> list[Summary]:
     if not options.continuous:
         return bronze_writer.run(spark, settings, options.table, accept_gap=options.accept_gap)
-    with stop_on_signal(spark):
+    with asked_by_signal(spark) as stop:
         return bronze_writer.run(
-            spark, settings, options.table, continuous=True, accept_gap=options.accept_gap, report=_say
+            spark, settings, options.table, continuous=True, accept_gap=options.accept_gap, stop=stop, report=_say
         )
 
 
@@ -142,7 +145,7 @@ JOBS: Mapping[str, Job] = {
 
 
 def main(job: str, argv: Sequence[str]) -> int:
-    """Runs the job and returns its exit code; an error its author foresaw is one sentence on stderr."""
+    """Runs the job and returns its exit code; what went wrong is one sentence, the last line on stderr."""
     began = time.monotonic()
     try:
         options = parse(job, argv)
@@ -157,15 +160,35 @@ def main(job: str, argv: Sequence[str]) -> int:
                     _say(summary)
                 _say(_as_json(job, summaries, time.monotonic() - began))
             finally:
-                spark.stop()
-    except LakehouseError as error:
-        complain(error)
-        return error.exit_code
-    except (PySparkException, Py4JError, OSError) as error:
-        complain(traceback.format_exc())
-        complain(f"{job} failed: {in_a_sentence(error)}")
-        return 1
+                with suppress(Py4JError, OSError):  # where the JVM is gone, that is not what failed first
+                    spark.stop()
+    except Exception as error:
+        complain(explained(job, error, complain))
+        return getattr(error, "exit_code", LakehouseError.exit_code)
     return 0
+
+
+def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
+    """Why `what` failed, in one sentence; where the settings ask for it, `say` gets the trace first."""
+    is_debugging = False
+    with suppress(LakehouseError):  # wrong settings are what is to be told then
+        is_debugging = load().debug
+    if is_debugging:
+        say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, LakehouseError):
+        return str(error)
+    return f"{what} failed: {in_a_sentence(error)}" + (
+        "" if is_debugging else " (LAKEHOUSE_DEBUG=true shows the trace)"
+    )
+
+
+def listing(program: str) -> str:
+    """The jobs, a line each."""
+    width = max(map(len, JOBS))
+    lines = [f"  {name:{width}}  {job.summary}" for name, job in JOBS.items()]
+    return "\n".join(
+        [f"usage: {program} JOB [options]", "", "jobs:", *lines, "", f"{program} JOB --help lists a job's options"]
+    )
 
 
 def known_job(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -197,9 +220,9 @@ def _run(spark: SparkSession, settings: Settings, job: str, options: Namespace) 
     except LakehouseError:
         raise
     except Exception as error:
-        if any(sign in str(error) for sign in _NO_TABLES):
+        if is_caused_by(error, *_NO_TABLES):
             raise UsageError(
-                f"{job}: tables are missing in {settings.warehouse}: run schema_migration first, or name the right "
+                f"{job}: tables are missing in {settings.warehouse}: run `lakehouse migrate` first, or name the right "
                 "lakehouse in LAKEHOUSE_HOME"
             ) from error
         raise

@@ -1,53 +1,31 @@
-"""How a job that would go on for ever ends: SIGTERM or Ctrl-C, after the micro-batch under way."""
+"""How a job that would go on for ever is told to end: by SIGTERM or Ctrl-C."""
 
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse_spark.session import is_submitted
 
-_POLL_SECONDS = 0.1
-_PATIENCE_SECONDS = 60.0
-
 
 @contextmanager
-def stop_on_signal(spark: SparkSession) -> Iterator[None]:
-    """Inside it, SIGTERM and SIGINT end the session's streams instead of the process.
+def asked_by_signal(spark: SparkSession) -> Iterator[threading.Event]:
+    """Inside it, SIGTERM and SIGINT set the event instead of ending the process.
 
-    Under spark-submit the signal reaches the JVM, which then calls back. A micro-batch that takes too long is cut off:
-    it leaves no commit, so the next run takes it again.
+    Under spark-submit the signal reaches the JVM, which then calls back.
     """
-    asked, left = threading.Event(), threading.Event()
+    asked = threading.Event()
     previous = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     if is_submitted():
         _listen_in_jvm(spark, asked)
-    threading.Thread(target=_stop_when_asked, args=(spark, asked, left), daemon=True).start()
     try:
-        yield
+        yield asked
     finally:
-        left.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _stop_when_asked(spark: SparkSession, asked: threading.Event, left: threading.Event) -> None:
-    asked.wait()
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not left.is_set():  # a stream may only now be starting
-        for query in spark.streams.active:
-            if not _is_busy(query) or time.monotonic() > deadline:
-                query.stop()
-        left.wait(_POLL_SECONDS)
-
-
-def _is_busy(query: StreamingQuery) -> bool:
-    return bool(query.status["isTriggerActive"])
 
 
 def _listen_in_jvm(spark: SparkSession, asked: threading.Event) -> None:

@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[SparkSession, Settings], Iterator[Finding]], ...] = (
     model.foreign_keys_resolve,
     model.values_add_up,
     model.lots_add_up,
+    storage.texts_are_utf8,
     storage.declarations_hold,
     storage.files_exist,
 )

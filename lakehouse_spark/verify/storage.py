@@ -5,8 +5,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from lakehouse_spark import commit
 from lakehouse_spark.batch import counts
@@ -23,6 +24,42 @@ def keys_are_unique(spark: SparkSession, settings: Settings) -> Iterator[Finding
     for table in keyed:
         again = found[table.name]
         yield Finding(f"unique {', '.join(table.key)}", table.name, again, f"{again} keys with several rows")
+
+
+_SCANS = 5
+"""Tables that one query reads through: one for all would plan for seconds, one for each would wait for its start."""
+
+
+def texts_are_utf8(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """Every string of every row is valid UTF-8, wherever it stands: only Spark can read others."""
+    for some in range(0, len(TABLES), _SCANS):
+        tables = TABLES[some : some + _SCANS]
+        broken = counts({table.name: spark.table(table.identifier).where(_holds_bad_text(table)) for table in tables})
+        for table in tables:
+            number = broken[table.name]
+            detail = "all strings are UTF-8" if not number else f"{number:,} rows hold a string that is not UTF-8"
+            yield Finding("text is valid UTF-8", table.name, number, detail)
+
+
+def _holds_bad_text(table: Table) -> Column:
+    return reduce(Column.__or__, (_is_bad_text(F.col(c.name), c.dataType) for c in table.columns), F.lit(False))
+
+
+def _is_bad_text(value: Column, kind: T.DataType) -> Column:
+    """Whether a value holds a string that is not UTF-8, at any depth; False for NULL."""
+    match kind:
+        case T.StringType():
+            bad = ~F.is_valid_utf8(value)
+        case T.ArrayType():
+            bad = F.exists(value, lambda part: _is_bad_text(part, kind.elementType))
+        case T.MapType():
+            keys = _is_bad_text(F.map_keys(value), T.ArrayType(kind.keyType))
+            bad = keys | _is_bad_text(F.map_values(value), T.ArrayType(kind.valueType))
+        case T.StructType():
+            bad = reduce(Column.__or__, (_is_bad_text(value[f.name], f.dataType) for f in kind.fields), F.lit(False))
+        case _:
+            return F.lit(False)
+    return F.coalesce(bad, F.lit(False))
 
 
 def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Finding]:

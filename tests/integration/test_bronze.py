@@ -3,22 +3,26 @@
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
-from lake import Lake, trade
+from lake import Lake, book, trade
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import commit, jars, kafka
 from lakehouse_spark.broker import Broker
-from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.jobs import bronze_writer
 from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
+from lakehouse_spark.table import Table
 from lakehouse_spark.verify import ingestion
 
 TABLE = raw_trades.TABLE
@@ -425,3 +429,156 @@ def test_a_topic_that_does_not_exist_is_named(lake: Lake) -> None:
 def test_an_unknown_table_is_refused_before_anything_runs(lake: Lake) -> None:
     with pytest.raises(UsageError, match="no such table raw_trade; tables: raw_trades, raw_orderbook, raw_marketdata"):
         lake.bronze("raw_trade")
+
+
+BOOKS = raw_orderbook.TABLE
+
+
+@pytest.fixture
+def two(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
+    """Trades and books, each with a topic of one partition and four records, read one at a time."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", [TABLE.name, BOOKS.name])
+    made.create_topics(names=["raw_trades", "raw_orderbook"])
+    made.produce("raw_trades", *trades("T0", "T1", "T2", "T3"))
+    made.produce("raw_orderbook", book(), book(), book(), book())
+    limit(made, max_offsets_per_trigger=1)
+    return made
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fail: Callable[[SparkSession], None]) -> None:
+    """The second commit of trades fails so."""
+    append, before = commit.append, []
+
+    def strike(spark: SparkSession, table: Table, *rest: Any) -> Any:
+        if table.name == TABLE.name:
+            before.append(table.name)
+            if len(before) == 2:
+                fail(spark)
+        return append(spark, table, *rest)
+
+    monkeypatch.setattr(commit, "append", strike)
+
+
+def fail_at_length(spark: SparkSession) -> None:
+    raise LakehouseError("x" * 20_000)
+
+
+def fail_in_java(spark: SparkSession) -> None:
+    spark._jvm.java.util.Objects.requireNonNull(None)  # type: ignore[union-attr]
+
+
+def fail_in_a_task(spark: SparkSession) -> None:
+    spark.range(1).selectExpr("raise_error(repeat('out of order\n', 2000))").collect()
+
+
+@pytest.mark.parametrize(
+    ("fail", "sentence"),
+    [
+        (fail_at_length, "x" * 20_000),
+        (
+            fail_in_java,
+            "bronze.raw_trades: the stream failed: java.lang.NullPointerException (An error occurred while calling "
+            "z:java.util.Objects.requireNonNull.)",
+        ),
+        (fail_in_a_task, "bronze.raw_trades: the stream failed: [USER_RAISED_EXCEPTION] out of order"),
+    ],
+)
+def test_the_first_failure_is_told_and_the_stream_beside_it_ends_whole(
+    two: Lake,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    fail: Callable[[SparkSession], None],
+    sentence: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, fail)
+        with pytest.raises(LakehouseError) as failed:
+            two.bronze("raw_trades", "raw_orderbook")
+    assert (str(failed.value), failed.value.exit_code) == (sentence, 1)
+    assert two.spark.streams.active == []
+    assert capfd.readouterr().err == ""  # neither traces nor an overflown stack
+    held = [row["_kafka_offset"] for row in two.rows(BOOKS.name, "_kafka_offset")]
+    assert held == list(range(len(held)))
+    assert two.cursor(BOOKS.name)["to"] == {"0": len(held)} if held else two.state(BOOKS.name).cursor is None
+    assert ids(two) == ["T0"]
+    two.bronze("raw_trades", "raw_orderbook")
+    assert ids(two) == ["T0", "T1", "T2", "T3"]
+    assert [row["_kafka_offset"] for row in two.rows(BOOKS.name, "_kafka_offset")] == [0, 1, 2, 3]
+
+
+def test_a_continuous_run_ends_by_its_first_failure_even_where_the_end_of_the_others_fails(
+    two: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = threading.Event()
+
+    def strike(spark: SparkSession, table: Table, *rest: Any) -> Any:
+        if table.name == BOOKS.name:
+            assert failed.wait(60)
+            raise LakehouseError("the later one")
+        failed.set()
+        raise LakehouseError("the first one")
+
+    monkeypatch.setattr(commit, "append", strike)
+    with pytest.raises(LakehouseError, match=r"^the first one$"):
+        two.bronze("raw_orderbook", "raw_trades", continuous=True)
+    assert two.spark.streams.active == []
+
+
+def test_a_continuous_run_that_is_told_to_stop_ends_behind_its_micro_batches(
+    two: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, stop = commit.append, threading.Event()
+
+    def tell(spark: SparkSession, table: Table, *rest: Any) -> Any:
+        stop.set()
+        return append(spark, table, *rest)
+
+    monkeypatch.setattr(commit, "append", tell)
+    done = {summary.table: summary.counts for summary in two.bronze("raw_trades", continuous=True, stop=stop)}
+    assert done == {TABLE.name: {"records": 1}}
+    assert ids(two) == ["T0"]
+
+
+def test_a_micro_batch_that_outlasts_the_patience_is_cut_off_without_an_error(
+    two: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, stop = commit.append, threading.Event()
+
+    def dawdle(spark: SparkSession, *rest: Any) -> Any:
+        stop.set()
+        spark.range(2).selectExpr("java_method('java.lang.Thread', 'sleep', 30000L + id)").collect()
+        return append(spark, *rest)
+
+    monkeypatch.setattr(bronze_writer, "_PATIENCE_SECONDS", 0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "append", dawdle)
+        began = time.monotonic()
+        (done,) = two.bronze("raw_trades", continuous=True, stop=stop)
+    assert (done.counts, done.snapshot_id) == ({"records": 0}, None)
+    assert time.monotonic() - began < 25
+    two.bronze("raw_trades")
+    assert ids(two) == ["T0", "T1", "T2", "T3"]
+
+
+@pytest.mark.soak
+def test_a_broker_that_dies_under_two_streams_is_one_sentence(
+    spark: SparkSession, own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.new(spark, own_broker.bootstrap_servers, tmp_path / "home", [TABLE.name, BOOKS.name])
+    lake.create_topics(names=["raw_trades", "raw_orderbook"])
+    limit(lake, max_offsets_per_trigger=1)
+    lake.produce("raw_trades", *trades("T0", "T1", "T2"))
+    lake.produce("raw_orderbook", book(), book(), book())
+
+    def kill(summary: object) -> None:
+        if own_broker.running:
+            os.kill(own_broker.pid or 0, signal.SIGKILL)
+            until(lambda: not own_broker.running)
+
+    monkeypatch.setattr(kafka, "_TIMEOUT_MS", 15_000)
+    silent = r"Kafka at 127\.0\.0\.1:\d+ does not answer for topic"
+    reading = r"bronze\.raw_(trades|orderbook): the stream failed: org\.apache\.kafka\."
+    with pytest.raises(LakehouseError, match=rf"^({silent}|{reading})[^\n]+\Z") as gone:
+        lake.bronze("raw_trades", "raw_orderbook", report=kill)
+    assert gone.value.exit_code == 1
+    assert lake.spark.streams.active == []

@@ -18,6 +18,7 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, older_rules, refusing, table
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
@@ -802,3 +803,12 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
     mended = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]
     assert (mended["timezone"], mended["exchange_key"]) == ("Asia/Tokyo", kept["exchange_key"])
     assert broken(worked) == []
+
+
+def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
+    settings = worked.lake.settings
+    catalog = SqlCatalog("lake", uri=f"sqlite:///{settings.root / 'catalog.db'}", warehouse=settings.warehouse)
+    for name in TABLES:
+        rows = catalog.load_table(name).scan().to_arrow()
+        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
+        rows.validate(full=True)  # strings that are not UTF-8 would come to light here

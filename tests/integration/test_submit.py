@@ -189,13 +189,18 @@ def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> 
     metadata.rename(metadata.with_name("lost"))
     try:
         done = shell.run("submit", "silver_processor", "--table", "market_data")
+        traced = shell.run("submit", "silver_processor", "--table", "market_data", LAKEHOUSE_DEBUG="true")
     finally:
         metadata.with_name("lost").rename(metadata)
 
     assert (done.code, done.lines) == (1, [])
-    assert done.complaints[0] == "Traceback (most recent call last):"
-    assert done.complaints[-1].startswith("silver_processor failed: ")
-    assert str(metadata) in done.complaints[-1]
+    assert len(done.complaints) == 1
+    assert done.complaints[0].startswith("silver_processor failed: ")
+    assert done.complaints[0].endswith(" (LAKEHOUSE_DEBUG=true shows the trace)")
+    assert str(metadata) in done.complaints[0]
+    assert (traced.code, traced.lines) == (1, [])
+    assert "Traceback (most recent call last):" in traced.complaints
+    assert traced.complaints[-1] == done.complaints[0].removesuffix(" (LAKEHOUSE_DEBUG=true shows the trace)")
 
 
 def test_a_home_that_is_no_folder_is_wrong_use(shell: Shell, tmp_path: Path) -> None:
@@ -213,7 +218,8 @@ def test_a_lakehouse_without_tables_names_the_job_that_makes_them(shell: Shell, 
 
     assert (done.code, done.lines) == (2, [])
     assert len(done.complaints) == 1
-    assert "run schema_migration first" in done.complaints[0]
+    assert "tables are missing in " in done.complaints[0]
+    assert "run `lakehouse migrate` first" in done.complaints[0]
 
 
 def test_a_reference_file_that_cannot_be_read_is_one_sentence(shell: Shell, tmp_path: Path) -> None:

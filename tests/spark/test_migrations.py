@@ -8,14 +8,18 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrameWriterV2, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark import commit, ddl, migrations
+from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.dim import dim_time
+from lakehouse_spark.dim import dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.migrations import Migration, migrate, pending
 from lakehouse_spark.settings import DimTimeSettings, Settings
+from lakehouse_spark.silver import rejected_records
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 Sessions = Callable[[], SparkSession]
@@ -80,8 +84,14 @@ EXCHANGES = [
 ]
 
 
+VERSIONS = [
+    ("V001", "initial schema", "2025-06-01 12:00:00"),
+    ("V002", "repair text of the change log", "2025-06-01 12:00:00.000001"),
+]
+
+
 def test_a_migrated_lakehouse_holds_the_exchanges_last_year_and_this_one(migrated: SparkSession) -> None:
-    assert recorded(migrated) == [("V001", "initial schema", "2025-06-01 12:00:00")]
+    assert recorded(migrated) == VERSIONS
     assert exchanges(migrated) == EXCHANGES
     assert rows_per_year(migrated) == [(2024, 366 * 1440, 366 * 1440), (2025, 365 * 1440, 365 * 1440)]
 
@@ -96,17 +106,30 @@ def test_a_lakehouse_starts_with_the_years_that_the_settings_name(sessions: Sess
 def test_every_table_starts_with_a_snapshot_to_build_on(migrated: SparkSession) -> None:
     counts = {table.name: migrated.table(f"{table.identifier}.snapshots").count() for table in TABLES}
     filled = {
-        "_metadata.schema_migrations": 2, "dim.dim_exchange": 2, "dim.dim_time": 3, "bronze.raw_reference": 2,
+        "_metadata.schema_migrations": 3, "dim.dim_exchange": 2, "dim.dim_time": 3, "bronze.raw_reference": 2,
         "_metadata.surrogate_keys": 2,
     }  # fmt: skip
     assert counts == {table.name: filled.get(table.name, 1) for table in TABLES}
 
 
+def test_pyiceberg_reads_every_table_of_a_new_lakehouse(migrated: SparkSession) -> None:
+    uri = migrated.conf.get("spark.sql.catalog.lake.uri") or ""
+    catalog = SqlCatalog("lake", uri=uri.removeprefix("jdbc:").partition("?")[0].replace("sqlite:/", "sqlite:////", 1))
+    rows = {table.name: catalog.load_table(table.name).scan().to_arrow() for table in TABLES}
+    filled = {name: found.num_rows for name, found in rows.items() if found.num_rows}
+    assert filled == {
+        "_metadata.schema_migrations": 2, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
+        "dim.dim_exchange": 17, "dim.dim_time": 731 * 1440,
+    }  # fmt: skip
+    for found in rows.values():
+        found.validate(full=True)
+
+
 def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: SparkSession) -> None:
     before = metadata(migrated)
     assert migrate(migrated, Settings(), NOW) == []
-    (initial,) = migrations.migrations()
-    initial.apply(migrated, Settings(), NOW)
+    for migration in migrations.migrations():
+        migration.apply(migrated, Settings(), NOW)
     for table in TABLES:
         for statement in ddl.create_table(table):
             migrated.sql(statement)
@@ -115,12 +138,12 @@ def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: Spark
 
 def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
     spark = sessions()
-    assert [migration.version for migration in pending(spark)] == ["V001"]
+    assert [migration.version for migration in pending(spark)] == ["V001", "V002"]
     assert spark.sql("SHOW NAMESPACES IN lake").collect() == []
 
 
 def test_an_edited_migration_is_refused(migrated: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    (initial,) = migrations.migrations()
+    initial, *_ = migrations.migrations()
     monkeypatch.setattr(migrations, "migrations", lambda: [replace(initial, checksum="0" * 64)])
     for ask in (lambda: pending(migrated), lambda: migrate(migrated, Settings(), NOW)):
         with pytest.raises(RefusedError, match=r"V001 was edited after it was applied here .* as a new migration"):
@@ -199,13 +222,13 @@ def test_a_crash_after_any_step_is_completed_by_the_next_run(
         with pytest.raises(Crash):
             migrate(spark, Settings(), NOW)
     any_step.steps = -1
-    for _ in ("the change log", "their keys", "exchanges", "2024", "2025", "the record"):
+    for _ in ("the change log", "their keys", "exchanges", "2024", "2025", "V001's record", "V002's"):
         any_write.steps = 1
         with pytest.raises(Crash):
             migrate(spark, Settings(), NOW)
     any_write.steps = -1
     assert migrate(spark, Settings(), NOW) == []
-    assert recorded(spark) == [("V001", "initial schema", "2025-06-01 12:00:00")]
+    assert recorded(spark) == VERSIONS
     assert [code for _, code in exchanges(spark)] == [code for _, code in EXCHANGES]  # keys are never used twice
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
     empty = [table.name for table in TABLES if commit.load(spark, table).currentSnapshot() is None]
@@ -222,8 +245,102 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(run, [sessions() for _ in range(3)]))
-    assert [migration.version for run in runs for migration in run] == ["V001"]
+    assert [migration.version for run in runs for migration in run] == ["V001", "V002"]
     spark = sessions()
-    assert recorded(spark) == [("V001", "initial schema", "2025-06-01 12:00:00")]
+    assert recorded(spark) == VERSIONS
     assert exchanges(spark) == EXCHANGES
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
+
+
+def test_the_first_migration_is_the_one_that_was_released() -> None:
+    assert migrations.migrations()[0].checksum == "45adde40cbecc65896761ec1901cc4a8651f6321f29b6577488a2b046e7915cc"
+
+
+LOG, LETTERS, TRADERS = raw_reference.TABLE, rejected_records.TABLE, dim_trader.TABLE
+BAD = "CAST(X'4DFC6C6C6572' AS STRING)"  # Müller as cp1252 writes it
+LANDED = datetime(2025, 5, 1, tzinfo=UTC)
+
+
+def lacking_the_gate(spark: SparkSession) -> None:
+    """A change log as an older release wrote it, its letters, and a dimension that was derived from it."""
+    for statement in (*ddl.create_namespaces(), *(s for t in (LOG, LETTERS, TRADERS) for s in ddl.create_table(t))):
+        spark.sql(statement)
+    for table in (LOG, LETTERS, TRADERS):
+        commit.open_table(spark, table)
+    records = spark.sql(
+        f"""SELECT * FROM VALUES
+        (1, 'a.jsonl', {BAD}, map('trader_id', {BAD}), {BAD}),
+        (2, 'a.jsonl', 'TR2', map('trader_id', 'TR2', 'trader_name', {BAD}), concat('TR2 ', {BAD})),
+        (3, 'a.jsonl', 'TR3', map('trader_id', 'TR3', 'trader_name', 'M\ufffdller'), 'TR3 M\ufffdller'),
+        (4, 'b.CSV.gz', 'TR4', map('trader_id', 'TR4', 'trader_name', 'M\ufffdller'), 'TR4 M\ufffdller'),
+        (5, 'b.csv', 'TR5', map('trader_id', 'TR5', 'trader_name', 'Müller', 'x', null), 'TR5 Müller'),
+        (6, 'c.parquet', 'TR6', map('trader_id', 'TR6', {BAD}, null), 'TR6 M\ufffdller')
+        AS (_source_row, source, natural_key, attributes, raw_payload)"""
+    )
+    rows = records.select("*", *(F.lit(None).cast(c.dataType).alias(c.name) for c in LOG.columns if c.name not in
+                                 (*records.columns, "dimension", "_ingested_at")))  # fmt: skip
+    rows = rows.withColumns({"dimension": F.lit("dim_trader"), "_ingested_at": F.lit(LANDED).cast("timestamp")})
+    commit.append(spark, LOG, rows, commit.state(spark, LOG), {"topic": "t", "to": {"0": 7}, "stamp": STAMP})
+    letter = spark.sql(
+        f"SELECT 'id' AS rejected_id, array('missing_trader_id') AS reasons, {BAD} AS raw_payload, "
+        "TIMESTAMP'2025-05-01' AS _rejected_at, TIMESTAMP'2025-05-01' AS _ingested_at"
+    )
+    rest = (F.lit(None).cast(c.dataType).alias(c.name) for c in LETTERS.columns if c.name not in letter.columns)
+    commit.append(spark, LETTERS, letter.select("*", *rest), commit.state(spark, LETTERS), {"stamp": STAMP})
+    commit.advance(spark, TRADERS, commit.state(spark, TRADERS), {"to": STAMP, "stamp": STAMP})
+
+
+STAMP = "2025-05-01T00:00:00.000000+00:00"
+
+
+def test_text_that_is_not_utf8_is_repaired_once_and_its_bytes_are_kept(sessions: Sessions) -> None:
+    spark = sessions()
+    lacking_the_gate(spark)
+    repair = migrations.migrations()[1]
+    repair.apply(spark, Settings(), NOW)
+    rows = spark.table(LOG.identifier).orderBy("_source_row")
+    kept = rows.select("natural_key", "attributes", "raw_payload", "_raw_bytes").collect()
+    assert [tuple(row) for row in kept] == [
+        ("M\ufffdller", None, "M\ufffdller", b"M\xfcller"),
+        ("TR2", None, "TR2 M\ufffdller", b"TR2 M\xfcller"),
+        ("TR3", {"trader_id": "TR3", "trader_name": "M\ufffdller"}, "TR3 M\ufffdller", None),  # it may be meant
+        ("TR4", None, "TR4 M\ufffdller", b"TR4 M\xef\xbf\xbdller"),
+        ("TR5", {"trader_id": "TR5", "trader_name": "Müller", "x": None}, "TR5 Müller", None),
+        ("TR6", None, "TR6 M\ufffdller", b"TR6 M\xef\xbf\xbdller"),
+    ]
+    same = rows.select("dimension", "source", "_ingested_at", "_source_digest").distinct().orderBy("source").collect()
+    assert [(row[0], row[1], row[3]) for row in same] == [
+        ("dim_trader", name, None) for name in ("a.jsonl", "b.CSV.gz", "b.csv", "c.parquet")
+    ]
+    assert {row["_ingested_at"].astimezone(UTC) for row in same} == {LANDED}
+    letters = spark.table(LETTERS.identifier).select("raw_payload", "_raw_bytes", "reasons").collect()
+    assert [tuple(row) for row in letters] == [("M\ufffdller", b"M\xfcller", ["missing_trader_id"])]
+    cursors = {table.name: commit.state(spark, table).cursor for table in (LOG, LETTERS, TRADERS)}
+    assert cursors == {
+        "bronze.raw_reference": {"topic": "t", "to": {"0": 7}, "stamp": STAMP, "rules": 2},
+        "silver._rejected_records": {"stamp": STAMP, "rules": 2},
+        "dim.dim_trader": {"to": STAMP, "stamp": STAMP, "rules": 1},  # to be derived whole
+    }
+    before = [commit.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)]
+    repair.apply(spark, Settings(), NOW)
+    assert [commit.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)] == before
+    refs = spark.table(f"{LOG.identifier}.refs").select("name").collect()
+    assert [row["name"] for row in refs] == ["main"]
+
+
+def test_a_repair_needs_no_cursor_and_leaves_a_dimension_without_one_alone(sessions: Sessions) -> None:
+    spark = sessions()
+    lacking_the_gate(spark)
+    for table in (LOG, TRADERS):
+        spark.sql(
+            f"CALL lake.system.rewrite_data_files(table => '{table.name}', options => map('rewrite-all', 'true'))"
+        )
+        spark.sql(
+            f"CALL lake.system.expire_snapshots(table => '{table.name}', retain_last => 1, "
+            "older_than => TIMESTAMP'2100-01-01')"
+        )
+    assert commit.state(spark, LOG).cursor is None
+    migrations.migrations()[1].apply(spark, Settings(), NOW)
+    state = commit.state(spark, LOG)
+    assert (state.cursor, state.stamp) == (None, LANDED)
+    assert spark.table(LOG.identifier).where("_raw_bytes IS NOT NULL").count() == 4

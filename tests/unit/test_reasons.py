@@ -1,0 +1,86 @@
+"""Each reason code that a rule can emit has its line, and each line a rule."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from lakehouse_spark import docs
+from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.silver import market_data, orderbook_snapshots, trades
+from lakehouse_spark.transforms import reasons
+from lakehouse_spark.transforms.reasons import FIELD, REASONS
+
+ROOT = Path(__file__).parents[2]
+RULES = ("silver", "transforms", "dim", "bronze", "change_log.py")
+"""Where the package refuses records."""
+ORACLES = ("reference.py", "dim_reference.py")
+"""Who refuses them in the tests, without sharing any of it."""
+KINDS = {reason.code.partition("_")[0] for reason in REASONS}
+
+
+def declared() -> set[str]:
+    """The codes of the fields of silver and of the columns of every dimension."""
+    codes = set()
+    for feed in (trades, orderbook_snapshots, market_data):
+        for field in feed._FIELDS:
+            codes |= {f"invalid_{field.name}", *(code for _, code in field.rules)}
+            codes |= {f"missing_{field.name}"} if field.required else set()
+    for dimension in DIMENSIONS.values():
+        codes |= {f"missing_{dimension.natural_key}", *(f"invalid_{name}" for name in dimension.feed_columns)}
+    return codes
+
+
+def sources() -> Iterator[Path]:
+    for name in RULES:
+        path = ROOT / "lakehouse_spark" / name
+        yield from [path] if path.is_file() else path.rglob("*.py")
+    yield from (ROOT / "tests" / name for name in ORACLES)
+
+
+def written() -> set[str]:
+    """What looks like a code among the literals of the rules."""
+    found = set()
+    for path in sources():
+        if path.name == "reasons.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                found.add(node.value)
+    return found
+
+
+def test_every_declared_code_has_a_line() -> None:
+    codes = declared()
+    assert {"missing_trade_id", "invalid_bids", "unknown_exchange", "invalid_ipo_date"} <= codes
+    assert [code for code in sorted(codes) if reasons.of(code) is None] == []
+
+
+def test_every_code_among_the_literals_of_the_rules_has_a_line() -> None:
+    begins = {kind for kind in KINDS if kind not in ("value", "empty")}  # words of other names too
+    codes = {code for code in written() if code.partition("_")[0] in begins}
+    assert {"tombstone", "malformed_json", "invalid_encoding", "conflicting_duplicate", "crossed_book"} <= codes
+    assert [code for code in sorted(codes) if reasons.of(code) is None] == []
+
+
+def test_every_line_is_of_a_code_that_some_rule_can_emit() -> None:
+    emitted = declared() | written()
+    assert [r.code for r in REASONS if r.code not in emitted and not r.code.endswith(FIELD)] == []
+    assert len({reason.code for reason in REASONS}) == len(REASONS)
+
+
+def test_a_line_says_what_it_means_and_who_mends_it() -> None:
+    assert reasons.told("invalid_trade_type") == (
+        "invalid_trade_type: The trade type is neither BUY nor SELL. To mend it, the sender of the record corrects it "
+        "and sends it again."
+    )
+    assert reasons.told("missing_trade_id").startswith("missing_trade_id: The field is required, and absent, null")
+    assert reasons.told("no_such_code") == "no_such_code: a code of another release"
+    for reason in REASONS:
+        assert "\n" not in str(reason)
+        assert not {"|", "`"} & set(str(reason))
+        assert reason.meaning[0].isupper()
+        assert not reason.remedy.endswith(".")
+
+
+def test_the_page_of_reasons_is_what_the_declarations_say() -> None:
+    assert (ROOT / "docs" / "reasons.md").read_text(encoding="utf-8") == docs.reasons_page()
