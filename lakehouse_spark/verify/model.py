@@ -9,7 +9,7 @@ from lakehouse_spark import commit
 from lakehouse_spark.batch import counts
 from lakehouse_spark.change_log import DIMENSIONS, LOG, readable, records, refused_members
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
-from lakehouse_spark.dim.dimension import Dimension, changes
+from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.gold import (
     daily_trading_summary,
     fact_orderbook,
@@ -48,28 +48,25 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
             continue
         read = spark.table(LOG.identifier).where(F.col("_ingested_at") <= F.lit(upto))
         derived = dimension.derive(changes(records(spark, dimension, readable(read)), dimension))
-        held = spark.table(table.identifier)
+        held, kept = spark.table(table.identifier), ""
         if dimension.is_versioned:
             held = held.where(~F.col("is_inferred"))
         else:
             refused = refused_members(dimension, derived, held).select(dimension.natural_key)
-            yield _refused(dimension, refused)
             held = held.join(refused, on=dimension.natural_key, how="left_anti")
+            kept = _kept(refused)
         off = differing(held.select(*derived.columns), derived)
-        yield Finding(check, table.name, off, f"{off} rows differ")
+        yield Finding(check, table.name, off, f"{off} rows differ{kept}")
 
 
 _MOST_NAMED = 10
 
 
-def _refused(dimension: Dimension, refused: DataFrame) -> Finding:
-    """Members that were there before newer rules refused all that states them: they want a record by these rules."""
-    found = [row[0] for row in refused.orderBy(dimension.natural_key).collect()]
+def _kept(refused: DataFrame) -> str:
+    """Members that were there before newer rules refused all that states them, by name: they want a new record."""
+    found = [row[0] for row in refused.orderBy(refused.columns[0]).limit(_MOST_NAMED + 1).collect()]
     listed = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
-    detail = (
-        f"today's rules refuse all records of {listed}: their rows stay, without what breaks a rule" if found else ""
-    )
-    return Finding("members have accepted records", dimension.table.name, len(found), detail or "all of them")
+    return f"; rows kept without what breaks a rule, all records refused: {listed}" if found else ""
 
 
 def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
