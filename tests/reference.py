@@ -132,8 +132,9 @@ def is_missing(value: Any) -> bool:
 
 
 def to_text(value: Any) -> str | None:
-    """A JSON string, or a number as written; a lone NUL is no text, nor is one with half a surrogate pair."""
-    return value if isinstance(value, str) and not is_missing(value) and value != "\0" and not is_lone(value) else None
+    """A JSON string, or a number as written; a lone NUL is no text, nor is one with half of a surrogate pair."""
+    is_text = isinstance(value, str) and not is_missing(value) and value != "\0" and not is_lone(value)
+    return str(value) if is_text else None
 
 
 def to_number(value: Any) -> Decimal | None:

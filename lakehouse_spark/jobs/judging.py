@@ -13,7 +13,7 @@ PLACE = ("_source_topic", "_source_partition", "_source_offset")
 
 
 def set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """The rows of bronze that are still to be judged, and where (PLACE) it holds those that were discarded for good."""
+    """The rows of bronze that are still to be judged, and the places of those in it that were discarded for good."""
     place = list(rejected_records.PLACE)
     discarded = letters.where(F.col("status") == "DISCARDED").select(*place)
     return raw.join(discarded, on=place, how="left_anti"), discarded.join(raw, on=place, how="left_semi")

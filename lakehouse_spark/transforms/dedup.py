@@ -23,9 +23,6 @@ STANDS = "_stands"
 
 CONFLICT = "conflicting_duplicate"
 
-_NEVER = -9
-"""A rank that no status has."""
-
 
 def classify(
     records: DataFrame,
@@ -81,21 +78,23 @@ def classify(
     def standing(name: str) -> Column:
         return F.when(judged_by_held, F.col(f"_held{name}")).otherwise(F.first(name).over(in_order))
 
-    # Of records that nothing but the time can set apart from the row: the last step puts the row where time does not
-    # count, and is open to all of them. Until then, those count that have the row's time.
-    last = F.lit(len(steps) - 1 if untimed else _NEVER)
+    def is_last(rank: Column) -> Column:
+        return F.lit(untimed is not None) & (rank == len(steps) - 1)
+
+    # Alike but for the time: what has the row's time counts, and what is at the last step, where no time is compared.
+    # Once one of these has moved the row there, all of them are the same.
     alike = joined.withColumns(
         {
             "_alike": F.col("_content").eqNullSafe(standing("_content")),
             "_timed": F.col("_time").eqNullSafe(standing("_time")),
         }
     )
-    counts = F.col("_alike") & (F.col("_timed") | (F.col("_rank") == last))
+    counts = F.col("_alike") & (F.col("_timed") | is_last(F.col("_rank")))
     rank_before = F.greatest(
         F.when(judged_by_held, F.col("_held_rank")), F.max(F.when(counts, F.col("_rank"))).over(before)
     )
     ranked = alike.withColumn("_rank_before", rank_before)
-    is_same = counts | (F.col("_alike") & F.coalesce(F.col("_rank_before") == last, F.lit(False)))
+    is_same = counts | (F.col("_alike") & F.coalesce(is_last(F.col("_rank_before")), F.lit(False)))
     outcome = (
         F.when(~is_same, REJECTED)
         .when(F.col("_rank_before").isNull() | (F.col("_rank") > F.col("_rank_before")), ACCEPTED)

@@ -299,7 +299,7 @@ def test_a_book_becomes_its_best_levels_and_depths(spark: SparkSession) -> None:
         book(),
         book(snapshot_time="2025-01-15T15:30:00.1234567Z", bids=deep, asks=[["187.52", "9"], [187.51, 8], [187.51, 4]]),
         book(exchange=" nyse", bids=[]),
-        book(exchange="LSE", asks=[]).replace(b"[187.49, 100]", b"[187.48999949999999999999, 1e2]"),
+        book(exchange="LSE", asks=[]).replace(b"[187.49, 100]", b"[187.489999499999999999, 1e2]"),
     )
     assert_df_equality(
         found,
