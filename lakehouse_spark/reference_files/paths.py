@@ -66,7 +66,7 @@ def find(spark: SparkSession, sources: Sequence[str]) -> tuple[list[File], list[
     files: dict[str, File] = {}
     skipped: list[str] = []
     for source in sources:
-        found, passed = _behind(source, *_placed(spark, source))
+        found, passed = behind(source, *_placed(spark, source))
         for file in found:
             known = files.get(file.source)
             files[file.source] = file if known is None or file.is_named else known
@@ -91,7 +91,8 @@ def _placed(spark: SparkSession, source: str) -> tuple["Place", str]:
     return Hadoop(spark), re.sub(r"^s3n?:", "s3a:", source)
 
 
-def _behind(source: str, place: Place, path: str) -> tuple[list[File], list[str]]:
+def behind(source: str, place: Place, path: str) -> tuple[list[File], list[str]]:
+    """Like `find`, for one source and its path at a place."""
     kind = place.kind(path)
     if kind in ("file", "other"):
         return [_file(place, path, is_named=True)], []

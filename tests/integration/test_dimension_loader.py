@@ -32,6 +32,8 @@ from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.migrations.seeds import seed_exchanges
+from lakehouse_spark.reference_files.looking import look
+from lakehouse_spark.reference_files.paths import Hadoop, behind
 from lakehouse_spark.settings import conf_dir
 
 TABLES = (
@@ -488,6 +490,32 @@ def test_accounts_and_exchanges_load_by_the_names_and_types_that_they_come_with(
     assert told(lake, "dim_exchange", tmp_path / "times.parquet").counts == counts(1, inserted=1)
     columns = ("exchange_code", "market_open_time", "market_close_time")
     assert found(lake, "dim_exchange", "X-", *columns) == [("X-PQTM", "09:30:00", "16:00:00")]
+
+
+def test_files_behind_a_hadoop_scheme_are_those_of_their_exact_names(lake: Lake, tmp_path: Path) -> None:
+    names = ["100%20#a.csv", "12:30.CSV", "a b?.csv", "symbols {eu}.csv", "symbols[1].csv", "ü€.csv"]
+    for name in [*names, "symbols1.csv", "notes.txt"]:
+        put(tmp_path / "in:ner", name, b"symbol\nH-1\n")
+    place, root = Hadoop(lake.spark), f"file:{tmp_path}/in:ner"
+
+    def found_names(path: str) -> list[str]:
+        files, _ = behind(path, place, path)
+        return [file.path.removeprefix(f"{root}/") for file in files]
+
+    for name in names:
+        assert found_names(f"{root}/{name}") == [name]
+    assert found_names(f"file:{tmp_path}/in*/s*[[1s]*.csv") == ["symbols {eu}.csv", "symbols1.csv", "symbols[1].csv"]
+    files, skipped = behind(root, place, root)
+    assert ([file.path for file in files], skipped) == (
+        [f"{root}/{name}" for name in sorted([*names, "symbols1.csv"])],
+        [f"{root}/notes.txt"],
+    )
+    copied = [look(file, DIMENSIONS["dim_symbol"], ignore_unknown=False).records.num_rows for file in files]
+    assert copied == [1] * 7
+    with pytest.raises(UsageError, match=r"gone\.csv: no such file or folder"):
+        behind("gone.csv", place, f"{root}/gone.csv")
+    with pytest.raises(UsageError, match=r'foo:/x/y\.csv: cannot be read: .*No FileSystem for scheme "foo"'):
+        behind("y.csv", place, "foo:/x/y.csv")
 
 
 def test_many_files_alike_are_told_in_a_few_lines(lake: Lake, tmp_path: Path) -> None:
