@@ -111,8 +111,10 @@ def with_attributes(records: DataFrame, max_bytes: int) -> DataFrame:
     is_one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~is_closed_early(F.col("_json"))
     plain = F.transform_keys(F.get("_objects", 0), lambda name, value: _name(name))
     tokens = F.transform_keys(payload.marked_map(F.col("_json")), lambda name, token: _name(payload.unmarked(name)))
-    read = F.transform_values(tokens, lambda name, token: _text_of(token, plain[name]))
-    return records.withColumn("attributes", F.when(is_one, read)).drop("_objects", "_json")
+    records = records.withColumns({"_plain": plain, "_tokens": F.when(is_one, tokens)})
+    texts = F.zip_with(F.map_values("_tokens"), F.map_values("_plain"), _text_of)  # both in the payload's order
+    read = records.withColumn("attributes", F.map_from_arrays(F.map_keys("_tokens"), texts))
+    return read.drop("_json", "_objects", "_plain", "_tokens")
 
 
 def _text_of(token: Column, plain: Column) -> Column:

@@ -42,7 +42,7 @@ def reasons(spark: SparkSession, *values: bytes | None) -> list[list[str]]:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "1"))))
 def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: SparkSession, seed: int) -> None:
-    records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(3000, 4100 + seed))]
+    records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(1500, 4100 + seed))]
     expected = [dim_reference.refer(record, MOST) for record in records]
     log = log_of(spark, [record.value for record in records])
     judged = change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()
@@ -56,7 +56,7 @@ def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: Spar
         rows = changes(log.where(change_log.of_dimension(dimension)), dimension).collect()
         found = {row["_place"]["_kafka_offset"]: row.asDict() for row in rows}
         good = {n: each for n, each in enumerate(expected) if each.dimension == name and not each.reasons}
-        assert len(good) > 100
+        assert len(good) > 40
         assert found.keys() == good.keys()
         wrong = []
         for offset, each in good.items():
