@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from io import BufferedReader
 from itertools import chain
 from json.decoder import JSONDecoder
@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.reference_files.record import LONGEST, Record, lines, malformed, undecodable
+from lakehouse_spark.transforms.payload import NOT_TEXT
 
 _BLANK = " \t\n\r"
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
@@ -27,7 +28,11 @@ _DECODER = JSONDecoder(parse_float=_Digits, parse_int=_Digits, parse_constant=_n
 _scan = _DECODER.raw_decode
 
 
-def read(content: BufferedReader, *, is_lines: bool) -> Iterator[Record]:
+IsText = Callable[[str], bool]
+"""Whether a name is that of a column of text: of JSON's values, such a one takes strings and numbers alone."""
+
+
+def read(content: BufferedReader, is_text: IsText, *, is_lines: bool) -> Iterator[Record]:
     """The records of a file: its lines, or where not `is_lines` and it begins with `[`, or with `{` but no whole object
     in its first line, the elements of one document. What is no object is malformed.
 
@@ -41,12 +46,12 @@ def read(content: BufferedReader, *, is_lines: bool) -> Iterator[Record]:
     start = first.lstrip()
     if not is_lines and (start.startswith(b"[") or (start.startswith(b"{") and not _is_whole(start))):
         document = first + b"".join(written)
-        yield from _of_document(document.decode("utf-8", "surrogateescape"))
+        yield from _of_document(document.decode("utf-8", "surrogateescape"), is_text)
         return
     seen = False
     for line in chain([first], written):
         seen = seen or line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
-        yield _of_line(line.rstrip(b"\r\n"))
+        yield _of_line(line.rstrip(b"\r\n"), is_text)
     if not seen:
         raise LakehouseError("cannot be read as JSON lines: no line begins an object")
 
@@ -61,7 +66,7 @@ def _is_whole(line: bytes) -> bool:
         return True
 
 
-def _of_line(raw: bytes) -> Record:
+def _of_line(raw: bytes, is_text: IsText) -> Record:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -73,18 +78,18 @@ def _of_line(raw: bytes) -> Record:
         value, end = _scan(payload, 0)
     except (ValueError, RecursionError):
         return malformed(text)
-    return _record(value, text) if end == len(payload) else malformed(text)
+    return _record(value, text, is_text) if end == len(payload) else malformed(text)
 
 
-def _of_document(text: str) -> Iterator[Record]:
+def _of_document(text: str, is_text: IsText) -> Iterator[Record]:
     """The elements of an array, or the one object; bytes that are not UTF-8 stand as half pairs in the text."""
     at = _next(text, 0)
     if text[at] == "{":
-        at = yield from _element(text, at)
+        at = yield from _element(text, at, is_text)
     else:
         at = _next(text, at + 1)
         while text[at : at + 1] != "]":
-            at = _next(text, (yield from _element(text, at)))
+            at = _next(text, (yield from _element(text, at, is_text)))
             if text[at : at + 1] == ",":
                 at = _next(text, at + 1)
                 if text[at : at + 1] == "]":
@@ -96,7 +101,7 @@ def _of_document(text: str) -> Iterator[Record]:
         raise _no_document(text, rest)
 
 
-def _element(text: str, at: int) -> Generator[Record, None, int]:
+def _element(text: str, at: int, is_text: IsText) -> Generator[Record, None, int]:
     """Gives the element that begins there, and returns where it ends."""
     try:
         value, end = _scan(text, at)
@@ -110,7 +115,7 @@ def _element(text: str, at: int) -> Generator[Record, None, int]:
     except UnicodeEncodeError:
         yield undecodable(written.encode("utf-8", "surrogateescape"))
     else:
-        yield malformed(written) if len(raw) > LONGEST else _record(value, written)
+        yield malformed(written) if len(raw) > LONGEST else _record(value, written, is_text)
     return end
 
 
@@ -135,7 +140,7 @@ def _no_document(text: str, at: int) -> LakehouseError:
     return LakehouseError(f"cannot be read as one JSON document: an error in line {line} at character {column}")
 
 
-def _record(value: Any, text: str) -> Record:
+def _record(value: Any, text: str, is_text: IsText) -> Record:
     if not isinstance(value, dict):
         return malformed(text)
     try:
@@ -146,6 +151,9 @@ def _record(value: Any, text: str) -> Record:
         return malformed(text)
     except UnicodeEncodeError:  # half a pair, by its escape
         return Record(None, (), text, text.encode())
+    for name, member in value.items():
+        if isinstance(member, bool | dict | list) and is_text(name):
+            attributes[name] = NOT_TEXT
     return Record(list(attributes), list(attributes.values()), text)
 
 

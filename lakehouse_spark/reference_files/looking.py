@@ -26,6 +26,9 @@ _SCHEMA = pa.schema(
         "_source_row": pa.int64(),
     }
 )
+_NO_DATES = ("", "nan", "nat")
+"""A date that is none: pandas writes its missing ones like that too."""
+
 _ROWS, _BYTES = 16_384, 67_108_864
 """Records and characters of one batch, whichever comes first."""
 
@@ -80,7 +83,9 @@ def _read(file: File, path: Path, dimension: Dimension, ignore_unknown: bool) ->
             notes = headers.judge(columns.schema_arrow.names, dimension, ignore_unknown=ignore_unknown)
             collected.add(parquet_records.read(columns))
         else:
-            collected.add(json_records.read(text(content), is_lines=file.format == "json lines"))
+            collected.add(
+                json_records.read(text(content), collected.names.is_text, is_lines=file.format == "json lines")
+            )
             names = list(collected.names)
             notes = headers.judge(names, dimension, ignore_unknown=ignore_unknown) if names else []
     if not collected.count:
@@ -131,7 +136,7 @@ class _Collected:
             self.readable += 1
         if not self.is_dated:
             dates = (value for key, value in zip(keys, values, strict=True) if key == "effective_date")
-            self.is_dated = any(value and value.strip() for value in dates)
+            self.is_dated = any(value and value.strip().lower() not in _NO_DATES for value in dates)
         offsets = pa.array([*begins, len(keys)], pa.int32())
         columns = [
             pa.MapArray.from_arrays(offsets, pa.array(keys, pa.string()), pa.array(values, pa.string())),

@@ -134,6 +134,15 @@ def test_json_values_are_text_as_written_and_nested_ones_are_json(tmp_path: Path
     ]  # fmt: skip
 
 
+def test_a_column_of_text_takes_json_strings_and_numbers_alone(tmp_path: Path) -> None:
+    line = b'{"symbol": ["A"], "Sector": true, "industry": {}, "desk": false, "is_deleted": true, "ipo_date": []}'
+    assert [known for known, _, _ in read(tmp_path / "a.jsonl", line)] == [
+        {
+            "symbol": "\0", "sector": "\0", "industry": "\0", "desk": "false", "is_deleted": "true", "ipo_date": "[]"
+        }
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -381,7 +390,7 @@ def test_a_file_says_whether_it_has_dates(tmp_path: Path) -> None:
 
     assert is_dated(b"symbol,Effective Date\nA,\nB,2026-01-01\n")
     assert not is_dated(b"symbol\nA\n")
-    assert not is_dated(b"symbol,effective_date\nA,\nB,  \n")
+    assert not is_dated(b"symbol,effective_date\nA,\nB,  \nC,NaT\n")
     assert is_dated(b"symbol\n\xe9\n")  # no record that would get one
 
 
