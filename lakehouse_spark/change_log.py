@@ -121,7 +121,8 @@ def with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held:
     A key that facts refer to never disappears: a member whose records (in `log`) newer rules refuse, all of them, keeps
     its row, less the values that break a rule, or all of them if a record of it cannot be read.
     """
-    key, lacking = dimension.natural_key, refused_members(dimension, derived, held)
+    key = dimension.natural_key
+    lacking = refused_members(dimension, derived, held).where(F.is_valid_utf8(key))  # no fact refers to another text
     if lacking.isEmpty():
         return derived
     refused = log.select(F.col("natural_key").alias(key), F.explode(reasons(log, dimension)).alias("_reason"))
