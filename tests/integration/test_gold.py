@@ -18,7 +18,6 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, refusing, table
-from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
@@ -389,6 +388,14 @@ def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market
     assert broken(worked) == []
 
 
+def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
+    catalog = worked.lake.pyiceberg()
+    for name in TABLES:
+        rows = catalog.load_table(name).scan().to_arrow()
+        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
+        rows.validate(full=True)  # strings that are not UTF-8 would come to light here
+
+
 def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(worked: Market) -> None:
     worked.trade([trade(6, "2025-06-06T16:00", "BUY", 100, "8")])
     (facts, _) = fact_loader.run(worked.spark, worked.lake.settings)
@@ -699,12 +706,3 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     before = {name: worked.lake.snapshots(name) for name in TABLES}
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
-
-
-def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
-    settings = worked.lake.settings
-    catalog = SqlCatalog("lake", uri=f"sqlite:///{settings.root / 'catalog.db'}", warehouse=settings.warehouse)
-    for name in TABLES:
-        rows = catalog.load_table(name).scan().to_arrow()
-        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
-        rows.validate(full=True)  # strings that are not UTF-8 would come to light here
