@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -138,6 +139,10 @@ class Lake:
                 f"older_than => TIMESTAMP '{later}')"
             ).collect()
             assert self.snapshots(table) == 1
+
+    def pyiceberg(self) -> SqlCatalog:
+        """The same catalog, as other tools open it."""
+        return SqlCatalog("lake", uri=f"sqlite:///{self.settings.root / 'catalog.db'}")
 
     def state(self, table: str) -> commit.State:
         return commit.state(self.spark, BY_NAME[table])

@@ -18,7 +18,6 @@ import pytest
 from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from lake import Lake, older_rules, refusing, table
-from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
@@ -387,6 +386,14 @@ def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market
     for name, snapshot in before.items():
         worked.spark.sql(f"CALL lake.system.rollback_to_snapshot('{name}', {snapshot})")
     assert broken(worked) == []
+
+
+def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
+    catalog = worked.lake.pyiceberg()
+    for name in TABLES:
+        rows = catalog.load_table(name).scan().to_arrow()
+        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
+        rows.validate(full=True)  # strings that are not UTF-8 would come to light here
 
 
 def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(worked: Market) -> None:
@@ -803,12 +810,3 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
     mended = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]
     assert (mended["timezone"], mended["exchange_key"]) == ("Asia/Tokyo", kept["exchange_key"])
     assert broken(worked) == []
-
-
-def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
-    settings = worked.lake.settings
-    catalog = SqlCatalog("lake", uri=f"sqlite:///{settings.root / 'catalog.db'}", warehouse=settings.warehouse)
-    for name in TABLES:
-        rows = catalog.load_table(name).scan().to_arrow()
-        assert rows.num_rows == worked.spark.table(f"lake.{name}").count(), name
-        rows.validate(full=True)  # strings that are not UTF-8 would come to light here
