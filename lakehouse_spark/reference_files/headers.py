@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.types import TEXT
 
 _BLANKS = " \t\n\r\f\v\u00a0"
 _SEPARATORS = {";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -20,7 +19,7 @@ class Names(dict[str, str]):
     def __init__(self, dimension: Dimension) -> None:
         columns = {folded(column): column for column in dimension.feed_columns}
         self._columns = columns | {folded(alias): column for alias, column in dimension.aliases.items()}
-        self._texts = {dimension.natural_key, *(a.name for a in dimension.attributes if a.dataType == TEXT)}
+        self._texts = frozenset(dimension.texts)
 
     def __missing__(self, name: str) -> str:
         kept = self._columns.get(folded(name)) or name.lstrip("\ufeff").strip(_BLANKS).lower()
