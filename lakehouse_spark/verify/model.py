@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import counts
+from lakehouse_spark.batch import counts, kept
 from lakehouse_spark.change_log import DIMENSIONS, LOG, readable, records, refused_members
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import Dimension, changes
@@ -47,15 +47,15 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
             yield Finding(check, table.name, 0, "nothing loaded yet")
             continue
         read = spark.table(LOG.identifier).where(F.col("_ingested_at") <= F.lit(upto))
-        derived = dimension.derive(changes(records(spark, dimension, readable(read)), dimension))
-        held = spark.table(table.identifier)
-        if dimension.is_versioned:
-            held = held.where(~F.col("is_inferred"))
-        else:
-            refused = refused_members(dimension, derived, held).select(dimension.natural_key)
-            yield _refused(dimension, refused)
-            held = held.join(refused, on=dimension.natural_key, how="left_anti")
-        off = differing(held.select(*derived.columns), derived)
+        with kept(changes(records(spark, dimension, readable(read)), dimension)) as good:
+            derived, held = dimension.derive(good), spark.table(table.identifier)
+            if dimension.is_versioned:
+                held = held.where(~F.col("is_inferred"))
+            else:
+                refused = refused_members(dimension, derived, held).select(dimension.natural_key)
+                yield _refused(dimension, refused)
+                held = held.join(refused, on=dimension.natural_key, how="left_anti")
+            off = differing(held.select(*derived.columns), derived)
         yield Finding(check, table.name, off, f"{off} rows differ")
 
 
