@@ -154,18 +154,19 @@ def refuse_strays(spark: SparkSession, max_bytes: int = raw_reference.MOST_BYTES
     strays = commit.at(spark, LOG, upstream.snapshot_id).where(named.isNull() | ~named.isin(*DIMENSIONS))
     if strays.isEmpty():
         return
-    letters = rejected_records.of_change_log(judged(strays, max_bytes))
-    dead_letters.keep(spark, letters, LOG.name, None, upstream)
+    refused = strays.withColumn("_reasons", F.array(_why_stray(max_bytes)))
+    dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, None, upstream)
+
+
+def _why_stray(max_bytes: int) -> Column:
+    no_dimension = F.when(F.col("dimension").isNull(), "missing_dimension").otherwise("invalid_dimension")
+    return F.coalesce(raw_reference.unreadable(max_bytes), no_dimension)
 
 
 def judged(log: DataFrame, max_bytes: int) -> DataFrame:
     """Records of the log with `_reasons`, why today's rules refuse them; empty for good ones."""
-    stray = F.coalesce(
-        raw_reference.unreadable(max_bytes),
-        F.when(F.col("dimension").isNull(), "missing_dimension").otherwise("invalid_dimension"),
-    )
     known = (F.when(of_dimension(dimension), reasons(log, dimension)) for dimension in DIMENSIONS.values())
-    return log.withColumn("_reasons", F.coalesce(*known, F.array(stray)))
+    return log.withColumn("_reasons", F.coalesce(*known, F.array(_why_stray(max_bytes))))
 
 
 def of_dimension(dimension: Dimension) -> Column:

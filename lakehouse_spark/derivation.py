@@ -174,11 +174,14 @@ def _rederive(
         theirs = of_keys(theirs, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
         members = of_keys(members, key, keys, literal)
     # Kept before they are judged: else the optimizer judges the whole log first, and looks for the members after.
-    with kept(records(spark, dimension, readable(theirs))) as told, kept(members) as held:
+    with (
+        kept(records(spark, dimension, readable(theirs))) as told,
+        kept(changes(told, dimension)) as good,
+        kept(members) as held,
+    ):
         is_seen = F.lit(False) if seen is None else stamp <= F.lit(seen).cast("timestamp")
         rebuilt, now = (base.cursor or {}).get("rebuilt"), commit.to_text(base.next_stamp(datetime.now(UTC)))
-        rows = dimension.derive(changes(told, dimension))
-        were = dimension.derive(changes(told.where(is_seen), dimension))
+        rows, were = dimension.derive(good), dimension.derive(good.where(is_seen))
         if not dimension.is_versioned:
             rows = with_refused(dimension, rows, theirs, held)
             were = with_refused(dimension, were, theirs.where(is_seen), held)

@@ -11,6 +11,7 @@ from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.bronze.raw_reference import day, flag, stated_or_none, text, whole
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import quality
+from lakehouse_spark.transforms.payload import once
 from lakehouse_spark.transforms.quality import Field
 
 ORDER = ("sequence", "_ingested_at", "_place")
@@ -85,21 +86,21 @@ def _of_type(attribute: T.StructField) -> Field:
 
 def reasons(log: DataFrame, dimension: Dimension) -> Column:
     """Why a record of the dimension's log is refused, in alphabetical order; empty for a good one."""
-    values, broken = _values(dimension), []
-    for declared in dimension.fields:
-        written, value = _written(dimension, declared), values[declared.name]
-        broken.append(declared.reason(written, value, written.isNotNull() & value.isNull()))
-    return quality.reasons(raw_reference.unreadable(), broken)
 
+    def reason(declared: Field) -> Column:
+        def judged(written: Column) -> Column:
+            value = declared.value(written)
+            return once(value, lambda value: declared.reason(written, value, written.isNotNull() & value.isNull()))
 
-def _values(dimension: Dimension) -> dict[str, Column]:
-    return {declared.name: declared.value(_written(dimension, declared)) for declared in dimension.fields}
+        return once(_written(dimension, declared), judged)
+
+    return quality.reasons(raw_reference.unreadable(), [reason(declared) for declared in dimension.fields])
 
 
 def _written(dimension: Dimension, declared: Field) -> Column:
     """A column's trimmed text, NULL for one that is missing; where no text is asked for, as pandas writes that too."""
     written = text(F.col("attributes"), declared.name)
-    return written if declared.name in dimension.texts else stated_or_none(written)
+    return written if declared.name in dimension.texts else once(written, stated_or_none)
 
 
 def changes(log: DataFrame, dimension: Dimension) -> DataFrame:
@@ -109,7 +110,8 @@ def changes(log: DataFrame, dimension: Dimension) -> DataFrame:
     without an effective date is of the day (UTC) on which it landed. `_states_<attribute>` tells whether the record
     speaks of an attribute at all; one whose column the feed lacks says nothing, where an empty one says NULL.
     """
-    good, values = log.where(F.size(reasons(log, dimension)) == 0), _values(dimension)
+    good = log.where(F.size(reasons(log, dimension)) == 0)
+    values = {each.name: once(_written(dimension, each), each.value) for each in dimension.fields}
     read = {
         **values,
         "effective_date": F.coalesce(values["effective_date"], F.to_date("_ingested_at")),

@@ -294,6 +294,14 @@ def _is_in_years(millis: Column) -> Column:
     return millis.between(_EARLIEST_MILLIS, _LATEST_MILLIS)
 
 
+def once(value: Column, use: Callable[[Column], Column]) -> Column:
+    """What `use` makes of the value, whose expression is written out once, however often `use` names it.
+
+    Else a plan grows with every use within a use, and takes longer to plan than to run.
+    """
+    return F.get(F.transform(F.array(value), use), 0)
+
+
 def _only_if(value: Column, holds: Callable[[Column], Column]) -> Column:
     """The value where `holds` is true of it, else NULL; in an array, so that its code is not written out per use."""
     return F.get(F.filter(F.array(value), holds), 0)

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
-from lakehouse_spark.batch import counts
+from lakehouse_spark.batch import counts, kept
 from lakehouse_spark.change_log import DIMENSIONS, LOG, readable, records, refused_members
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import changes
@@ -47,22 +47,22 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
             yield Finding(check, table.name, 0, "nothing loaded yet")
             continue
         read = spark.table(LOG.identifier).where(F.col("_ingested_at") <= F.lit(upto))
-        derived = dimension.derive(changes(records(spark, dimension, readable(read)), dimension))
-        held, kept = spark.table(table.identifier), ""
-        if dimension.is_versioned:
-            held = held.where(~F.col("is_inferred"))
-        else:
-            refused = refused_members(dimension, derived, held).select(dimension.natural_key)
-            held = held.join(refused, on=dimension.natural_key, how="left_anti")
-            kept = _kept(refused)
-        off = differing(held.select(*derived.columns), derived)
-        yield Finding(check, table.name, off, f"{off} rows differ{kept}")
+        with kept(changes(records(spark, dimension, readable(read)), dimension)) as good:
+            derived, held, stay = dimension.derive(good), spark.table(table.identifier), ""
+            if dimension.is_versioned:
+                held = held.where(~F.col("is_inferred"))
+            else:
+                refused = refused_members(dimension, derived, held).select(dimension.natural_key)
+                held = held.join(refused, on=dimension.natural_key, how="left_anti")
+                stay = _stay(refused)
+            off = differing(held.select(*derived.columns), derived)
+        yield Finding(check, table.name, off, f"{off} rows differ{stay}")
 
 
 _MOST_NAMED = 10
 
 
-def _kept(refused: DataFrame) -> str:
+def _stay(refused: DataFrame) -> str:
     """Members that were there before newer rules refused all that states them, by name: they want a new record."""
     found = [row[0] for row in refused.orderBy(refused.columns[0]).limit(_MOST_NAMED + 1).collect()]
     listed = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
