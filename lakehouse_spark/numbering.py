@@ -50,7 +50,9 @@ def _retire(spark: SparkSession, dimension: Dimension, leaving: DataFrame) -> No
     fresh = leaving.select(
         F.lit(dimension.name).alias("table_name"),
         F.col(dimension.surrogate_key).alias("surrogate_key"),
-        F.col(dimension.natural_key).alias("natural_key"),
+        F.make_valid_utf8(F.col(dimension.natural_key)).alias(
+            "natural_key"
+        ),  # a reader of before may have let bytes in
         version.alias("effective_date"),
     )
 
