@@ -2,17 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from io import BufferedReader
 from itertools import chain
 from json.decoder import JSONDecoder
 from typing import Any, NoReturn
 
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.reference_files.record import LONGEST, Record, lines, malformed, undecodable
+from lakehouse_spark.reference_files.record import LONGEST, IsText, Record, lines, malformed, undecodable
 from lakehouse_spark.transforms.payload import NOT_TEXT
 
 _BLANK = " \t\n\r"
+_IN_FRONT = re.compile(r"[\s\ufeff]*+", re.ASCII)
+_BYTES_IN_FRONT = re.compile(rb"(?:\s|\xef\xbb\xbf)*+")
 _BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|([\[{])|([\]}])', re.DOTALL)
 
 
@@ -28,10 +30,6 @@ _DECODER = JSONDecoder(parse_float=_Digits, parse_int=_Digits, parse_constant=_n
 _scan = _DECODER.raw_decode
 
 
-IsText = Callable[[str], bool]
-"""Whether a name is that of a column of text: of JSON's values, such a one takes strings and numbers alone."""
-
-
 def read(content: BufferedReader, is_text: IsText, *, is_lines: bool) -> Iterator[Record]:
     """The records of a file: its lines, or where not `is_lines` and it begins with `[`, or with `{` but no whole object
     in its first line, the elements of one document. What is no object is malformed.
@@ -39,21 +37,27 @@ def read(content: BufferedReader, is_text: IsText, *, is_lines: bool) -> Iterato
     Raises UsageError where there is nothing, LakehouseError for a document that is none and for lines none of which
     begins an object.
     """
-    written = (line for line in lines(content) if line.strip())
+    written = (line for line in lines(content) if _begun(line))
     first = next(written, None)
     if first is None:
         raise UsageError("holds nothing")
-    start = first.lstrip()
+    start = _begun(first)
     if not is_lines and (start.startswith(b"[") or (start.startswith(b"{") and not _is_whole(start))):
         document = first + b"".join(written)
         yield from _of_document(document.decode("utf-8", "surrogateescape"), is_text)
         return
     seen = False
     for line in chain([first], written):
-        seen = seen or line.lstrip(b"\xef\xbb\xbf \t").startswith(b"{")
+        seen = seen or _begun(line).startswith(b"{")
         yield _of_line(line.rstrip(b"\r\n"), is_text)
     if not seen:
         raise LakehouseError("cannot be read as JSON lines: no line begins an object")
+
+
+def _begun(line: bytes) -> bytes:
+    """The line without the blanks and byte order marks in front of it."""
+    found = _BYTES_IN_FRONT.match(line)
+    return line[found.end() :] if found else line
 
 
 def _is_whole(line: bytes) -> bool:
@@ -73,7 +77,7 @@ def _of_line(raw: bytes, is_text: IsText) -> Record:
         return undecodable(raw)
     if len(raw) > LONGEST:
         return malformed(text)
-    payload = text.lstrip("\ufeff").strip(_BLANK)
+    payload = text.lstrip(f"\ufeff{_BLANK}").rstrip(_BLANK)
     try:
         value, end = _scan(payload, 0)
     except (ValueError, RecursionError):
@@ -83,7 +87,8 @@ def _of_line(raw: bytes, is_text: IsText) -> Record:
 
 def _of_document(text: str, is_text: IsText) -> Iterator[Record]:
     """The elements of an array, or the one object; bytes that are not UTF-8 stand as half pairs in the text."""
-    at = _next(text, 0)
+    found = _IN_FRONT.match(text)
+    at = found.end() if found else 0
     if text[at] == "{":
         at = yield from _element(text, at, is_text)
     else:

@@ -81,7 +81,7 @@ def _read(file: File, path: Path, dimension: Dimension, ignore_unknown: bool) ->
         elif file.format == "parquet":
             columns = parquet_records.opened(content, is_seekable=not file.compression)
             notes = headers.judge(columns.schema_arrow.names, dimension, ignore_unknown=ignore_unknown)
-            collected.add(parquet_records.read(columns))
+            collected.add(parquet_records.read(columns, collected.names.is_text))
         else:
             collected.add(
                 json_records.read(text(content), collected.names.is_text, is_lines=file.format == "json lines")

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from lakehouse_spark.reference_files.record import Record, undecodable
+from lakehouse_spark.reference_files.record import IsText, Record, undecodable
+from lakehouse_spark.transforms.payload import NOT_TEXT
 
 _ROWS = 16_384
 
@@ -21,11 +22,14 @@ def opened(content: IO[bytes], *, is_seekable: bool) -> parquet.ParquetFile:
     return parquet.ParquetFile(source, coerce_int96_timestamp_unit="us", page_checksum_verification=True)
 
 
-def read(file: parquet.ParquetFile) -> Iterator[Record]:
-    """The records. One with a text that is not UTF-8 has as its exact bytes its JSON with the text's own in it."""
+def read(file: parquet.ParquetFile, is_text: IsText) -> Iterator[Record]:
+    """The records. One with a text that is not UTF-8 has as its exact bytes its JSON with the text's own in it; bytes
+    in a column of text are text, and booleans, arrays and objects there are none."""
     for batch in file.iter_batches(batch_size=_ROWS):
         names = batch.schema.names
-        columns = [texts(column) for column in batch.columns]
+        known = [is_text(name) for name in names]
+        columns = [texts(column, is_text=text) for column, text in zip(batch.columns, known, strict=True)]
+        is_odd = [text and _is_no_text(column.type) for column, text in zip(batch.columns, known, strict=True)]
         for values in zip(*columns, strict=True):
             payload = json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, separators=(",", ":"))
             try:
@@ -33,20 +37,27 @@ def read(file: parquet.ParquetFile) -> Iterator[Record]:
             except UnicodeEncodeError:
                 yield undecodable(payload.encode("utf-8", "surrogateescape"))
             else:
-                yield Record(names, values, payload)
+                told = (NOT_TEXT if odd and value else value for odd, value in zip(is_odd, values, strict=True))
+                yield Record(names, tuple(told) if any(is_odd) else values, payload)
 
 
-def texts(column: pa.Array) -> list[str | None]:
+def _is_no_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_boolean(kind) or pa.types.is_nested(kind))
+
+
+def texts(column: pa.Array, *, is_text: bool = False) -> list[str | None]:
     """A column's values as text, bytes that are not UTF-8 as half pairs; a missing value and a float's NaN are None.
 
     Dates and times are ISO, instants in UTC and cut to microseconds, nested values JSON, binary ones hexadecimal unless
-    all are text.
+    all are text or `is_text` says they are.
     """
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
-        return texts(column.storage)
+        return texts(column.storage, is_text=is_text)
     if pa.types.is_dictionary(kind):
-        return texts(column.dictionary_decode())
+        return texts(column.dictionary_decode(), is_text=is_text)
+    if is_text and (_is_binary(kind) or pa.types.is_fixed_size_binary(kind)):
+        return _decoded(column)
     with suppress(pa.ArrowException, ValueError, OverflowError):
         for holds, read in _READERS:
             if holds(kind):
@@ -59,8 +70,15 @@ def _strings(column: pa.Array) -> list[str | None]:
         column.validate(full=True)
         return _listed(column)
     except pa.ArrowInvalid:
-        values = column.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+        return _decoded(column.cast(pa.large_binary()))
+
+
+def _decoded(column: pa.Array) -> list[str | None]:
+    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in column.to_pylist()]
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return kind in (pa.binary(), pa.large_binary(), pa.binary_view())
 
 
 def _binaries(column: pa.Array) -> list[str | None]:
@@ -124,7 +142,7 @@ def _any(value: pa.Scalar) -> str | None:
 
 _READERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], list[str | None]]], ...] = (
     (lambda kind: kind in (pa.string(), pa.large_string(), pa.string_view()), _strings),
-    (lambda kind: kind in (pa.binary(), pa.large_binary(), pa.binary_view()), _binaries),
+    (_is_binary, _binaries),
     (pa.types.is_fixed_size_binary, _binaries),
     (pa.types.is_floating, _floats),
     (pa.types.is_decimal, _decimals),

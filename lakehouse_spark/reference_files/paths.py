@@ -143,13 +143,20 @@ def _known() -> str:
 def _matching(place: Place, pattern: str) -> list[str]:
     """What there is by a pattern of `*`, `?`, `[…]` and `{one,other}`, none of which is a hidden name's first dot.
 
+    The folders that it begins with are those of just these names, where there are such.
     Not by what the file systems offer: Hadoop's takes the names that it finds for patterns and schemes again.
     """
     found: dict[str, None] = {}
-    for alternative in _alternatives(pattern):
-        root, rest = place.parted(alternative)
+    root, rest = place.parted(pattern)
+    while "/" in rest:
+        step, _, behind_it = rest.partition("/")
+        folder = f"{root.rstrip('/')}/{step}" if step else root
+        if re.search(r"[*?\[{]", step) and place.kind(folder) != "folder":
+            break
+        root, rest = folder, behind_it
+    for alternative in _alternatives(rest):
         paths = [root]
-        for step in filter(None, rest.split("/")):
+        for step in filter(None, alternative.split("/")):
             if re.search(r"[*?\[]", step):
                 folders = [path for path in paths if place.kind(path) == "folder"]
                 paths = [child for folder in folders for child in sorted(place.children(folder)) if _fits(child, step)]

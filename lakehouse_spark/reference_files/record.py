@@ -4,7 +4,7 @@ import bz2
 import gzip
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
@@ -26,6 +26,10 @@ _OTHERS = {
     b"%PDF": "a PDF",
 }
 _BOM = b"\xef\xbb\xbf"
+
+
+IsText = Callable[[str], bool]
+"""Whether a name is that of a column of text: of JSON's values, such a one takes strings and numbers alone."""
 
 
 class Record(NamedTuple):
@@ -78,17 +82,21 @@ def _refuse_other_than_utf8(head: bytes) -> None:
     for mark, encoding in _MARKS.items():
         if head.startswith(mark):
             raise UsageError(f"is {encoding}; save it as UTF-8")
-    if len(head) >= 4 and max(head[0::2].count(0), head[1::2].count(0)) > 0.4 * (len(head) // 2):
-        raise UsageError(f"is {'UTF-32' if head.count(0) > len(head) // 2 else 'UTF-16'}; save it as UTF-8")
+    for part in (head[:8], head):  # what stands in front is ASCII, whatever the letters behind it
+        if len(part) >= 4 and max(part[0::2].count(0), part[1::2].count(0)) > 0.4 * (len(part) // 2):
+            raise UsageError(f"is {'UTF-32' if part.count(0) > len(part) // 2 else 'UTF-16'}; save it as UTF-8")
     for magic, advice in _OTHERS.items():
         if head.startswith(magic):
             raise LakehouseError(f"is {advice}")
 
 
 def lines(content: io.BufferedReader) -> Iterable[bytes]:
-    """The lines, ends included: by line feeds, or by carriage returns where the first line ends in one alone."""
+    """The lines, ends included: by line feeds, or by carriage returns where the first line ends in one alone.
+
+    Two before a line feed are what Windows makes of CRLF once more, and end one line.
+    """
     head = content.peek(65536)
-    first = re.search(rb"\r(?!\n|\Z)|\n", head)
+    first = re.search(rb"\r(?!\r*+(?:\n|\Z))|\n", head)
     return _ended_by(b"\r", content) if first and first[0] == b"\r" else content
 
 

@@ -89,6 +89,13 @@ def test_a_csv_of_carriage_returns_alone_has_lines_too(tmp_path: Path) -> None:
     assert values(tmp_path / "a.csv", b'symbol,sector\rA,x\r\rB,"y\rz"\r') == [("A", "x"), ("B", "y\rz")]
 
 
+def test_a_line_of_a_csv_may_end_in_two_carriage_returns_and_a_line_feed(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", b'"symbol","sector"\r\r\n"A","x"\r\r\n"B","y"\r\r\n') == [
+        ({"symbol": "A", "sector": "x"}, '"A","x"', None),
+        ({"symbol": "B", "sector": "y"}, '"B","y"', None),
+    ]
+
+
 def test_a_csv_record_that_is_not_utf8_keeps_its_exact_bytes_quotes_and_lines_included(tmp_path: Path) -> None:
     content = b'symbol,company_name\r\nA,"caf\xe9 ""x""\r\nbar"\r\nB,na\xefve\nC,ok\n'
     assert read(tmp_path / "a.csv", content) == [
@@ -191,12 +198,17 @@ def test_json_that_is_not_utf8_or_escapes_half_a_pair_keeps_its_exact_bytes(
         (b'{"symbol": "A"}\n{"symbol": "B"}\n', ['{"symbol": "A"}', '{"symbol": "B"}']),
         (b'{"symbol": "A"}', ['{"symbol": "A"}']),
         (b" [ ] ", []),
+        (b' \n\xef\xbb\xbf[{"symbol": "A"}]', ['{"symbol": "A"}']),
+        (b'\xef\xbb\xbf\n\xef\xbb\xbf \xef\xbb\xbf{\n"symbol": "A"}', ['{\n"symbol": "A"}']),
+        (b' \xef\xbb\xbf{"symbol": "A"}\n', [' \ufeff{"symbol": "A"}']),
     ],
 )
 def test_a_json_file_is_lines_or_one_document_by_its_first_line(
     tmp_path: Path, content: bytes, payloads: list[str]
 ) -> None:
-    assert [payload for _, payload, _ in read(tmp_path / "a.json", content)] == payloads
+    records = read(tmp_path / "a.json", content)
+    assert [payload for _, payload, _ in records] == payloads
+    assert all(known is not None for known, _, _ in records)
 
 
 def test_an_element_that_is_no_object_or_too_deep_is_malformed_alone(tmp_path: Path) -> None:
@@ -283,6 +295,33 @@ def test_a_parquet_text_that_is_not_utf8_is_kept_within_the_json_of_its_record(t
         ([("symbol", "A"), ("sector", "x")], '{"symbol":"A","sector":"x"}', None),
         (None, '{"symbol":"caf\ufffd","sector":null}', b'{"symbol":"caf\xe9","sector":null}'),
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(3), pa.dictionary(pa.int32(), pa.binary())])
+def test_parquet_bytes_in_a_column_of_text_are_text_whatever_stands_beside_them(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"symbol": pa.array([b"ABC", b"B\xe9C", None], kind)}), path)
+    rows = looked(path).records.to_pylist()
+    assert [(row["attributes"], row["raw_payload"], row["_raw_bytes"]) for row in rows] == [
+        ([("symbol", "ABC")], '{"symbol":"ABC"}', None),
+        (None, '{"symbol":"B\ufffdC"}', b'{"symbol":"B\xe9C"}'),
+        ([("symbol", None)], '{"symbol":null}', None),
+    ]
+
+
+def test_parquet_booleans_and_nested_values_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"symbol": [["A"]], "Sector": [True], "industry": [None], "is_deleted": [True], "desk": [["FX"]]}
+    parquet.write_table(pa.table(columns), path)
+    (row,) = looked(path).records.to_pylist()
+    assert row["raw_payload"] == (
+        '{"symbol":"[\\"A\\"]","Sector":"true","industry":null,"is_deleted":"true","desk":"[\\"FX\\"]"}'
+    )
+    assert dict(row["attributes"]) == {
+        "symbol": "\0", "sector": "\0", "industry": None, "is_deleted": "true", "desk": '["FX"]'
+    }  # fmt: skip
 
 
 # Names
@@ -424,6 +463,15 @@ def test_a_path_that_exists_is_that_path_whatever_its_characters(
     assert paths(name) == [f"file:{tmp_path}/{name}"]
     for uri in ((tmp_path / name).as_uri(), (tmp_path / name).as_uri().replace("file://", "FILE://localhost")):
         assert paths(uri) == [f"file:{tmp_path}/{name}"]
+
+
+def test_a_pattern_begins_with_the_folders_of_just_its_names(tmp_path: Path) -> None:
+    for folder in ("a[1]", "a1", "b {eu}"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.csv").write_bytes(GOOD)
+    assert paths(tmp_path / "a[1]" / "*.csv") == [f"file:{tmp_path}/a[1]/x.csv"]
+    assert paths(tmp_path / "b {eu}" / "{x,y}.csv") == [f"file:{tmp_path}/b {{eu}}/x.csv"]
+    assert paths(tmp_path / "a[0-9]" / "x.*") == [f"file:{tmp_path}/a1/x.csv"]
 
 
 def test_every_extension_is_known_in_any_case_and_with_every_compression(tmp_path: Path) -> None:
@@ -576,9 +624,10 @@ def test_a_file_that_is_not_what_it_says_is_one_sentence(tmp_path: Path, name: s
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
 def test_text_in_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_bytes("symbol,company_name\nA,Köln\n".encode(encoding))
-    with pytest.raises(UsageError, match=rf"a\.csv: is {encoding[:6].upper()}; save it as UTF-8$"):
-        looked(path)
+    for name in ("Köln", "中文" * 999):
+        path.write_bytes(f"symbol,company_name\nA,{name}\n".encode(encoding))
+        with pytest.raises(UsageError, match=rf"a\.csv: is {encoding[:6].upper()}; save it as UTF-8$"):
+            looked(path)
 
 
 @pytest.mark.parametrize("seed", range(40))
