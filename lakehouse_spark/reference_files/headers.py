@@ -108,7 +108,11 @@ def _without_key(names: Sequence[str], dimension: Dimension) -> str:
         if any(stored[part.strip('"')] == dimension.natural_key for name in names for part in name.split(separator)):
             return f"{wanted}; is the separator {called}? Save it with commas"
     close = [name for name in names if near(stored[name], [dimension.natural_key], dimension)]
-    hint = f"did you mean {stored[close[0]]!r}?" if close else f"it has {_listed(map(stored.__getitem__, names))}"
+    hint = (
+        f"did you mean {stored[close[0]]!r}? Rename it to {dimension.natural_key!r}"
+        if close
+        else f"it has {_listed(map(stored.__getitem__, names))}"
+    )
     return f"{wanted}; {hint}"
 
 

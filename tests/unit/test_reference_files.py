@@ -394,7 +394,10 @@ def test_accounts_may_have_the_names_of_the_dimensions_own_columns(tmp_path: Pat
         (['a;"symbol"'], "is the separator a semicolon?"),
         (["symbol\tsector"], "is the separator a tab?"),
         (["a|Symbol"], "is the separator a bar?"),
-        (["sybmol", "sector"], "expected a column 'symbol' for dim_symbol; did you mean 'sybmol'?"),
+        (
+            ["sybmol", "sector"],
+            "expected a column 'symbol' for dim_symbol; did you mean 'sybmol'? Rename it to 'symbol'",
+        ),
         (["name"], "expected a column 'symbol' for dim_symbol; it has name"),
     ],
 )
