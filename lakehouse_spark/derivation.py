@@ -83,9 +83,13 @@ def _apply_whole(
         refused_now, accepted_now = changed.collect()[0]
         if counts["rejected"]:
             dead_letters.open_again(spark, rejected_records.of_change_log(told.where(~is_good)), LOG.name)
+        accepted = verdicts.where(is_good).select(*key)
+        is_due = base.is_outdated or base.is_lost  # a job that dies before it commits has all of this before it again
+        if accepted_now and is_due:
+            dead_letters.close(spark, known, accepted, "derived", place=key)
         done = _rederive(spark, dimension, None, None, base, upstream, place)
-        if accepted_now:
-            dead_letters.close(spark, known, verdicts.where(is_good).select(*key), "derived", place=key)
+        if accepted_now and not is_due:
+            dead_letters.close(spark, known, accepted, "derived", place=key)
     why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
     note = (
         f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {refused_now:,} records refused now, "

@@ -41,7 +41,8 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
     rows = []
     for exchange in exchanges:
         zone = _zone(exchange)
-        sessions = sorted(_sessions(exchange, zone, first - _DAY, last + _DAY))
+        # East of Greenwich the last UTC day ends on the local day after it, on which the next one's session may open.
+        sessions = sorted(_sessions(exchange, zone, first - _DAY, last + 2 * _DAY))
         for (day, opens, closes), following in zip_longest(sessions, sessions[1:]):
             begins, ends = (_at(d, time(), zone) for d in (day, day + _DAY))
             begins = min(begins, opens)  # a session may open on the evening before, and end that day

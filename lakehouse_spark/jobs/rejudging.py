@@ -25,8 +25,9 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.St
     refused records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
     """
     upstream = commit.state(spark, feed.topic.table)
-    if base.cursor is None:
+    if base.cursor is None and None in (base.stamp, upstream.stamp):
         return Done({})
+    is_due = base.is_outdated or base.is_lost
     raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
@@ -50,7 +51,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.St
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
             refused = decided.where(F.col("_outcome") == dedup.REJECTED)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
-            notes = (_note(decided, of_again, base),) if base.is_outdated else ()
+            notes = (_note(decided, of_again, base),) if is_due else ()
             dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
             counts = count(decided)
             counts["rows"] += stays.count()
@@ -58,13 +59,20 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.St
                 counts |= _with_early(feed, early, letters.where(F.col("status") == "OPEN"), stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-            cursor = _recounted(base, upstream, counts)
-            if base.is_outdated:  # a job that dies before it settles has all of this before it again, this included
+            cursor = {"source": source, **_recounted(base, upstream, counts)}
+            if is_due:  # a job that dies before it settles has all of this before it again, this included
                 dead_letters.close(spark, of_again, places_of_accepted(decided), "accepted by newer rules")
             done = settle(spark, feed.table, written, replaced, base, cursor)
-            if not base.is_outdated:
+            if not is_due:
                 dead_letters.close(spark, of_again, places_of_accepted(decided), "rebuilt")
             return replace(done, notes=notes)
+
+
+def holds_refused(feed: Feed, judged: DataFrame, rows: DataFrame) -> bool:
+    """Whether a row of the table is there that a record made which is refused now."""
+    refused = judged.where(F.size("_reasons") > 0).select(*PLACE, F.col("_ingested_at").alias("_arrived"))
+    made = rows.join(refused, on=list(PLACE), how="inner").where(F.col("_arrived") <= F.col(str(feed.table.stamp)))
+    return not made.isEmpty()
 
 
 def _with_all_of(feed: Feed, records: DataFrame, replaced: DataFrame) -> DataFrame:
@@ -76,16 +84,18 @@ def _with_all_of(feed: Feed, records: DataFrame, replaced: DataFrame) -> DataFra
 
 def _note(decided: DataFrame, letters: DataFrame, base: commit.State) -> str:
     """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
-    that were not, and the other way round."""
+    that were not, and the other way round; where the cursor is lost that said what it has consumed, of all."""
+    why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
     place = list(rejected_records.PLACE)
     opened = letters.where(F.col("status") == "OPEN").select(*place, F.lit(True).alias("_was_refused"))
-    consumed = F.col("_ingested_at") <= F.lit(commit.from_text((base.cursor or {})["to"]))
+    upto = commit.from_text((base.cursor or {}).get("to"))
+    consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
     judged = rejected_records.placed(decided.where(consumed), "_outcome").join(opened, on=place, how="left")
     is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
     records, refused, freed = judged.agg(
         F.count("*"), F.count_if(is_refused & ~was_refused), F.count_if(~is_refused & was_refused)
     ).collect()[0]
-    return f"{base.rules_moved}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
+    return f"{why}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
 
 
 def _with_there(feed: Feed, rows: DataFrame, records: DataFrame) -> DataFrame:

@@ -13,7 +13,7 @@ from lakehouse_spark.batch import Done, day_predicate, days_of, kept, settle, wi
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
-from lakehouse_spark.jobs.rejudging import rejudge
+from lakehouse_spark.jobs.rejudging import holds_refused, rejudge
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
@@ -79,6 +79,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = commit.at(spark, feed.table, base.snapshot_id)
+    if base.is_lost and holds_refused(feed, judged, held):  # its cursor would have told of older rules
+        return rejudge(spark, settings, feed, base)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark import commit
 from lakehouse_spark.batch import counts, kept
-from lakehouse_spark.change_log import DIMENSIONS, LOG, readable, records, refused_members
+from lakehouse_spark.change_log import DIMENSIONS, LOG, of_dimension, readable, records, refused_members
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.gold import (
@@ -40,11 +40,13 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
     """A dimension's rows are what its change log says, up to where it was read."""
     for dimension in DIMENSIONS.values():
         table = dimension.table
-        cursor = commit.state(spark, table).cursor
-        upto = commit.from_text(cursor["to"]) if cursor and cursor.get("to") else None
-        check = "rows follow from the change log"
+        state, check = commit.state(spark, table), "rows follow from the change log"
+        upto = commit.from_text((state.cursor or {}).get("to"))
         if upto is None:
             yield Finding(check, table.name, 0, "nothing loaded yet")
+            continue
+        if state.is_outdated:
+            yield Finding(check, table.name, 0, f"{state.rules_moved}: waits for dimension_loader")
             continue
         read = spark.table(LOG.identifier).where(F.col("_ingested_at") <= F.lit(upto))
         with kept(changes(records(spark, dimension, readable(read)), dimension)) as good:
@@ -52,7 +54,9 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
             if dimension.is_versioned:
                 held = held.where(~F.col("is_inferred"))
             else:
+                named = read.where(of_dimension(dimension)).select(F.col("natural_key").alias(dimension.natural_key))
                 refused = refused_members(dimension, derived, held).select(dimension.natural_key)
+                refused = refused.join(named, on=dimension.natural_key, how="left_semi")
                 held = held.join(refused, on=dimension.natural_key, how="left_anti")
                 stay = _stay(refused)
             off = differing(held.select(*derived.columns), derived)

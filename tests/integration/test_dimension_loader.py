@@ -23,7 +23,7 @@ from pyarrow import parquet
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, derivation, numbering
+from lakehouse_spark import change_log, commit, dead_letters, derivation, numbering
 from lakehouse_spark.broker import Broker
 from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.change_log import DIMENSIONS
@@ -278,6 +278,23 @@ def test_a_rebuild_accepts_what_an_older_rule_refused_and_a_second_one_writes_no
     (done,) = dimension_loader.run(lake.spark, ["dim_symbol"], rebuild=True)
     assert done.notes == ("derived whole: 0 rows changed, 0 records refused now, 0 accepted now",)
     assert snapshots(lake) == before
+
+
+def test_a_load_that_dies_while_it_brings_up_what_older_rules_made_leaves_no_letter_open(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    csv = write(tmp_path, "dies.csv", "symbol,sector,effective_date", "O-1,New,2025-06-01")
+    with refusing("sector", "New", "invalid_sector"):
+        load(lake, "dim_symbol", csv)
+    commit.outdate(lake.spark, DIMENSIONS["dim_symbol"].table)
+    with monkeypatch.context() as patch:
+        patch.setattr(dead_letters, "close", lambda *given, **named: 1 / 0)  # beside the commit of the members
+        with pytest.raises(ZeroDivisionError):
+            dimension_loader.run(lake.spark, ["dim_symbol"])
+    dimension_loader.run(lake.spark, ["dim_symbol"])
+    assert symbols(lake, "O-") == [("O-1", "New", june(1), OPEN, True)]
+    letters = lake.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{csv}')")
+    assert [(row["status"], row["resolution"]) for row in letters.collect()] == [("REPLAYED", "derived")]
 
 
 FLAGS = """symbol,company_name,effective_date,is_deleted

@@ -344,6 +344,7 @@ BREAKS = (
     ("dim.dim_symbol", "UPDATE lake.dim.dim_symbol SET sector = 'other' WHERE symbol = 'AAA'"),
     ("dim.dim_trader", "UPDATE lake.dim.dim_trader SET expiry_date = DATE '1899-12-31'"),
     ("dim.dim_account", "UPDATE lake.dim.dim_account SET previous_tier = 'BASIC'"),
+    ("dim.dim_exchange", "INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (99, 'NONE')"),
     ("gold.fact_trades", "DELETE FROM lake.gold.fact_trades WHERE trade_id = 'T1'"),
     ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET exchange_key = NULL WHERE trade_id = 'T2'"),
     ("gold.market_overview", "UPDATE lake.gold.market_overview SET total_value = total_value + 0.01"),
@@ -378,6 +379,7 @@ def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market
         ("open shares = bought - sold", "gold._open_lots", 1),
         ("open shares = bought - sold", "gold.portfolio_positions", 6),  # three days, as held and as they should be
         ("rows follow from the change log", "dim.dim_account", 2),
+        ("rows follow from the change log", "dim.dim_exchange", 1),
         ("rows follow from the change log", "dim.dim_symbol", 2),
         ("total value as in silver.trades", "gold.fact_trades", 1),
         ("total value as in silver.trades", "gold.market_overview", 1),
@@ -764,6 +766,7 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
         worked.load()
     held = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}
     assert (held["OLDX"]["timezone"], held["OLDX"]["market_open_time"]) == ("EST/EDT", "9:30 AM")
+    assert broken(worked) == []  # what older rules made waits for its loader
     done = {
         summary.table: summary
         for summary in (

@@ -569,6 +569,28 @@ def test_a_table_that_older_rules_made_is_derived_whole_by_todays(spark: SparkSe
     assert [lake.snapshots(f"silver.{name}") for name in silver_processor.TABLES] == snapshots
 
 
+def test_a_cursor_that_is_lost_before_newer_rules_come_leaves_no_row_that_they_refuse(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TABLES)
+    with older_rules():
+        arrive(lake, trade(trade_id="T1"), trade(trade_id="T2", symbol="\u0131BM", trader_id="TR2"))
+        arrive(lake, bar(), bar(interval="1M", volume=1), topic=raw_marketdata.TOPIC)
+        lake.silver()
+    assert held(lake) == [("T1", 0, "EXECUTED"), ("T2", 1, "EXECUTED")]
+    lake.expire("silver.trades", "silver.market_data")
+    said = {summary.table: summary.notes for summary in lake.silver()}
+    why = "its cursor was lost, and older rules made rows of it"
+    note = f"{why}: judged 2 records again, 1 are refused now and 0 no longer"
+    assert (said["silver.trades"], said["silver.market_data"]) == ((note,), (note,))
+    assert held(lake) == [("T1", 0, "EXECUTED")]
+    assert [row["trader_id"] for row in lake.rows("silver.trader_activity", "trader_id")] == ["TR1"]
+    assert [row["volume"] for row in lake.rows("silver.market_data", "volume")] == [12000]
+    assert lake.rejects("raw_trades") == [["invalid_symbol"]]
+    assert unaccounted(lake) == []
+    assert [summary.snapshot_id for summary in lake.silver()] == [None] * 4
+
+
 @contextmanager
 def older_rules() -> Iterator[None]:
     """As long as codes were folded by Unicode, a question mark stood for half a character, M was a minute, and a

@@ -229,6 +229,16 @@ def test_a_session_over_midnight_belongs_to_the_weekday_of_its_close(spark: Spar
     assert sessions_of(spark, GLOBEX, utc(*asked)) == list(asked.values())
 
 
+def test_a_session_that_opens_on_the_morning_before_is_found_though_no_later_day_is_asked_for(
+    spark: SparkSession,
+) -> None:
+    """Osaka, nine hours ahead: its Thursday opens on Wednesday at 08:45, on the evening of Tuesday in UTC."""
+    osaka = exchange(timezone="Asia/Tokyo", market_open_time="08:45", market_close_time="06:00")
+    asked = {"01-06T20:59": "REGULAR", "01-06T21:00": "AFTER_HOURS", "01-06T23:44": "AFTER_HOURS"}
+    asked |= {"01-06T23:45": "REGULAR", "01-06T23:59": "REGULAR"}
+    assert sessions_of(spark, osaka, utc(*asked)) == list(asked.values())
+
+
 def test_hours_follow_the_local_clock_over_a_clock_change(spark: SparkSession) -> None:
     """Chicago's clocks go forward on 8 March 2026: 17:00 on Sunday is 22:00 UTC then, where it was 23:00."""
     asked = {"03-08T21:59": "CLOSED", "03-08T22:00": "REGULAR", "03-09T20:59": "REGULAR", "03-09T21:00": "AFTER_HOURS"}
