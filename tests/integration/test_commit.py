@@ -345,7 +345,8 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
     for author, _ in KINDS.values():
         done = author(session, table, commit.state(session, table), minute(10))
         summary = commit.load(session, table).snapshot(done.snapshot_id).summary()
-        assert summary.get(CURSOR) == f'{{"stamp":"2025-03-01T00:10:00.000000+00:00","to":"{done.cursor["to"]}"}}'
+        to = done.cursor["to"]
+        assert summary.get(CURSOR) == f'{{"rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00","to":"{to}"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None
 
 

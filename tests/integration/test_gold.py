@@ -665,7 +665,8 @@ def test_exchanges_trade_by_their_calendars_by_their_hours_or_always(worked: Mar
         ("CRYPTO", saturday): "REGULAR", ("XNAS", saturday): "REGULAR", ("ALLDAY", saturday): "REGULAR",
         ("GLOBEX", sunday): "REGULAR", ("GLOBEX", night): "AFTER_HOURS", ("CME", sunday): "REGULAR",
         ("SECS", noon): "REGULAR", ("SECS", saturday): "CLOSED", ("LOWMIC", noon): "REGULAR",
-        ("LOWMIC", saturday): "CLOSED", ("NSE", "2025-01-02T05:00"): "REGULAR", ("NSE", "2025-01-03T17:00"): "AFTER_HOURS",
+        ("LOWMIC", saturday): "CLOSED", ("NSE", "2025-01-02T05:00"): "REGULAR",
+        ("NSE", "2025-01-03T17:00"): "AFTER_HOURS",
     }  # fmt: skip
     worked.trade(
         [
