@@ -283,7 +283,7 @@ def test_a_rebuild_accepts_what_an_older_rule_refused_and_a_second_one_writes_no
 def test_a_load_that_dies_while_it_brings_up_what_older_rules_made_leaves_no_letter_open(
     lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    csv = write(tmp_path, "dies.csv", "symbol,sector,effective_date", "O-1,New,2025-06-01")
+    csv = write(tmp_path, "dies.csv", "symbol,sector,effective_date", "DIE-1,New,2025-06-01")
     with refusing("sector", "New", "invalid_sector"):
         load(lake, "dim_symbol", csv)
     commit.outdate(lake.spark, DIMENSIONS["dim_symbol"].table)
@@ -292,7 +292,7 @@ def test_a_load_that_dies_while_it_brings_up_what_older_rules_made_leaves_no_let
         with pytest.raises(ZeroDivisionError):
             dimension_loader.run(lake.spark, ["dim_symbol"])
     dimension_loader.run(lake.spark, ["dim_symbol"])
-    assert symbols(lake, "O-") == [("O-1", "New", june(1), OPEN, True)]
+    assert symbols(lake, "DIE-") == [("DIE-1", "New", june(1), OPEN, True)]
     letters = lake.spark.table("lake.silver._rejected_records").where(f"contains(_kafka_topic, '{csv}')")
     assert [(row["status"], row["resolution"]) for row in letters.collect()] == [("REPLAYED", "derived")]
 
