@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import change_log, commit, dead_letters, derivation
-from lakehouse_spark.batch import day_predicate, days_of, kept
+from lakehouse_spark.batch import Done, day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
@@ -103,8 +103,7 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
         else:
             counts, notes = _replay_reference(spark, settings, selection), ()
         snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
-        seconds = round(time.monotonic() - began, 3)
-        summaries.append(Summary("rejected replay", name, counts or {}, snapshot_id, seconds, notes))
+        summaries.append(Summary.of("rejected replay", name, Done(counts or {}, snapshot_id, notes), began))
     if trades.FEED.topic.table.name in chosen:
         silver_processor.derive_activity(spark)
     return summaries

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime
 
 from pyspark.sql import DataFrame, SparkSession
@@ -115,8 +114,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
         fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
         held = commit.at(spark, table, base.snapshot_id)
-        done = settle(spark, table, fresh, held, base, cursor)
-        return replace(done, notes=(f"{base.rules_moved}: derived whole",)) if base.is_outdated else done
+        return settle(spark, table, fresh, held, base, cursor)
     changed = commit.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:

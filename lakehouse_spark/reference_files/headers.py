@@ -72,14 +72,13 @@ def judge(names: Sequence[str], dimension: Dimension, *, ignore_unknown: bool) -
     return said
 
 
-def near(name: str, absent: Iterable[str], dimension: Dimension) -> str | None:
+def near(name: str, absent: Sequence[str], dimension: Dimension) -> str | None:
     """The absent column that an unknown name nearly is, or an alias of one: at most one letter more, less, other or
     in its neighbour's place, two where the column has more than six letters; blanks, `-`, `_` and case left out."""
-    candidates = [(column, column) for column in absent]
-    candidates += [(alias, column) for alias, column in dimension.aliases.items() if column in absent]
+    candidates = [*absent, *(alias for alias, column in dimension.aliases.items() if column in absent)]
     distances = [
         (distance, written)
-        for written, _ in candidates
+        for written in candidates
         if (distance := _distance(folded(name), folded(written))) <= (2 if len(folded(written)) > 6 else 1)
     ]
     return min(distances)[1] if distances else None

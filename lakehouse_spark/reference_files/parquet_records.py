@@ -62,7 +62,7 @@ def texts(column: pa.Array, *, is_text: bool = False) -> list[str | None]:
         for holds, read in _READERS:
             if holds(kind):
                 return read(column)
-    return [_any(value) for value in column]
+    return _nested(column)
 
 
 def _strings(column: pa.Array) -> list[str | None]:
