@@ -13,8 +13,10 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from benchmarks import contents
 from benchmarks.plan import Contender, Job
-from lakehouse_spark import commit, ddl, settings
-from lakehouse_spark.session import open_session
+from lakehouse_spark import settings
+from lakehouse_spark.lake import commit
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from benchmarks import contents, lake, peer_jars
 from benchmarks.contents import Columns, Result
-from lakehouse_spark import session
+from lakehouse_spark.lake import session
 
 NAME = "delta-spark MERGE"
 

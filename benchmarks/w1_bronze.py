@@ -11,9 +11,9 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Inputs, Results, Sample, Verdict, Workload, by_parameter
 from benchmarks.w1_peers import DIGESTS, KafkaConnect, PyIcebergLoop, SparkSink, ToNoop, ToParquet
-from lakehouse_spark import broker
 from lakehouse_spark.bronze.raw_trades import TABLE
 from lakehouse_spark.jobs import bronze_writer
+from lakehouse_spark.local import broker
 
 _TRUTH = {
     "timestamp": "epoch_us(moment)",

@@ -12,8 +12,8 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns, Result
 from benchmarks.kafka_connect import Worker
 from benchmarks.plan import Contender
-from lakehouse_spark import kafka
 from lakehouse_spark.bronze.raw_trades import TABLE
+from lakehouse_spark.ingest import kafka
 
 _PYICEBERG_ROWS = 250_000
 """Messages per append of the PyIceberg loop: few large commits suit it best."""

@@ -18,11 +18,13 @@ from benchmarks import contents, lake, spark_delta, trades
 from benchmarks.contents import Columns
 from benchmarks.filling import as_rows, in_process, silver, with_instants
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import commit
 from lakehouse_spark.bronze import raw_reference, raw_trades
-from lakehouse_spark.dim import dim_exchange, retired_keys, surrogate_keys
+from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
-from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import rejected_records, trader_activity
 from lakehouse_spark.silver import trades as silver_trades
@@ -95,14 +97,14 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
         with_instants(spark.read.parquet(str(folder / f"{name}.parquet"))) for name in ("history", "batch")
     )
     for rows, stamp in ((history, old), (batch, new)):
-        base = commit.state(spark, raw_trades.TABLE)
-        cursor: commit.Cursor = {"topic": "trades", "topic_id": "none", "to": {}, "stamp": commit.to_text(stamp)}
+        base = snapshots.state(spark, raw_trades.TABLE)
+        cursor: Cursor = {"topic": "trades", "topic_id": "none", "to": {}, "stamp": to_text(stamp)}
         commit.append(spark, raw_trades.TABLE, _bronze(rows, stamp), base, cursor)
-    base = commit.state(spark, SILVER)
+    base = snapshots.state(spark, SILVER)
     counts = dict.fromkeys(("records", "accepted", "rows", "inserted"), given["days"] * given["records"])
     cursor = {
-        "source": raw_trades.TABLE.name, "from": None, "to": commit.to_text(old), "stamp": commit.to_text(old),
-        "since": commit.to_text(old), "counts": counts, "totals": counts,
+        "source": raw_trades.TABLE.name, "from": None, "to": to_text(old), "stamp": to_text(old),
+        "since": to_text(old), "counts": counts, "totals": counts,
     }  # fmt: skip
     commit.append(spark, SILVER, silver(history, old), base, cursor)
     spark.stop()

@@ -24,11 +24,13 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns
 from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import change_log, commit, derivation
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.dim import dim_symbol, retired_keys, surrogate_keys
+from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.session import open_session
+from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.silver import rejected_records
 
 DIM = dim_symbol.TABLE
@@ -177,15 +179,15 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     lake.create(spark, LOG, *WRITTEN)
     stamps = []
     for name in ("known", "batch"):
-        base = commit.state(spark, LOG)
+        base = snapshots.state(spark, LOG)
         stamps.append(base.next_stamp(datetime.now(UTC)))
-        cursor: commit.Cursor = {
-            "topic": "reference", "topic_id": "none", "to": {}, "stamp": commit.to_text(stamps[-1]),
+        cursor: Cursor = {
+            "topic": "reference", "topic_id": "none", "to": {}, "stamp": to_text(stamps[-1]),
         }  # fmt: skip
         records = _records(spark.read.parquet(str(folder / f"{name}.parquet")))
         commit.append(spark, LOG, change_log.log_rows(records, stamps[-1]), base, cursor)
         if name == "known":
-            derivation.apply(spark, dim_symbol.DIMENSION)
+            dimension_members.apply(spark, dim_symbol.DIMENSION)
     spark.stop()
     catalog = contents.catalog(home)
     return {

@@ -16,7 +16,8 @@ from benchmarks import contents, lake, spark_delta
 from benchmarks.contents import Result
 from benchmarks.plan import Contender, Job
 from benchmarks.w3_inputs import ATTRIBUTES, DELTA, DIGEST, DIM, FEED, LOG, TRACKED
-from lakehouse_spark.dim import dim_symbol, surrogate_keys
+from lakehouse_spark.dim import dim_symbol
+from lakehouse_spark.metadata import surrogate_keys
 
 _NAME = dim_symbol.DIMENSION.name
 _OPEN_END = "DATE'9999-12-31'"

@@ -18,13 +18,15 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns
 from benchmarks.filling import as_rows, in_process, silver, with_instants
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import commit
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_time, dim_trader, retired_keys, surrogate_keys
+from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import fact_trades
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
-from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver import trades as silver_trades
@@ -119,7 +121,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     seeds.seed_exchanges(spark, conf_dir())
     stamp = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC) + timedelta(days=DAYS)
     seeds.seed_time(spark, [stamp.year])
-    told = {"from": None, "to": commit.to_text(stamp), "stamp": commit.to_text(stamp)}
+    told = {"from": None, "to": to_text(stamp), "stamp": to_text(stamp)}
     for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION):
         versions = spark.read.parquet(str(folder / f"{dimension.name}.parquet"))
         named = {
@@ -130,10 +132,10 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
             "_row_hash": F.md5(F.col("place").cast("string").cast("binary")), "is_inferred": F.lit(False),
             "_updated_at": F.lit(stamp),
         }  # fmt: skip
-        base = commit.state(spark, dimension.table)
+        base = snapshots.state(spark, dimension.table)
         commit.append(spark, dimension.table, as_rows(versions, dimension.table.schema, named), base, told)
     rows = silver(with_instants(spark.read.parquet(str(folder / "trades.parquet"))), stamp)
-    commit.append(spark, SILVER, rows, commit.state(spark, SILVER), told)
+    commit.append(spark, SILVER, rows, snapshots.state(spark, SILVER), told)
     spark.stop()
     catalog = contents.catalog(home)
     dims = (dim_symbol.TABLE.name, dim_trader.TABLE.name, dim_exchange.TABLE.name)

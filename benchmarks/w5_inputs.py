@@ -19,9 +19,8 @@ from benchmarks import contents, lake, trades
 from benchmarks.contents import Columns
 from benchmarks.filling import as_rows, in_process, silver, with_instants
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import commit
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, retired_keys, surrogate_keys
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.gold import (
     daily_trading_summary,
     market_overview,
@@ -31,8 +30,11 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.jobs import gold_aggregator
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
-from lakehouse_spark.session import open_session
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records
 from lakehouse_spark.silver import trades as silver_trades
@@ -283,8 +285,8 @@ def _books(rows: DataFrame, stamp: datetime) -> DataFrame:
 
 
 def _append(spark: SparkSession, table: Table, rows: DataFrame, stamp: datetime) -> None:
-    text = commit.to_text(stamp)
-    commit.append(spark, table, rows, commit.state(spark, table), {"from": None, "to": text, "stamp": text})
+    text = to_text(stamp)
+    commit.append(spark, table, rows, snapshots.state(spark, table), {"from": None, "to": text, "stamp": text})
 
 
 if __name__ == "__main__":

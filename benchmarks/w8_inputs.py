@@ -17,13 +17,14 @@ from benchmarks import contents, lake, trades, w2_inputs
 from benchmarks.contents import Columns
 from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
-from lakehouse_spark import broker, migrations
+from lakehouse_spark import migrations
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.jobs import bronze_writer, dimension_loader
+from lakehouse_spark.lake.session import open_session
+from lakehouse_spark.local import broker
 from lakehouse_spark.migrations import seeds
-from lakehouse_spark.session import open_session
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.silver import trades as silver_trades
 

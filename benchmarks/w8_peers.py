@@ -16,10 +16,10 @@ from benchmarks import contents, lake, w1_peers, w2_inputs, w2_peers, w4_peers, 
 from benchmarks.contents import Result
 from benchmarks.plan import Contender, Job
 from benchmarks.w8_inputs import BOOKS, DAILY, PEER_REJECTS, SILVER
-from lakehouse_spark import kafka
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.gold import daily_trading_summary, fact_trades
+from lakehouse_spark.ingest import kafka
 
 _LONG_AGO = "2000-01-01T00:00:00+00:00"
 

@@ -4,17 +4,8 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from lakehouse_spark import schema_migrations
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_reference, raw_trades
-from lakehouse_spark.dim import (
-    dim_account,
-    dim_exchange,
-    dim_symbol,
-    dim_time,
-    dim_trader,
-    retired_keys,
-    surrogate_keys,
-)
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.gold import (
     daily_trading_summary,
@@ -26,6 +17,7 @@ from lakehouse_spark.gold import (
     trade_analytics,
     trader_performance,
 )
+from lakehouse_spark.metadata import retired_keys, schema_migrations, surrogate_keys
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
 from lakehouse_spark.table import Table
 

@@ -17,7 +17,7 @@ import pyspark
 
 from lakehouse_spark.errors import LakehouseError, UsageError
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parent / "conf"
 LOCK = CONF / "jars.lock"
 DIRECT = CONF / "jars.direct"
 SPARK_JARS = Path(pyspark.__file__).parent / "jars"

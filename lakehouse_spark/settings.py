@@ -154,9 +154,9 @@ class Settings(BaseSettings):
 
 
 def conf_dir() -> Path:
-    """The folder of profiles, lock file and reference data: LAKEHOUSE_CONF_DIR, else the checkout's `conf`."""
+    """The folder of profiles, lock file and reference data: LAKEHOUSE_CONF_DIR, else the package's own."""
     given = os.environ.get("LAKEHOUSE_CONF_DIR")
-    return Path(given) if given else Path(__file__).resolve().parent.parent / "conf"
+    return Path(given) if given else Path(__file__).resolve().parent / "conf"
 
 
 def load() -> Settings:

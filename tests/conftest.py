@@ -1,19 +1,16 @@
 """One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from lake import Lake
-
-from lakehouse_spark import jars, session
-from lakehouse_spark.broker import Broker
+from lakehouse_spark import jars
+from lakehouse_spark.lake import session
+from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
+from tests.support.lake import Lake
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +18,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the shared session; its cache is the user's, its home is thrown away."""
     home = tmp_path_factory.mktemp("home")
     conf = {"spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.sql.adaptive.enabled": "false"}  # no compiling
-    spark = SparkSettings(master="local[2]", driver_memory="2g", shuffle_partitions=1, conf=conf)
+    spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=conf)
     return load().model_copy(update={"home": home, "spark": spark})
 
 

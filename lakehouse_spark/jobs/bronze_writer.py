@@ -17,10 +17,12 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse_spark import change_log, commit, kafka
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades, topic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
+from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor, to_text
 from lakehouse_spark.settings import Settings
 
 JOB = "bronze_writer"
@@ -93,7 +95,7 @@ class _Writer:
 
     source: topic.Topic | change_log.ReferenceTopic
     found: kafka.Offered
-    state: commit.State
+    state: snapshots.State
     following: dict[int, int]
     epoch: str | None
     gaps: list[dict[str, Any]]
@@ -159,7 +161,7 @@ class _Writer:
         cursor = _cursor(self.found, self.following, ends, stamp, self.epoch, self.gaps)
         self.state = commit.append(spark, table, rows, self.state, cursor)
         self.following, self.gaps, self.committed = ends, [], True
-        added = commit.added_records(spark, table, self.state)
+        added = snapshots.added_records(spark, table, self.state)
         self.rows += added
         seconds = round(time.monotonic() - began, 3)
         self.report(Summary(JOB, table.name, {"records": added}, self.state.snapshot_id, seconds))
@@ -231,7 +233,7 @@ def _open(
     report: Callable[[Summary], None],
 ) -> _Writer:
     table = source.table
-    state = commit.state(spark, table)
+    state = snapshots.state(spark, table)
     following, topic_id, epoch = progress(spark, source, state)
     found = kafka.offered(spark, settings, settings.topic(source.name))
     gaps: list[dict[str, Any]] = []
@@ -246,13 +248,13 @@ def _open(
 
 
 def progress(
-    spark: SparkSession, source: topic.Topic | change_log.ReferenceTopic, state: commit.State
+    spark: SparkSession, source: topic.Topic | change_log.ReferenceTopic, state: snapshots.State
 ) -> tuple[dict[int, int], str | None, str | None]:
     """The next offset per partition, the topic's id and since when it is that topic; from the rows if need be."""
     if state.cursor is not None and "topic" in state.cursor:
         ends = {int(partition): end for partition, end in state.cursor["to"].items()}
         return ends, state.cursor["topic_id"], state.cursor.get("epoch")
-    rows = commit.at(spark, source.table, state.snapshot_id).where(F.col("_kafka_partition").isNotNull())
+    rows = snapshots.at(spark, source.table, state.snapshot_id).where(F.col("_kafka_partition").isNotNull())
     newest = F.max_by("_kafka_offset", F.struct("_ingested_at", "_kafka_offset"))  # a recreated topic counts anew
     latest = rows.groupBy("_kafka_partition").agg((newest + 1).alias("following"))
     ends = {row["_kafka_partition"]: row["following"] for row in latest.collect()}
@@ -265,16 +267,16 @@ def _last_restart(rows: DataFrame) -> str | None:
     batches = rows.groupBy("_kafka_partition", stamp).agg(F.min(offset).alias("low"), F.max(offset).alias("high"))
     in_order = Window.partitionBy("_kafka_partition").orderBy(stamp)
     before = batches.withColumns({"_high": F.lag("high").over(in_order), "_at": F.lag(stamp).over(in_order)})
-    return commit.to_text(commit.newest(before.where(F.col("low") <= F.col("_high")), "_at"))
+    return to_text(snapshots.newest(before.where(F.col("low") <= F.col("_high")), "_at"))
 
 
 def _after_gap(
-    following: Mapping[int, int], topic_id: str | None, found: kafka.Offered, epoch: str | None, state: commit.State
+    following: Mapping[int, int], topic_id: str | None, found: kafka.Offered, epoch: str | None, state: snapshots.State
 ) -> tuple[dict[int, int], str | None]:
     """Where to go on once a gap is accepted: a recreated topic from its beginning, else behind the gap."""
     truncated = any(found.latest.get(p, 0) < end for p, end in following.items() if p in found.latest)
     if truncated or (topic_id is not None and topic_id != found.topic_id):
-        return dict(found.earliest), commit.to_text(state.stamp)
+        return dict(found.earliest), to_text(state.stamp)
     return {p: max(end, found.earliest[p]) for p, end in following.items() if p in found.earliest}, epoch
 
 
@@ -285,13 +287,13 @@ def _cursor(
     stamp: datetime,
     epoch: str | None,
     gaps: Sequence[Mapping[str, Any]],
-) -> commit.Cursor:
+) -> Cursor:
     return {
         "topic": found.topic,
         "topic_id": found.topic_id,
         "from": {str(p): offset for p, offset in sorted(following.items())},
         "to": {str(p): offset for p, offset in sorted(ends.items())},
-        "stamp": commit.to_text(stamp),
+        "stamp": to_text(stamp),
         **({"epoch": epoch} if epoch else {}),
         **({"gaps": list(gaps)} if gaps else {}),
     }

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import change_log, derivation, reference_files
 from lakehouse_spark.bronze.raw_reference import MOST_BYTES
-from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, dimension_members
+from lakehouse_spark.lake.change_log import DIMENSIONS
 
 JOB = "dimension_loader"
 
@@ -45,7 +46,7 @@ def run(
         notes: tuple[str, ...] = ()
         if sources:
             notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown)
-        done = derivation.apply(spark, dimension, rebuild=rebuild)
+        done = dimension_members.apply(spark, dimension, rebuild=rebuild)
         done = replace(done, notes=(*notes, *done.notes))
         summary = Summary.of(JOB, dimension.table.name, done, began)
         report(summary)

@@ -9,19 +9,21 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, derivation, upstream
-from lakehouse_spark.batch import Days, Done, day_predicate, days_of, kept, keys_of, of_keys, settle
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold import fact_orderbook, fact_trades
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import dimension_members, snapshots, upstream
+from lakehouse_spark.lake.pruning import Days, day_predicate, days_of, keys_of, of_keys
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done, settle
+from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.migrations.seeds import seed_time
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import scd_type2
-from lakehouse_spark.upstream import Upstream
 
 JOB = "fact_loader"
 
@@ -94,7 +96,7 @@ def run(
 
 
 def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Done:
-    base = commit.state(spark, fact.table)
+    base = snapshots.state(spark, fact.table)
     news = upstream.read(spark, [base], [fact.source], fact.dimensions, rebuild=rebuild)
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
@@ -103,7 +105,7 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         seed_time(spark, sorted(row[0] for row in members.select(F.year("day")).distinct().collect()))
         versions = _complete(spark, fact, members, days)
         fresh = fact.build(spark, settings, rows, versions)
-        held = commit.at(spark, fact.table, base.snapshot_id)
+        held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
             held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
@@ -154,7 +156,7 @@ def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFram
         first, last = days[0][0], days[-1][1]
         within = (F.col("effective_date") <= F.lit(last)) & (F.col("expiry_date") >= F.lit(first))
     table = dimension.table
-    return commit.at(spark, table, commit.state(spark, table).snapshot_id).where(within)
+    return snapshots.at(spark, table, snapshots.state(spark, table).snapshot_id).where(within)
 
 
 def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versions: DataFrame) -> bool:
@@ -169,5 +171,5 @@ def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versio
     with kept(wanted) as unknown:
         if unknown.isEmpty():
             return False
-        derivation.infer(spark, dimension, unknown)
+        dimension_members.infer(spark, dimension, unknown)
         return True

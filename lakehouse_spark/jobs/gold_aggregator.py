@@ -8,9 +8,6 @@ from datetime import date, timedelta
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, upstream
-from lakehouse_spark.batch import Days, Done, day_predicate, days_of, kept, settle
-from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, trading_hours
 from lakehouse_spark.gold import (
     daily_trading_summary,
@@ -21,20 +18,26 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, snapshots, upstream
+from lakehouse_spark.lake.change_log import DIMENSIONS
+from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done, settle
+from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import lots
 from lakehouse_spark.transforms.scd_type2 import BEGINNING
 from lakehouse_spark.transforms.sessions import HOURS
-from lakehouse_spark.upstream import Upstream
 
 JOB = "gold_aggregator"
 
 _LOOK_BACK = timedelta(days=7)
 """Where a symbol's latest earlier close is looked for first; the whole history only for those without one there."""
 
-States = Mapping[str, commit.State]
+States = Mapping[str, snapshots.State]
 
 
 def run(
@@ -50,7 +53,7 @@ def run(
     end-of-day run are this same job. Raises LostRaceError if another gold_aggregator committed first.
     """
     sources = [trades.TABLE, orderbook_snapshots.TABLE, *(dimension.table for dimension in DIMENSIONS.values())]
-    states = {table.name: commit.state(spark, table) for table in sources}
+    states = {table.name: snapshots.state(spark, table) for table in sources}
     summaries = []
     if states[trades.TABLE.name].stamp is None:
         return [Summary(JOB, table.name) for table in _TABLES]
@@ -96,12 +99,12 @@ def _units_of_members(news: Upstream, held: DataFrame, day: str) -> DataFrame:
 
 def _summary(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table = daily_trading_summary.TABLE
-    base = commit.state(spark, table)
+    base = snapshots.state(spark, table)
     sources = [trades.TABLE, orderbook_snapshots.TABLE]
     news = upstream.read(spark, [base], sources, [dim_symbol.DIMENSION], states=states, rebuild=rebuild)
     if not news.is_new:
         return {table: Done({})}
-    held, symbols = commit.at(spark, table, base.snapshot_id), news.rows(dim_symbol.TABLE)
+    held, symbols = snapshots.at(spark, table, base.snapshot_id), news.rows(dim_symbol.TABLE)
     books = news.rows(orderbook_snapshots.TABLE)
     if news.is_whole:
         fresh = daily_trading_summary.build(_live(news), books, symbols, held.where(F.lit(False)))
@@ -156,12 +159,12 @@ def _earlier_closes(held: DataFrame, units: DataFrame, days: Days) -> DataFrame:
 
 def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table, summaries = market_overview.TABLE, daily_trading_summary.TABLE
-    base = commit.state(spark, table)
+    base = snapshots.state(spark, table)
     sources = [trades.TABLE, orderbook_snapshots.TABLE, summaries]
     news = upstream.read(spark, [base], sources, states=states, rebuild=rebuild)
     if not news.is_new:
         return {table: Done({})}
-    held = commit.at(spark, table, base.snapshot_id)
+    held = snapshots.at(spark, table, base.snapshot_id)
     live, books, stored = _live(news), news.rows(orderbook_snapshots.TABLE), news.rows(summaries)
     if not news.is_whole:
         changed = (
@@ -185,12 +188,12 @@ def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: 
 
 def _analytics(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table = trade_analytics.TABLE
-    base = commit.state(spark, table)
+    base = snapshots.state(spark, table)
     dimensions = [dim_symbol.DIMENSION, dim_exchange.DIMENSION]
     news = upstream.read(spark, [base], [trades.TABLE], dimensions, states=states, rebuild=rebuild)
     if not news.is_new:
         return {table: Done({})}
-    held, live = commit.at(spark, table, base.snapshot_id), _live(news)
+    held, live = snapshots.at(spark, table, base.snapshot_id), _live(news)
     exchanges = dim_exchange.TABLE.name  # other hours move trades of any day into other sessions
     if news.is_whole or news.upto[exchanges] != news.before.get(exchanges):
         return {table: _analyse(spark, settings, news, live, held, base)}
@@ -204,7 +207,7 @@ def _analytics(spark: SparkSession, settings: Settings, states: States, rebuild:
 
 
 def _analyse(
-    spark: SparkSession, settings: Settings, news: Upstream, live: DataFrame, held: DataFrame, base: commit.State
+    spark: SparkSession, settings: Settings, news: Upstream, live: DataFrame, held: DataFrame, base: snapshots.State
 ) -> Done:
     table, gold = trade_analytics.TABLE, settings.gold
     with kept(live) as traded:
@@ -261,12 +264,12 @@ def _positions(spark: SparkSession, settings: Settings, states: States, rebuild:
     derived. A trader whose default account changed is derived from the beginning.
     """
     tables = (open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE)
-    bases = {table: commit.state(spark, table) for table in tables}
+    bases = {table: snapshots.state(spark, table) for table in tables}
     dimensions = [dim_account.DIMENSION, dim_trader.DIMENSION]
     news = upstream.read(spark, list(bases.values()), [trades.TABLE], dimensions, states=states, rebuild=rebuild)
     if not news.is_new:
         return {table: Done({}) for table in tables}
-    held = {table: commit.at(spark, table, base.snapshot_id) for table, base in bases.items()}
+    held = {table: snapshots.at(spark, table, base.snapshot_id) for table, base in bases.items()}
     with kept(_moved_traders(spark, news, held[trader_performance.TABLE])) as moved:
         scope = _scope(news, moved)
         summaries = spark.table(daily_trading_summary.TABLE.identifier)
@@ -318,7 +321,7 @@ def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) ->
     if news.is_whole or news.upto[name] == news.before.get(name):
         return accounts.select("trader_id").where(F.lit(False))
     changed = news.changed_members(dimension).select(dimension.natural_key)
-    were = change_log.as_of(spark, dimension, changed, commit.from_text(news.before.get(name)))
+    were = change_log.as_of(spark, dimension, changed, from_text(news.before.get(name)))
     columns = ("account_id", "trader_id", "account_open_date")
     same = accounts.join(changed, on="account_id", how="left_anti")
     earlier = open_lots.default_accounts(same.select(*columns).unionByName(were.select(*columns)))

@@ -3,7 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.batch import MOST_RANGES, day_predicate, days_of
+from lakehouse_spark.lake.pruning import MOST_RANGES, day_predicate, days_of
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver.feed import ARRIVAL, Feed
 from lakehouse_spark.transforms import dedup

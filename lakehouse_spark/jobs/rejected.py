@@ -9,14 +9,17 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, dead_letters, derivation
-from lakehouse_spark.batch import Done, day_predicate, days_of, kept
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, dead_letters, dimension_members, snapshots
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.pruning import day_predicate, days_of
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
@@ -102,7 +105,7 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
             counts, notes = _replay(spark, settings, feeds[name], selection), first.notes
         else:
             counts, notes = _replay_reference(spark, settings, selection), ()
-        snapshot_id = commit.state(spark, TABLE).snapshot_id if counts else None
+        snapshot_id = snapshots.state(spark, TABLE).snapshot_id if counts else None
         summaries.append(Summary.of("rejected replay", name, Done(counts or {}, snapshot_id, notes), began))
     if trades.FEED.topic.table.name in chosen:
         silver_processor.derive_activity(spark)
@@ -134,11 +137,11 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in change_log.DIMENSIONS.values():
-                derivation.apply(spark, dimension)
+                dimension_members.apply(spark, dimension)
                 of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
-                members = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
-                if not members.isEmpty():
-                    derivation.rederive(spark, dimension, members)
+                named = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
+                if not named.isEmpty():
+                    dimension_members.rederive(spark, dimension, named)
             verdicts = judged.select(
                 *TABLE.key,
                 F.when(good, REPLAYED).otherwise(OPEN).alias("_status"),
@@ -151,21 +154,21 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
 
 def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
     of_feed = F.col("source_table") == feed.topic.table.name
-    base = commit.state(spark, feed.table)
+    base = snapshots.state(spark, feed.table)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))
     with kept(chosen) as letters:
         if base.cursor is None or letters.isEmpty():
             return None
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
-        held = commit.at(spark, feed.table, base.snapshot_id)
+        held = snapshots.at(spark, feed.table, base.snapshot_id)
         with kept(judged) as again, kept(decide(feed, again, held, from_start=True)) as decided:
             counts = count(decided)
             if counts["inserted"] or counts["updated"]:
                 totals = dict(base.cursor["totals"])
                 totals["rows"] += counts["inserted"]
                 totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
-                stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+                stamp = to_text(base.next_stamp(datetime.now(UTC)))
                 cursor = {**base.cursor, "totals": totals, "stamp": stamp}
                 silver_processor.write(spark, feed, decided, base, cursor, counts)
             _resolve(spark, letters, _verdicts(decided), PLACE)

@@ -8,29 +8,33 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, dead_letters
-from lakehouse_spark.batch import Done, kept, settle
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
+from lakehouse_spark.lake import dead_letters, snapshots
+from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup
 
 
-def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.State, since: date | None = None) -> Done:
+def rejudge(
+    spark: SparkSession, settings: Settings, feed: Feed, base: snapshots.State, since: date | None = None
+) -> Done:
     """Derives the table, read as `base`, from all that bronze holds; refused records are judged again.
 
     Rows whose record bronze no longer holds stay as they are, and so do discarded records; with `since`, also rows and
     refused records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
     """
-    upstream = commit.state(spark, feed.topic.table)
+    upstream = snapshots.state(spark, feed.topic.table)
     if base.cursor is None and None in (base.stamp, upstream.stamp):
         return Done({})
     is_due = base.is_outdated or base.is_lost
-    raw = commit.at(spark, feed.topic.table, upstream.snapshot_id)
+    raw = snapshots.at(spark, feed.topic.table, upstream.snapshot_id)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
-    source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
+    source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, told, source, None)
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = set_aside(raw, letters)
@@ -38,7 +42,7 @@ def rejudge(spark: SparkSession, settings: Settings, feed: Feed, base: commit.St
     is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
     with (
         kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records,
-        kept(_with_there(feed, commit.at(spark, feed.table, base.snapshot_id), records)) as rows,
+        kept(_with_there(feed, snapshots.at(spark, feed.table, base.snapshot_id), records)) as rows,
     ):
         stays = rows.where(~F.col("_there") | is_early).drop("_there")
         replaced = rows.where(F.col("_there") & ~is_early).drop("_there")
@@ -82,13 +86,13 @@ def _with_all_of(feed: Feed, records: DataFrame, replaced: DataFrame) -> DataFra
     return joined.withColumn("_early", F.col("_early") & F.col("_of_row").isNull()).select(*records.columns)
 
 
-def _note(decided: DataFrame, letters: DataFrame, base: commit.State) -> str:
+def _note(decided: DataFrame, letters: DataFrame, base: snapshots.State) -> str:
     """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
     that were not, and the other way round; where the cursor is lost that said what it has consumed, of all."""
     why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
     place = list(rejected_records.PLACE)
     opened = letters.where(F.col("status") == "OPEN").select(*place, F.lit(True).alias("_was_refused"))
-    upto = commit.from_text((base.cursor or {}).get("to"))
+    upto = from_text((base.cursor or {}).get("to"))
     consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
     judged = rejected_records.placed(decided.where(consumed), "_outcome").join(opened, on=place, how="left")
     is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
@@ -134,12 +138,12 @@ def _with_early(
     }
 
 
-def _recounted(base: commit.State, upstream: commit.State, counts: Mapping[str, int]) -> dict[str, Any]:
-    stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+def _recounted(base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> dict[str, Any]:
+    stamp = to_text(base.next_stamp(datetime.now(UTC)))
     return {
         **(base.cursor or {}),
         "from": None,
-        "to": commit.to_text(upstream.stamp),
+        "to": to_text(upstream.stamp),
         "stamp": stamp,
         "since": stamp,
         "rebuilt": stamp,

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import commit, migrations
+from lakehouse_spark import migrations
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.schema_migrations import TABLE
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.metadata.schema_migrations import TABLE
 from lakehouse_spark.settings import Settings
 
 JOB = "schema_migration"
@@ -20,7 +21,7 @@ def run(
     """Applies the pending migrations in order; with none pending, writes nothing."""
     began = time.monotonic()
     done = migrations.migrate(spark, settings, datetime.now(UTC))
-    snapshot_id = commit.state(spark, TABLE).snapshot_id if done else None
+    snapshot_id = snapshots.state(spark, TABLE).snapshot_id if done else None
     seconds = round(time.monotonic() - began, 3)
     summary = Summary(JOB, TABLE.name, {"migrations": len(done)}, snapshot_id, seconds)
     report(summary)

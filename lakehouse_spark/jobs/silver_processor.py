@@ -7,13 +7,16 @@ from datetime import UTC, date, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, dead_letters
-from lakehouse_spark.batch import Done, day_predicate, days_of, kept, settle, within_days
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
 from lakehouse_spark.jobs.rejudging import holds_refused, rejudge
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import commit, dead_letters, snapshots
+from lakehouse_spark.lake.cursor import Cursor, from_text, to_text
+from lakehouse_spark.lake.pruning import day_predicate, days_of, within_days
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
@@ -66,18 +69,18 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
 
     A table that older rules made is derived whole instead, by today's: what they judged otherwise is judged again.
     """
-    base, upstream = commit.state(spark, feed.table), commit.state(spark, feed.topic.table)
+    base, upstream = snapshots.state(spark, feed.table), snapshots.state(spark, feed.topic.table)
     if base.is_outdated:
         return rejudge(spark, settings, feed, base)
-    after = commit.from_text(base.cursor["to"]) if base.cursor else None
+    after = from_text(base.cursor["to"]) if base.cursor else None
     if upstream.stamp is None or (after is not None and upstream.stamp <= after):
         return Done({})
-    source, told = feed.topic.table.name, commit.state(spark, rejected_records.TABLE)
+    source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, told, source, after)  # of an attempt that died, or of all if the cursor did
-    raw, discarded = set_aside(commit.changes(spark, feed.topic.table, upstream, after), letters)
+    raw, discarded = set_aside(snapshots.changes(spark, feed.topic.table, upstream, after), letters)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
-    held = commit.at(spark, feed.table, base.snapshot_id)
+    held = snapshots.at(spark, feed.table, base.snapshot_id)
     if base.is_lost and holds_refused(feed, judged, held):  # its cursor would have told of older rules
         return rejudge(spark, settings, feed, base)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
@@ -96,35 +99,35 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
 def rederive(spark: SparkSession, settings: Settings, feed: Feed, since: date | None) -> Done:
     """What is new, then all that bronze holds by today's rules (`rejudge`); a table that older rules made is derived
     whole, whatever `since` says, because its earlier days are due too."""
-    was_outdated = commit.state(spark, feed.table).is_outdated
+    was_outdated = snapshots.state(spark, feed.table).is_outdated
     done = process(spark, settings, feed)
-    return done if was_outdated else rejudge(spark, settings, feed, commit.state(spark, feed.table), since)
+    return done if was_outdated else rejudge(spark, settings, feed, snapshots.state(spark, feed.table), since)
 
 
 def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     """Recomputes the trader activity of the groups whose trades changed since the last commit, or of all."""
     table, source = trader_activity.TABLE, trades.TABLE
-    base, upstream = commit.state(spark, table), commit.state(spark, source)
-    after = commit.from_text(base.cursor["to"]) if base.cursor else None
+    base, upstream = snapshots.state(spark, table), snapshots.state(spark, source)
+    after = from_text(base.cursor["to"]) if base.cursor else None
     rebuild |= base.is_outdated  # by its own rules; what the trades' change, their `rebuilt` tells
     if upstream.stamp is None or (not rebuild and after is not None and upstream.stamp <= after):
         return Done({})
     rebuilt = (upstream.cursor or {}).get("rebuilt")
-    cursor = {"source": source.name, "from": None, "to": commit.to_text(upstream.stamp), "rebuilt": rebuilt}
+    cursor = {"source": source.name, "from": None, "to": to_text(upstream.stamp), "rebuilt": rebuilt}
     if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
-        fresh = trader_activity.build(commit.at(spark, source, upstream.snapshot_id))
-        held = commit.at(spark, table, base.snapshot_id)
+        fresh = trader_activity.build(snapshots.at(spark, source, upstream.snapshot_id))
+        held = snapshots.at(spark, table, base.snapshot_id)
         return settle(spark, table, fresh, held, base, cursor)
-    changed = commit.changes(spark, source, upstream, after)
+    changed = snapshots.changes(spark, source, upstream, after)
     groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:
         days = days_of(touched, "activity_date")
-        all_trades = commit.at(spark, source, upstream.snapshot_id).where(day_predicate("trade_timestamp", days))
+        all_trades = snapshots.at(spark, source, upstream.snapshot_id).where(day_predicate("trade_timestamp", days))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
-        held = commit.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
+        held = snapshots.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
-        cursor["from"] = commit.to_text(after)
+        cursor["from"] = to_text(after)
         fresh = trader_activity.build(of_groups)
         return settle(spark, table, fresh, of_touched, base, cursor)
 
@@ -133,15 +136,15 @@ def write(
     spark: SparkSession,
     feed: Feed,
     decided: DataFrame,
-    base: commit.State,
-    cursor: commit.Cursor,
+    base: snapshots.State,
+    cursor: Cursor,
     counts: Mapping[str, int],
-) -> commit.State:
+) -> snapshots.State:
     """One commit: new rows appended, changed rows merged, or only the cursor moved."""
     table = feed.table
     if not counts["inserted"] and not counts["updated"]:
         return commit.advance(spark, table, base, cursor)
-    stamp = F.lit(commit.from_text(cursor["stamp"])).cast("timestamp")
+    stamp = F.lit(from_text(cursor["stamp"])).cast("timestamp")
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor)
@@ -155,17 +158,17 @@ def write(
 
 
 def _cursor(
-    source: Table, base: commit.State, after: datetime | None, upstream: commit.State, counts: Mapping[str, int]
-) -> commit.Cursor:
+    source: Table, base: snapshots.State, after: datetime | None, upstream: snapshots.State, counts: Mapping[str, int]
+) -> Cursor:
     """What this commit consumed, `from` exclusive `to` inclusive, its counts, and their totals `since` the first."""
-    stamp = commit.to_text(base.next_stamp(datetime.now(UTC)))
+    stamp = to_text(base.next_stamp(datetime.now(UTC)))
     before = base.cursor or {"totals": {}, "since": stamp}
     # Lost with a cursor is whether what is downstream knew of a rebuild.
     rebuilt = stamp if base.is_lost else before.get("rebuilt")
     return {
         "source": source.name,
-        "from": commit.to_text(after),
-        "to": commit.to_text(upstream.stamp),
+        "from": to_text(after),
+        "to": to_text(upstream.stamp),
         "stamp": stamp,
         "since": before["since"],
         **({"rebuilt": rebuilt} if rebuilt else {}),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.session import is_submitted
+from lakehouse_spark.lake.session import is_submitted
 
 
 @contextmanager

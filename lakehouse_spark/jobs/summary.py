@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from lakehouse_spark.batch import Done
+from lakehouse_spark.lake.reconcile import Done
 
 
 @dataclass(frozen=True)

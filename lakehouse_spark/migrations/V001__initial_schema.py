@@ -4,9 +4,10 @@ from datetime import datetime
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import commit, ddl
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.lake import commit
 from lakehouse_spark.migrations.seeds import seed_exchanges, seed_time
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings, conf_dir
 
 

@@ -5,9 +5,9 @@ from datetime import datetime
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit
 from lakehouse_spark.bronze.raw_reference import TABLE as LOG
-from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.rejected_records import TABLE as LETTERS
 from lakehouse_spark.table import Table
@@ -61,8 +61,8 @@ def _bytes() -> Column:
 
 def _repair(spark: SparkSession, table: Table, changes: dict[str, Column], where: Column) -> None:
     def attempt() -> None:
-        base = commit.state(spark, table)
-        if not commit.at(spark, table, base.snapshot_id).where(where).isEmpty():
+        base = snapshots.state(spark, table)
+        if not snapshots.at(spark, table, base.snapshot_id).where(where).isEmpty():
             commit.update(spark, table, base, changes, where)
 
     commit.again_if_overtaken(attempt)

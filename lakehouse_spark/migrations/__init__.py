@@ -17,10 +17,11 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, ddl
 from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.lake import commit
+from lakehouse_spark.metadata.schema_migrations import TABLE
 from lakehouse_spark.migrations.seeds import write_once
-from lakehouse_spark.schema_migrations import TABLE
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 
 _TRIES = 5

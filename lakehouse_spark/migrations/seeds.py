@@ -7,8 +7,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 
-from lakehouse_spark import change_log, commit, derivation, reference_files
 from lakehouse_spark.dim import dim_exchange, dim_time
+from lakehouse_spark.ingest import reference_files
+from lakehouse_spark.lake import change_log, dimension_members, snapshots
 from lakehouse_spark.table import Table
 
 EXCHANGES = Path("reference") / "exchanges.csv"
@@ -20,7 +21,7 @@ def write_once(rows: DataFrame, table: Table, where: Column) -> bool:
     Of several writers at once exactly one writes: the commit is refused if rows of `where` came in after the check.
     """
     spark = rows.sparkSession
-    base = commit.load(spark, table).currentSnapshot().snapshotId()
+    base = snapshots.load(spark, table).currentSnapshot().snapshotId()
     if _holds(spark, table, where):
         return False
     try:
@@ -41,7 +42,7 @@ def seed_exchanges(spark: SparkSession, conf_dir: Path) -> None:
     """Enter the reference file's exchanges into the change log, once, and derive `dim_exchange` from it."""
     if change_log.is_empty(spark, dim_exchange.DIMENSION):
         reference_files.load(spark, dim_exchange.DIMENSION, [str(conf_dir / EXCHANGES)])
-    derivation.apply(spark, dim_exchange.DIMENSION)
+    dimension_members.apply(spark, dim_exchange.DIMENSION)
 
 
 def seed_time(spark: SparkSession, years: Iterable[int]) -> None:

@@ -41,7 +41,7 @@ def render(report: Report) -> str:
 
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("lakehouse_spark", "templates"),
+        loader=PackageLoader("lakehouse_spark.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -11,10 +11,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit
-from lakehouse_spark.batch import counts, day_predicate
 from lakehouse_spark.catalog import BY_NAME, TABLES
-from lakehouse_spark.change_log import DIMENSIONS, LOG
 from lakehouse_spark.gold import (
     daily_trading_summary,
     fact_orderbook,
@@ -23,6 +20,11 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.jobs.silver_processor import FEEDS
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.change_log import DIMENSIONS, LOG
+from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake.pruning import day_predicate
+from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.report.model import (
     Flow,
     Lag,
@@ -57,7 +59,7 @@ class Lakehouse:
 
     spark: SparkSession
     tables: dict[str, TableState] = field(default_factory=dict)
-    states: dict[str, commit.State] = field(default_factory=dict)
+    states: dict[str, snapshots.State] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
 
     def has(self, table: Table) -> bool:
@@ -68,7 +70,7 @@ class Lakehouse:
         state = self.states.get(table.name)
         if state is None:
             return self.spark.table(table.identifier)
-        return commit.at(self.spark, table, state.snapshot_id)
+        return snapshots.at(self.spark, table, state.snapshot_id)
 
     def cursor(self, table: Table) -> Mapping[str, Any]:
         state = self.states.get(table.name)
@@ -123,9 +125,9 @@ def _opened(spark: SparkSession) -> Lakehouse:
         if not spark.catalog.tableExists(table.identifier):
             absent.append(table.name)
             continue
-        iceberg = commit.load(spark, table)
+        iceberg = snapshots.load(spark, table)
         if table.stamp and iceberg.currentSnapshot() is not None:
-            lake.states[table.name] = commit.state(spark, table)
+            lake.states[table.name] = snapshots.state(spark, table)
             iceberg.refresh()
         lake.tables[table.name] = _state_of(iceberg, table, lake.states.get(table.name))
     if absent and not lake.tables:
@@ -136,7 +138,7 @@ def _opened(spark: SparkSession) -> Lakehouse:
     return lake
 
 
-def _state_of(iceberg: Any, table: Table, state: commit.State | None) -> TableState:
+def _state_of(iceberg: Any, table: Table, state: snapshots.State | None) -> TableState:
     head = iceberg.currentSnapshot() if state is None else iceberg.snapshot(state.snapshot_id)
     summary = dict(head.summary()) if head is not None else {}
 
@@ -201,9 +203,9 @@ def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | N
     cursor = lake.cursor(table)
     upto = cursor.get("upto")
     if isinstance(upto, Mapping):
-        yield from ((name, commit.from_text(text)) for name, text in upto.items() if name in lake.tables)
+        yield from ((name, from_text(text)) for name, text in upto.items() if name in lake.tables)
     elif cursor.get("source") in lake.tables and "from" in cursor:
-        yield str(cursor["source"]), commit.from_text(cursor["to"])
+        yield str(cursor["source"]), from_text(cursor["to"])
     elif not cursor and table.name in _FOLLOWERS:  # members alone make no row: there is nothing to do for them yet
         sources = (BY_NAME[name] for name in table.sources if name not in _DIMENSIONS)
         yield from ((source.name, None) for source in sources if lake.has(source))
@@ -212,7 +214,7 @@ def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | N
 def _newest(lake: Lakehouse, name: str) -> datetime | None:
     """What there is to consume: a table's newest stamp; of a dimension, how far it has followed its change log."""
     if name in _DIMENSIONS:
-        return commit.from_text(lake.cursor(BY_NAME[name]).get("to"))
+        return from_text(lake.cursor(BY_NAME[name]).get("to"))
     state = lake.states.get(name)
     return state.stamp if state else None
 

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, kafka
-from lakehouse_spark.batch import counts
 from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs.bronze_writer import TOPICS, progress
 from lakehouse_spark.jobs.silver_processor import FEEDS
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
@@ -20,9 +22,9 @@ def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[
     """Bronze holds each Kafka offset once."""
     stored = {}
     for source in TOPICS.values():
-        state = commit.state(spark, source.table)
+        state = snapshots.state(spark, source.table)
         _, _, epoch = progress(spark, source, state)
-        rows = _of_epoch(commit.at(spark, source.table, state.snapshot_id), epoch)
+        rows = _of_epoch(snapshots.at(spark, source.table, state.snapshot_id), epoch)
         rows = rows.where(F.col("_kafka_partition").isNotNull())
         stored[source.table.name] = repeated(rows, ("_kafka_partition", "_kafka_offset"))
     for name, again in counts(stored).items():
@@ -36,7 +38,7 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
     lost = {}
     for source in TOPICS.values():
         table = source.table
-        state = commit.state(spark, table)
+        state = snapshots.state(spark, table)
         following, topic_id, epoch = progress(spark, source, state)
         if not following:
             yield Finding(check, table.name, 0, "nothing ingested yet")
@@ -59,7 +61,7 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
         first, last = found.earliest, found.latest
         ends = {p: max(first[p], min(following.get(p, 0), last[p])) for p in last}
         kept = kafka.batch(spark, settings, found.topic, ends).select("partition", "offset")
-        stored = _of_epoch(commit.at(spark, table, state.snapshot_id), epoch).select(
+        stored = _of_epoch(snapshots.at(spark, table, state.snapshot_id), epoch).select(
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")
         )
         lost[table.name] = kept.join(stored, on=["partition", "offset"], how="left_anti")
@@ -71,13 +73,13 @@ def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[
     """Bronze rows = accepted + duplicates + rejected, and the tables hold what was counted."""
     for feed in FEEDS.values():
         source, table = feed.topic.table, feed.table
-        state = commit.state(spark, table)
+        state = snapshots.state(spark, table)
         if state.cursor is None:
             seen = spark.table(source.identifier).count()
             detail = f"{seen} bronze rows wait for silver_processor"
             yield Finding("bronze rows = accepted + duplicates + rejected", table.name, 0, detail)
             continue
-        upto = F.lit(commit.from_text(state.cursor["to"])).cast("timestamp")
+        upto = F.lit(from_text(state.cursor["to"])).cast("timestamp")
         read = spark.table(source.identifier).where(F.col(str(source.stamp)) <= upto).count()
         totals = state.cursor["totals"]
         counted = totals["accepted"] + totals["duplicates"] + totals["rejected"]
@@ -91,8 +93,8 @@ def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[
         yield _rejects_match_counts(spark, feed, upto, totals)
 
 
-def _rows_match_counts(spark: SparkSession, feed: Feed, state: commit.State, totals: dict[str, int]) -> Finding:
-    held = commit.at(spark, feed.table, state.snapshot_id).count()
+def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, totals: dict[str, int]) -> Finding:
+    held = snapshots.at(spark, feed.table, state.snapshot_id).count()
     detail = f"{held:,} rows, {totals['rows']:,} expected"
     return Finding("accepted records are in the table once", feed.table.name, abs(held - totals["rows"]), detail)
 
@@ -114,9 +116,9 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals:
 def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """trader_activity is what the trades it has seen add up to."""
     table = trader_activity.TABLE
-    cursor = commit.state(spark, table).cursor
-    upto = commit.from_text(cursor["to"]) if cursor else None
-    newest = commit.state(spark, trades.TABLE).stamp
+    cursor = snapshots.state(spark, table).cursor
+    upto = from_text(cursor["to"]) if cursor else None
+    newest = snapshots.state(spark, trades.TABLE).stamp
     if upto != newest:
         yield Finding("activity = sums of trades", table.name, 0, "trades wait for silver_processor")
         return
@@ -129,5 +131,5 @@ def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Ite
 
 def _of_epoch(rows: DataFrame, epoch: str | None) -> DataFrame:
     """The rows of the topic as it is now, where a recreated one was accepted."""
-    since = F.lit(commit.from_text(epoch)).cast("timestamp")
+    since = F.lit(from_text(epoch)).cast("timestamp")
     return rows if epoch is None else rows.where(F.col("_ingested_at") > since)

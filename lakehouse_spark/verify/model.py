@@ -5,9 +5,6 @@ from collections.abc import Iterator, Sequence
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit
-from lakehouse_spark.batch import counts, kept
-from lakehouse_spark.change_log import DIMENSIONS, LOG, of_dimension, readable, records, refused_members
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.gold import (
@@ -19,6 +16,10 @@ from lakehouse_spark.gold import (
     portfolio_positions,
     trade_analytics,
 )
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.change_log import DIMENSIONS, LOG, of_dimension, readable, records, refused_members
+from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
@@ -40,8 +41,8 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
     """A dimension's rows are what its change log says, up to where it was read."""
     for dimension in DIMENSIONS.values():
         table = dimension.table
-        state, check = commit.state(spark, table), "rows follow from the change log"
-        upto = commit.from_text((state.cursor or {}).get("to"))
+        state, check = snapshots.state(spark, table), "rows follow from the change log"
+        upto = from_text((state.cursor or {}).get("to"))
         if upto is None:
             yield Finding(check, table.name, 0, "nothing loaded yet")
             continue
@@ -220,15 +221,15 @@ def _total(rows: DataFrame, column: str) -> object:
 
 def _waits(spark: SparkSession, table: Table, dimension: Table) -> bool:
     """Whether the table follows the dimension, and has not consumed all that it says."""
-    consumed = (commit.state(spark, table).cursor or {}).get("upto") or {}
+    consumed = (snapshots.state(spark, table).cursor or {}).get("upto") or {}
     if dimension.name not in consumed:
         return False
-    says = commit.state(spark, dimension).cursor or {}
+    says = snapshots.state(spark, dimension).cursor or {}
     followed = (consumed[dimension.name], consumed.get(f"{dimension.name} rebuilt"))
     return followed != (says.get("to"), says.get("rebuilt"))
 
 
 def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:
     """Whether the table has consumed all that its source holds."""
-    newest = commit.to_text(commit.state(spark, source).stamp)
-    return bool(newest == ((commit.state(spark, table).cursor or {}).get("upto") or {}).get(source.name))
+    newest = to_text(snapshots.state(spark, source).stamp)
+    return bool(newest == ((snapshots.state(spark, table).cursor or {}).get("upto") or {}).get(source.name))

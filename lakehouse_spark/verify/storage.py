@@ -9,9 +9,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark import commit
-from lakehouse_spark.batch import counts
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify.finding import Finding, repeated
@@ -72,7 +72,7 @@ def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Findi
 def _differences(spark: SparkSession, table: Table) -> Iterator[str]:
     if spark.table(table.identifier).schema != table.schema:
         yield "the schema differs"
-    iceberg = commit.load(spark, table)
+    iceberg = snapshots.load(spark, table)
     held = {str(name): str(value) for name, value in dict(iceberg.properties()).items()}
     held["format-version"] = str(iceberg.operations().current().formatVersion())
     for name, value in table.all_properties.items():
@@ -102,7 +102,7 @@ def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     referenced = _referenced(spark)
     for table in TABLES:
         live = {_path(path) for path in referenced[table.name]}
-        gone = live - _there(commit.load(spark, table), live)
+        gone = live - _there(snapshots.load(spark, table), live)
         detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
         yield Finding("every referenced file exists", table.name, len(gone), detail)
 

@@ -13,15 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from lake import Lake, trade
-
-from lakehouse_spark import commit
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jobs import dimension_loader
-from lakehouse_spark.session import open_session
+from lakehouse_spark.lake import commit
+from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import Settings
+from tests.support.lake import Lake, trade
 
 TABLES = ("bronze.raw_trades", "silver._rejected_records", "silver.trades", "silver.trader_activity")
 """In the order in which a chain commits to them."""

@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lake import Lake
 from pyspark.sql import Row, SparkSession
 
-from lakehouse_spark.broker import Broker
 from lakehouse_spark.errors import LakehouseError, LostRaceError
+from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from child import STAGES, TABLES, chain, fault, meet, round_of
+from tests.faults.child import STAGES, TABLES, chain, fault, meet, round_of
+from tests.support.lake import Lake
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "2"))
 MADE = (*TABLES, "dim.dim_exchange")
@@ -46,8 +43,9 @@ class Child:
         self._answers, self.log, self._read = folder / "answers", folder / "log", 0
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("child.py")), settings.model_dump_json(), self._answers],
+                [sys.executable, "-m", "tests.faults.child", settings.model_dump_json(), self._answers],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True,
+                cwd=Path(__file__).parents[2],
             )  # fmt: skip
         assert self.answer(START_SECONDS) == "ready"
 

@@ -1,22 +1,18 @@
 """A dimension_loader that dies at any commit of a load: the load that follows ends as if nothing had happened."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from lake import Lake
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.settings import Settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from child import STAGES, fault
-from test_kill import ROUNDS, Children, CrashError, crash
+from tests.faults.child import STAGES, fault
+from tests.faults.test_kill import ROUNDS, Children, CrashError, crash
+from tests.support.lake import Lake
 
 TABLES = ("bronze.raw_reference", "silver._rejected_records", "_metadata.surrogate_keys", "dim.dim_symbol")
 """In the order in which a load commits to them."""

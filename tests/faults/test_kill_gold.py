@@ -1,20 +1,15 @@
 """A load of facts and gold that dies between two of its commits: the next run ends as if nothing had happened."""
 
-import sys
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-
-from child import STAGES, fault
-from test_gold import FRIDAY, Market, compare, market, trade
-from test_kill import ROUNDS, CrashError, crash
-
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
+from tests.faults.child import STAGES, fault
+from tests.faults.test_kill import ROUNDS, CrashError, crash
+from tests.integration.test_gold import FRIDAY, Market, compare, market, trade
 
 TABLES = (
     "dim.dim_symbol", "dim.dim_trader", "gold.fact_trades", "gold.daily_trading_summary", "gold.market_overview",

@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from lakehouse_spark import broker as broker_module
-from lakehouse_spark.broker import Broker, create_topics
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jars import ensure, find_java
+from lakehouse_spark.local import broker as broker_module
+from lakehouse_spark.local.broker import Broker, create_topics
 
 QUIET = {"log_level": 0, "error_cb": lambda error: None}
 

@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
-from lake import Lake, book, trade
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import commit, jars, kafka
-from lakehouse_spark.broker import Broker
+from lakehouse_spark import jars
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer
+from lakehouse_spark.lake import commit
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify import ingestion
+from tests.support.lake import Lake, book, trade
 
 TABLE = raw_trades.TABLE
 QUIET = {"log_level": 0, "error_cb": lambda error: None}
@@ -286,7 +289,7 @@ def test_a_truncated_topic_is_refused(lake: Lake) -> None:
     lake.bronze("raw_trades")
     state = lake.state(TABLE.name)
     assert state.cursor is not None
-    further = {**state.cursor, "to": {"0": 10}, "stamp": commit.to_text(state.next_stamp(datetime.now(UTC)))}
+    further = {**state.cursor, "to": {"0": 10}, "stamp": to_text(state.next_stamp(datetime.now(UTC)))}
     commit.advance(lake.spark, TABLE, state, further)
     with pytest.raises(RefusedError, match=r"partition 0, ends at 2, before the next offset to read, 10: it was trunc"):
         lake.bronze("raw_trades")

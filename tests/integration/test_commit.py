@@ -12,9 +12,11 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, ddl
-from lakehouse_spark.commit import CURSOR, State
 from lakehouse_spark.errors import LostRaceError
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.commit import CURSOR, State
+from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
@@ -65,12 +67,12 @@ def empty(session: SparkSession) -> Table:
 def table(session: SparkSession, empty: Table) -> Table:
     """A table with the rows START, one commit each, at minutes 1 and 2."""
     for number, pair in enumerate(START, 1):
-        add(session, empty, commit.state(session, empty), minute(number), *pair)
+        add(session, empty, snapshots.state(session, empty), minute(number), *pair)
     return empty
 
 
-def cursor(stamp: datetime, to: str) -> commit.Cursor:
-    return {"to": to, "stamp": commit.to_text(stamp)}
+def cursor(stamp: datetime, to: str) -> Cursor:
+    return {"to": to, "stamp": to_text(stamp)}
 
 
 def rows(spark: SparkSession, table: Table, stamp: datetime, *pairs: tuple[str, int]) -> DataFrame:
@@ -151,7 +153,7 @@ class _Answers:
 def test_the_second_of_two_writers_from_one_base_is_refused_whatever_its_stamp(
     session: SparkSession, table: Table, first: str
 ) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     winner, expected = KINDS[first]
     won = winner(session, table, base, minute(10))
     for second, (loser, _) in KINDS.items():
@@ -160,7 +162,7 @@ def test_the_second_of_two_writers_from_one_base_is_refused_whatever_its_stamp(
                 loser(session, table, base, stamp)
             assert (refused.value.exit_code, second) == (3, second)
     assert content(session, table) == expected
-    assert commit.state(session, table) == won
+    assert snapshots.state(session, table) == won
     assert branches(session, table) == []
 
 
@@ -168,7 +170,7 @@ def test_the_second_of_two_writers_from_one_base_is_refused_whatever_its_stamp(
 def test_a_writer_overtaken_after_it_staged_its_rows_is_refused(
     session: SparkSession, table: Table, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     winner, expected = KINDS[first]
     forward, won = commit._fast_forwarded, []
 
@@ -181,12 +183,12 @@ def test_a_writer_overtaken_after_it_staged_its_rows_is_refused(
     with pytest.raises(LostRaceError):
         add(session, table, base, minute(11), "late", 5)
     assert content(session, table) == expected
-    assert [commit.state(session, table)] == won
+    assert [snapshots.state(session, table)] == won
     assert branches(session, table) == []
 
 
 def test_of_four_writers_at_once_exactly_one_commits(spark: SparkSession, session: SparkSession, table: Table) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     warehouse = session.conf.get("spark.sql.catalog.lake.warehouse")
     homes = [connect(spark, Path(str(warehouse).removeprefix("file://")).parent) for _ in range(4)]
 
@@ -206,12 +208,12 @@ def test_of_four_writers_at_once_exactly_one_commits(spark: SparkSession, sessio
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_compaction_between_read_and_commit_is_no_conflict(session: SparkSession, table: Table, kind: str) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     compact(session, table)
     author, expected = KINDS[kind]
     done = author(session, table, base, minute(10))
     assert content(session, table) == expected
-    assert commit.state(session, table) == done
+    assert snapshots.state(session, table) == done
     assert "replace" in operations(session, table)
 
 
@@ -219,7 +221,7 @@ def test_a_compaction_between_read_and_commit_is_no_conflict(session: SparkSessi
 def test_a_compaction_after_the_rows_were_staged_doubles_nothing(
     session: SparkSession, table: Table, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     forward = commit._fast_forwarded
 
     def compacted_first(iceberg: Any, branch: str, staged: int) -> bool:
@@ -231,14 +233,14 @@ def test_a_compaction_after_the_rows_were_staged_doubles_nothing(
     author, expected = KINDS[kind]
     done = author(session, table, base, minute(10))
     assert content(session, table) == expected
-    assert commit.state(session, table) == done
+    assert snapshots.state(session, table) == done
     assert branches(session, table) == []
 
 
 def test_a_writer_that_meets_a_compaction_and_then_a_commit_is_refused(session: SparkSession, table: Table) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
     compact(session, table)
-    move(session, table, commit.state(session, table), minute(10))
+    move(session, table, snapshots.state(session, table), minute(10))
     with pytest.raises(LostRaceError):
         add(session, table, base, minute(11))
     assert content(session, table) == START
@@ -258,12 +260,12 @@ def test_a_new_table_has_one_empty_snapshot_however_often_it_is_opened(session: 
     commit.open_table(session, empty)
     assert operations(session, empty) == ["append"]
     assert content(session, empty) == []
-    found = commit.state(session, empty)
+    found = snapshots.state(session, empty)
     assert (found.cursor, found.stamp) == (None, None)
 
 
 def test_the_first_commit_of_a_table_is_compared_too(session: SparkSession, empty: Table) -> None:
-    base = commit.state(session, empty)
+    base = snapshots.state(session, empty)
     add(session, empty, base, minute(1), "first", 1)
     with pytest.raises(LostRaceError):
         add(session, empty, base, minute(2), "second", 2)
@@ -274,12 +276,12 @@ def test_the_first_commit_of_a_table_is_compared_too(session: SparkSession, empt
 def test_a_commit_whose_answer_was_lost_is_recognised(
     session: SparkSession, table: Table, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    base, load = commit.state(session, table), commit.load
+    base, load = snapshots.state(session, table), snapshots.load
     author, expected = KINDS[kind]
     with monkeypatch.context() as patch:
         patch.setattr(commit, "load", lambda *at: _Answers(load(*at), Py4JError("502 Bad Gateway"), made=True))
         done = author(session, table, base, minute(10))
-    assert commit.state(session, table) == done
+    assert snapshots.state(session, table) == done
     assert content(session, table) == expected
     assert branches(session, table) == []
 
@@ -288,13 +290,13 @@ def test_a_commit_whose_answer_was_lost_is_recognised(
 def test_a_commit_that_failed_leaves_the_table_as_it_was(
     session: SparkSession, table: Table, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    base, load = commit.state(session, table), commit.load
+    base, load = snapshots.state(session, table), snapshots.load
     author, expected = KINDS[kind]
     with monkeypatch.context() as patch:
         patch.setattr(commit, "load", lambda *at: _Answers(load(*at), Py4JError("502 Bad Gateway"), made=False))
         with pytest.raises(Py4JError, match="502 Bad Gateway"):
             author(session, table, base, minute(10))
-    assert commit.state(session, table) == base
+    assert snapshots.state(session, table) == base
     assert content(session, table) == START
     assert branches(session, table) == []
     author(session, table, base, minute(11))
@@ -304,7 +306,7 @@ def test_a_commit_that_failed_leaves_the_table_as_it_was(
 def test_what_a_killed_writer_staged_is_invisible_and_expires_after_a_day(
     session: SparkSession, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = commit.state(session, table)
+    base = snapshots.state(session, table)
 
     def killed(*given: Any) -> bool:
         raise KeyboardInterrupt
@@ -318,33 +320,33 @@ def test_what_a_killed_writer_staged_is_invisible_and_expires_after_a_day(
     assert left["max_reference_age_in_ms"] == 86_400_000
     assert session.table(table.identifier).count() == 2
     assert session.table(f"{table.identifier}.branch_{left['name']}").count() == 3
-    assert commit.state(session, table) == base
+    assert snapshots.state(session, table) == base
     done = add(session, table, base, minute(11))
     assert content(session, table) == [("a", 1), ("b", 2), ("new", 9)]
-    assert commit.state(session, table) == done
+    assert snapshots.state(session, table) == done
 
 
 def test_the_cursor_outlasts_snapshots_without_one(session: SparkSession, table: Table) -> None:
     compact(session, table)
     rows(session, table, minute(5), ("foreign", 3)).writeTo(table.identifier).append()
-    found = commit.state(session, table)
+    found = snapshots.state(session, table)
     assert found.cursor == {"to": "rows", "stamp": "2025-03-01T00:02:00.000000+00:00", "rules": 2}
     assert found.stamp == datetime(2025, 3, 1, 0, 2, tzinfo=UTC)
-    assert found.snapshot_id == commit.load(session, table).currentSnapshot().snapshotId()
+    assert found.snapshot_id == snapshots.load(session, table).currentSnapshot().snapshotId()
 
 
 def test_a_table_without_a_cursor_gives_the_stamp_of_its_rows(session: SparkSession, empty: Table) -> None:
     stamp = datetime(2025, 3, 1, 23, 59, 59, 123_456, tzinfo=UTC)
     rows(session, empty, stamp, ("x", 1)).writeTo(empty.identifier).append()
     rows(session, empty, minute(3), ("y", 2)).writeTo(empty.identifier).append()
-    found = commit.state(session, empty)
+    found = snapshots.state(session, empty)
     assert (found.cursor, found.stamp) == (None, stamp)
 
 
 def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: SparkSession, table: Table) -> None:
     for author, _ in KINDS.values():
-        done = author(session, table, commit.state(session, table), minute(10))
-        summary = commit.load(session, table).snapshot(done.snapshot_id).summary()
+        done = author(session, table, snapshots.state(session, table), minute(10))
+        summary = snapshots.load(session, table).snapshot(done.snapshot_id).summary()
         to = done.cursor["to"]
         assert summary.get(CURSOR) == f'{{"rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00","to":"{to}"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None
@@ -353,11 +355,11 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
 def test_changes_are_the_rows_stamped_later_that_were_there_when_they_were_asked_for(
     session: SparkSession, table: Table
 ) -> None:
-    upto = commit.state(session, table)
+    upto = snapshots.state(session, table)
     add(session, table, upto, minute(10))
-    found = commit.changes(session, table, upto, minute(1))
+    found = snapshots.changes(session, table, upto, minute(1))
     assert [row["id"] for row in found.orderBy("id").collect()] == ["b"]
-    everything = commit.changes(session, table, upto, None)
+    everything = snapshots.changes(session, table, upto, None)
     assert [row["id"] for row in everything.orderBy("id").collect()] == ["a", "b"]
 
 
@@ -365,7 +367,7 @@ def test_idempotent_work_that_was_overtaken_is_done_again(session: SparkSession,
     tries = []
 
     def attempt() -> None:
-        base = commit.state(session, table)
+        base = snapshots.state(session, table)
         if not tries:
             move(session, table, base, minute(10))
         tries.append(base.snapshot_id)
@@ -392,7 +394,7 @@ def test_a_merge_deletes_updates_and_inserts_in_one_commit(session: SparkSession
     source = rows(session, table, minute(10), ("a", 7), ("b", 0), ("c", 3), ("d", 0))
     gone = source.withColumn("_gone", F.col("value") == 0)
     commit.merge(
-        session, table, gone, commit.state(session, table), cursor(minute(10), "merge"),
+        session, table, gone, snapshots.state(session, table), cursor(minute(10), "merge"),
         bounds=lambda column: column("id") >= "a", updates=["value", "_at"], deletes=F.col("source._gone"),
     )  # fmt: skip
     assert content(session, table) == [("a", 7), ("c", 3)]

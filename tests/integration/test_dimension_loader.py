@@ -11,30 +11,29 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import dim_reference
-import histories
 import pyarrow as pa
 import pytest
-from dim_changes import OPEN, drawn, june
-from dim_reference import SYMBOL, ChangeEvent
 from hypothesis import strategies as st
-from lake import Lake, refusing
 from pyarrow import parquet
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import change_log, commit, dead_letters, derivation, numbering
-from lakehouse_spark.broker import Broker
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.ingest.reference_files.looking import look
+from lakehouse_spark.ingest.reference_files.paths import Hadoop, behind
 from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, surrogate_keys
+from lakehouse_spark.lake.change_log import DIMENSIONS
+from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations.seeds import seed_exchanges
-from lakehouse_spark.reference_files.looking import look
-from lakehouse_spark.reference_files.paths import Hadoop, behind
 from lakehouse_spark.settings import conf_dir
+from tests.support import dim_oracle, histories
+from tests.support.dim_changes import OPEN, drawn, june
+from tests.support.dim_oracle import SYMBOL, ChangeEvent
+from tests.support.lake import Lake, refusing
 
 TABLES = (
     "bronze.raw_reference", "silver._rejected_records", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
@@ -677,7 +676,7 @@ def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
 def test_ranges_of_keys_that_two_writers_reserve_at_once_never_overlap(lake: Lake) -> None:
     def reserve(count: int) -> Callable[[SparkSession], list[range]]:
         def work(spark: SparkSession) -> list[range]:
-            firsts = [numbering.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
+            firsts = [surrogate_keys.reserve(spark, DIMENSIONS["dim_account"], count) for _ in range(3)]
             return [range(first, first + count) for first in firsts]
 
         return work
@@ -742,14 +741,14 @@ def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(
         [("I-1", june(5), june(5)), ("I-1", june(20), june(20)), ("I-2", june(3), june(3))],
         "symbol string, first_day date, last_day date",
     )
-    assert derivation.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
+    assert dimension_members.infer(lake.spark, symbol, wanted).counts == {"inserted": 2, "updated": 0, "deleted": 0}
     columns = ("symbol", "company_name", "sector", "effective_date", "expiry_date", "is_current", "is_inferred")
     assert found(lake, "dim_symbol", "I-", *columns) == [
         ("I-1", "I-1", None, BEGINNING, OPEN, True, True),
         ("I-2", "I-2", None, BEGINNING, OPEN, True, True),
     ]
     issued, before = keys(lake, "I-"), snapshots(lake)
-    derivation.infer(lake.spark, symbol, wanted)
+    dimension_members.infer(lake.spark, symbol, wanted)
     assert snapshots(lake) == before
     real = write(tmp_path, "i.csv", "symbol,company_name,sector,effective_date", "I-1,One Inc,Tech,2025-06-10")
     assert load(lake, "dim_symbol", real) == counts(1, inserted=1, updated=1)
@@ -831,17 +830,17 @@ def land(lake: Lake, dimension: str, number: int, events: Sequence[ChangeEvent])
     [
         (
             "dim_symbol", 3, histories.symbol_changes(ties=False),
-            lambda events: dim_reference.dimension(SYMBOL, events),
+            lambda events: dim_oracle.dimension(SYMBOL, events),
             (
                 *SYMBOL.tracked, *SYMBOL.untracked, "effective_date", "expiry_date", "is_current", "_row_hash",
                 "is_inferred",
             ),
         ),
         (
-            "dim_account", 2, histories.account_changes(ties=False), dim_reference.accounts,
+            "dim_account", 2, histories.account_changes(ties=False), dim_oracle.accounts,
             (
                 "current_tier", "previous_tier", "tier_change_date", "current_status", "previous_status",
-                "status_change_date", *dim_reference.ACCOUNT_COLUMNS,
+                "status_change_date", *dim_oracle.ACCOUNT_COLUMNS,
             ),
         ),
     ],
@@ -868,7 +867,7 @@ def test_any_order_and_any_batches_end_in_the_dimension_of_a_single_load(
     known: dict[tuple[Any, ...], int] = {}
     for number, part in enumerate(loads):
         land(lake, dimension, number, part)
-        derivation.apply(lake.spark, DIMENSIONS[dimension])
+        dimension_members.apply(lake.spark, DIMENSIONS[dimension])
         issued = {
             tuple(row[:-1]): row[-1]
             for prefix in ("ONE-", "MANY-")

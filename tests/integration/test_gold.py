@@ -12,21 +12,21 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import dim_reference
-import gold_reference
 import pytest
-from histories import STATUSES, History, histories
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from lake import Lake, older_rules, refusing, table
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse_spark import change_log, commit, derivation
-from lakehouse_spark.batch import settle
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
+from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.verify import model
+from tests.support import dim_oracle, gold_oracle
+from tests.support.histories import STATUSES, History, histories
+from tests.support.lake import Lake, older_rules, refusing, table
 
 TABLES = (
     "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference", "silver._rejected_records",
@@ -68,7 +68,7 @@ class Market:
     lake: Lake
     trades: dict[str, dict[str, Any]] = field(default_factory=dict)
     books: dict[str, dict[str, Any]] = field(default_factory=dict)
-    changes: dict[str, list[dim_reference.ChangeEvent]] = field(default_factory=dict)
+    changes: dict[str, list[dim_oracle.ChangeEvent]] = field(default_factory=dict)
     arrivals: int = 0
 
     @property
@@ -93,13 +93,13 @@ class Market:
         if not rows:
             return
         target = table(name)
-        base = commit.state(self.spark, target)
+        base = snapshots.state(self.spark, target)
         filled = [tuple(row.get(column) for column in target.column_names) for row in rows]
         fresh = self.spark.createDataFrame(filled, target.schema)
-        held = commit.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
+        held = snapshots.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
         settle(self.spark, target, fresh, held, base, {})
 
-    def refer(self, name: str, events: Sequence[dim_reference.ChangeEvent]) -> None:
+    def refer(self, name: str, events: Sequence[dim_oracle.ChangeEvent]) -> None:
         """Enters changes of a dimension in their order."""
         if not events:
             return
@@ -117,7 +117,7 @@ class Market:
         frame = self.spark.createDataFrame(records, RECORDS)
         dimension = change_log.DIMENSIONS[name]
         change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
-        derivation.apply(self.spark, dimension)
+        dimension_members.apply(self.spark, dimension)
 
     def load(self) -> None:
         fact_loader.run(self.spark, self.lake.settings)
@@ -141,7 +141,7 @@ def market(spark: SparkSession, home: Path) -> Market:
     found.refer(
         "dim_exchange",
         [
-            dim_reference.ChangeEvent(code, date(1900, 1, 1), None, 0, False, {"mic": mic, "timezone": zone})
+            dim_oracle.ChangeEvent(code, date(1900, 1, 1), None, 0, False, {"mic": mic, "timezone": zone})
             for code, (mic, zone) in zones.items()
         ],
     )
@@ -165,7 +165,7 @@ def drawn(number: int, of: int = 60) -> list[History]:
     return found
 
 
-def unblank(events: Sequence[dim_reference.ChangeEvent]) -> list[dim_reference.ChangeEvent]:
+def unblank(events: Sequence[dim_oracle.ChangeEvent]) -> list[dim_oracle.ChangeEvent]:
     return [replace(e, attributes={n: v if v != "" else None for n, v in e.attributes.items()}) for e in events]
 
 
@@ -181,9 +181,9 @@ def compare(found: Market) -> None:
     trades = sorted(found.trades.values(), key=lambda t: (t["trade_timestamp"], t["trade_id"]))
     books = list(found.books.values())
     history = History(trades, books, *(found.changes.get(n, []) for n in ("dim_symbol", "dim_trader", "dim_account")))
-    symbols = dim_reference.dimension(dim_reference.SYMBOL, history.symbols, history.symbol_facts)
-    traders = dim_reference.dimension(dim_reference.TRADER, history.traders, history.trader_facts)
-    accounts = dim_reference.accounts(history.accounts)
+    symbols = dim_oracle.dimension(dim_oracle.SYMBOL, history.symbols, history.symbol_facts)
+    traders = dim_oracle.dimension(dim_oracle.TRADER, history.traders, history.trader_facts)
+    accounts = dim_oracle.accounts(history.accounts)
 
     held = {name: found.rows(f"dim.{name}") for name in ("dim_symbol", "dim_trader", "dim_account")}
 
@@ -208,17 +208,17 @@ def compare(found: Market) -> None:
         }
         for row in found.rows("gold.fact_trades")
     ]
-    same_rows(gold_reference.fact_trades(trades, symbols, traders), facts, "trade_id")
+    same_rows(gold_oracle.fact_trades(trades, symbols, traders), facts, "trade_id")
     book_facts = [{**row, "symbol_key": symbol_of[row["symbol_key"]]} for row in found.rows("gold.fact_orderbook")]
-    same_rows(gold_reference.fact_orderbook(books, symbols), book_facts, "snapshot_id")
+    same_rows(gold_oracle.fact_orderbook(books, symbols), book_facts, "snapshot_id")
 
-    summaries = gold_reference.daily_trading_summary(trades, books, symbols)
+    summaries = gold_oracle.daily_trading_summary(trades, books, symbols)
     expected = {
         "gold.daily_trading_summary": summaries,
-        "gold.market_overview": gold_reference.market_overview(trades, books, summaries),
-        "gold.trade_analytics": gold_reference.trade_analytics(trades, symbols, session),
-        "gold.trader_performance": gold_reference.trader_performance(trades, accounts, traders),
-        "gold.portfolio_positions": gold_reference.portfolio_positions(trades, accounts),
+        "gold.market_overview": gold_oracle.market_overview(trades, books, summaries),
+        "gold.trade_analytics": gold_oracle.trade_analytics(trades, symbols, session),
+        "gold.trader_performance": gold_oracle.trader_performance(trades, accounts, traders),
+        "gold.portfolio_positions": gold_oracle.portfolio_positions(trades, accounts),
     }
     for name, rows in expected.items():
         same_rows(rows, found.rows(name), *table(name).key)
@@ -228,7 +228,7 @@ def same_rows(expected: Sequence[Any], found: Sequence[Any], *key: str) -> None:
     ours, theirs = ({tuple(row[k] for k in key): row for row in rows} for rows in (found, expected))
     assert len(ours) == len(found), f"several rows of one {key}"
     assert sorted(ours, key=repr) == sorted(theirs, key=repr)
-    wrong = {k: gold_reference.differing(theirs[k], ours[k]) for k in ours}
+    wrong = {k: gold_oracle.differing(theirs[k], ours[k]) for k in ours}
     assert not any(wrong.values()), {k: (v, theirs[k], ours[k]) for k, v in wrong.items() if v}
 
 
@@ -282,8 +282,8 @@ def trade(number: int, when: str, side: str, quantity: int, price: str, **other:
 FRIDAY, MONDAY, TUESDAY = date(2025, 6, 6), date(2025, 6, 9), date(2025, 6, 10)
 
 
-def change(key: str, day: date, **attributes: Any) -> dim_reference.ChangeEvent:
-    return dim_reference.ChangeEvent(key, day, None, 0, False, attributes)
+def change(key: str, day: date, **attributes: Any) -> dim_oracle.ChangeEvent:
+    return dim_oracle.ChangeEvent(key, day, None, 0, False, attributes)
 
 
 @pytest.fixture(scope="module")
@@ -367,7 +367,7 @@ def broken(found: Market, *checks: Any) -> list[tuple[str, str, int | None]]:
 
 def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market) -> None:
     assert broken(worked) == []
-    before = {name: commit.load(worked.spark, table(name)).currentSnapshot().snapshotId() for name, _ in BREAKS}
+    before = {name: snapshots.load(worked.spark, table(name)).currentSnapshot().snapshotId() for name, _ in BREAKS}
     for _, statement in BREAKS:
         worked.spark.sql(statement)
     assert broken(worked) == [
@@ -427,7 +427,7 @@ def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_da
     names = {(r["symbol"], r["summary_date"]): r["company_name"] for r in worked.rows("gold.daily_trading_summary")}
     assert names == {("AAA", FRIDAY): "A", ("BBB", FRIDAY): "B", ("AAA", MONDAY): "A2", ("AAA", TUESDAY): "A2"}
     assert broken(worked) == []
-    before = commit.state(worked.spark, table("dim.dim_symbol")).snapshot_id
+    before = snapshots.state(worked.spark, table("dim.dim_symbol")).snapshot_id
     worked.spark.sql("UPDATE lake.dim.dim_symbol SET expiry_date = DATE '2025-05-01' WHERE is_inferred")
     gap = ("one current version, disjoint ranges", "dim.dim_symbol", 1)
     assert broken(worked, model.versions_are_disjoint) == [gap]
@@ -480,14 +480,14 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     born = change("AAA", date(2025, 1, 1), company_name="A")
     found.refer("dim_symbol", [born])
     found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
-    infer = derivation.infer
+    infer = dimension_members.infer
 
     def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
         if dimension.name == "dim_trader":  # the symbols were looked at already
             found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
         infer(spark, dimension, wanted)
 
-    monkeypatch.setattr(derivation, "infer", meanwhile)
+    monkeypatch.setattr(dimension_members, "infer", meanwhile)
     fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
     (fact,) = found.rows("gold.fact_trades")
     (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
@@ -741,15 +741,15 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     assert names() == {"B"}
 
     # a batch of duplicates moves the stamp of silver; a replayed reference record moves no stamp at all
-    state = commit.state(worked.spark, table("silver.trades"))
-    moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": commit.to_text(datetime.now(UTC))})
+    state = snapshots.state(worked.spark, table("silver.trades"))
+    moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": to_text(datetime.now(UTC))})
     members = worked.spark.createDataFrame([("BBB",)], "symbol string")
-    derivation.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
+    dimension_members.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
     worked.load()
     assert names() == {"Refused"}
     derived = {name for name in TABLES if name.startswith("gold.")} - {"gold.fact_orderbook"}
     upto = {name: worked.lake.cursor(name)["upto"]["silver.trades"] for name in TABLES if name in derived}
-    assert upto == dict.fromkeys(upto, commit.to_text(moved.stamp))
+    assert upto == dict.fromkeys(upto, to_text(moved.stamp))
     assert broken(worked) == []
 
     before = {name: worked.lake.snapshots(name) for name in TABLES}
@@ -759,7 +759,9 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
 
 def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) -> None:
     """A version goes and its fact has an inferred member; a key that facts refer to stays, and verify names it."""
-    derivation.apply(worked.spark, change_log.DIMENSIONS["dim_symbol"], rebuild=True)  # letters that others left open
+    dimension_members.apply(
+        worked.spark, change_log.DIMENSIONS["dim_symbol"], rebuild=True
+    )  # letters that others left open
     with older_rules():
         worked.refer("dim_symbol", [change("OLD", FRIDAY, company_name="Old Inc", ipo_date="soon")])
         broken_hours = {"timezone": "EST/EDT", "market_open_time": "9:30 AM", "exchange_name": "Old Exchange"}
@@ -809,7 +811,7 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
     dimension_loader.run(worked.spark)
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
-    derivation.apply(worked.spark, change_log.DIMENSIONS["dim_exchange"], rebuild=True)
+    dimension_members.apply(worked.spark, change_log.DIMENSIONS["dim_exchange"], rebuild=True)
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
     worked.refer("dim_exchange", [change("OLDX", FRIDAY, timezone="Asia/Tokyo")])
     mended = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]

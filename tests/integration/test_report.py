@@ -10,19 +10,22 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from lake import Lake, book, enter_exchanges, table, trade
 from pyspark.sql import SparkSession
-from reports import FULL, HOSTILE
 
-from lakehouse_spark import commit, derivation, reference_files, report
-from lakehouse_spark.broker import Broker
+from lakehouse_spark import report
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.ingest import reference_files
+from lakehouse_spark.lake import commit, dimension_members
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.report import page, reading
 from lakehouse_spark.report.model import Flow, Minute, Rejects
 from lakehouse_spark.settings import conf_dir
+from tests.support.lake import Lake, book, enter_exchanges, table, trade
+from tests.support.reports import FULL, HOSTILE
 
 DAY = date(2025, 1, 15)
 HOSTILE_TRADER = "<img src=x onerror=alert(1)>"
@@ -55,7 +58,7 @@ def test_only_a_table_that_has_something_to_do_is_behind(spark: SparkSession, tm
     symbols.write_text("symbol,sector\nAAPL,Tech\nMSFT,Tech\nKO,Drinks\n")
     reference_files.load(lake.spark, dim_symbol.DIMENSION, [str(symbols)])
     assert behind() == {"dim.dim_symbol": [("bronze.raw_reference", 3)]}
-    derivation.apply(lake.spark, dim_symbol.DIMENSION)
+    dimension_members.apply(lake.spark, dim_symbol.DIMENSION)
     assert behind() == {}
 
 
@@ -87,7 +90,7 @@ def enter_gold(lake: Lake) -> None:
         "gold.trader_performance": performance,
         "gold.portfolio_positions": positions,
     }
-    upto = {name: commit.to_text(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
+    upto = {name: to_text(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
     for name, held in rows.items():
         target = table(name)
         frame = lake.spark.createDataFrame([tuple(map(row.get, target.column_names)) for row in held], target.schema)

@@ -5,8 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from lake import Lake
-from lakehouses import unpack
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
@@ -14,6 +12,8 @@ from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import KafkaSettings, Settings
+from tests.support.lake import Lake
+from tests.support.lakehouses import unpack
 
 OPEN_END = date(9999, 12, 31)
 

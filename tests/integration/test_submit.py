@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from lake import TOPICS, trade
 from pyarrow import fs
 
 from lakehouse_spark import jars
-from lakehouse_spark.broker import Broker, create_topics
+from lakehouse_spark.local.broker import Broker, create_topics
 from lakehouse_spark.settings import Settings
+from tests.support.lake import TOPICS, trade
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 NOISE = ("WARNING: Using incubator modules",)

@@ -6,14 +6,14 @@ from datetime import date, datetime, timedelta
 from itertools import combinations_with_replacement, permutations
 from typing import Any
 
-import pure
 import pytest
-import reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lake import bar, book, trade
 from pyspark.sql import SparkSession
-from reference import ACCEPTED, DUPLICATE, REJECTED, Record
+
+from tests.support import pure, silver_oracle
+from tests.support.lake import bar, book, trade
+from tests.support.silver_oracle import ACCEPTED, DUPLICATE, REJECTED, Record
 
 MAKE = {"raw_trades": trade, "raw_orderbook": book, "raw_marketdata": bar}
 NAMED_BY = {"raw_trades": "trade_id", "raw_orderbook": "symbol", "raw_marketdata": "symbol"}
@@ -130,7 +130,9 @@ def test_statuses_with_times_in_any_order_and_any_cut_end_where_the_oracle_does(
     ]
     wanted = []
     for history in histories:
-        said = reference.silver("raw_trades", pure.records_of(trade(**changes) for changes in history), pure.EXCHANGES)
+        said = silver_oracle.silver(
+            "raw_trades", pure.records_of(trade(**changes) for changes in history), pure.EXCHANGES
+        )
         (row,) = said.rows.values()
         outcomes = tuple(" ".join(reasons) or outcome for outcome, reasons in said.outcomes.values())
         wanted.append(({outcomes}, {(row["_source_offset"], row["status"], row["trade_date"])}))
@@ -167,7 +169,7 @@ def test_the_latest_new_content_of_a_bar_wins_and_an_old_one_never_returns(spark
             {(ACCEPTED, ACCEPTED, DUPLICATE, ACCEPTED, DUPLICATE, DUPLICATE)},
             {(3, 12000, None, 17)},
         ),
-        ({(ACCEPTED, ACCEPTED, ACCEPTED, "invalid_volume")}, {(2, 12000, reference.to_decimal("187.3"), None)}),
+        ({(ACCEPTED, ACCEPTED, ACCEPTED, "invalid_volume")}, {(2, 12000, silver_oracle.to_decimal("187.3"), None)}),
         ({(ACCEPTED, ACCEPTED)}, {(1, 12000, None, 0)}),
     ]
 
@@ -313,7 +315,7 @@ def test_any_cut_into_batches_ends_where_the_oracle_does(
         parts[batch].append(Record(value, following[partition], pure.STAMP + timedelta(seconds=batch), partition))
         following[partition] += 1
     everything = [record for part in parts for record in part]
-    wanted = reference.silver(topic, everything, pure.EXCHANGES)
+    wanted = silver_oracle.silver(topic, everything, pure.EXCHANGES)
 
     table = run(spark, topic, [part for part in parts if part])
     assert table.outcomes == wanted.outcomes

@@ -4,8 +4,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pure import silver_trades
-from pure import trade_row as row
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,6 +11,8 @@ from lakehouse_spark.dim import dim_symbol, dim_trader, trading_hours
 from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trade_analytics, trader_performance
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.transforms import lots, sessions
+from tests.support.pure import silver_trades
+from tests.support.pure import trade_row as row
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 

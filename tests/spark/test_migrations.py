@@ -12,12 +12,14 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrameWriterV2, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import commit, ddl, migrations
+from lakehouse_spark import migrations
 from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.migrations import Migration, migrate, pending
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import DimTimeSettings, Settings
 from lakehouse_spark.silver import rejected_records
 
@@ -59,7 +61,7 @@ def exchanges(spark: SparkSession) -> list[tuple[int, str]]:
 def metadata(spark: SparkSession) -> dict[str, str]:
     """The metadata file each table stands at: any commit moves it."""
     return {
-        table.name: str(commit.load(spark, table).operations().current().metadataFileLocation()) for table in TABLES
+        table.name: str(snapshots.load(spark, table).operations().current().metadataFileLocation()) for table in TABLES
     }
 
 
@@ -231,7 +233,7 @@ def test_a_crash_after_any_step_is_completed_by_the_next_run(
     assert recorded(spark) == VERSIONS
     assert [code for _, code in exchanges(spark)] == [code for _, code in EXCHANGES]  # keys are never used twice
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
-    empty = [table.name for table in TABLES if commit.load(spark, table).currentSnapshot() is None]
+    empty = [table.name for table in TABLES if snapshots.load(spark, table).currentSnapshot() is None]
     assert empty == []
 
 
@@ -280,14 +282,14 @@ def lacking_the_gate(spark: SparkSession) -> None:
     rows = records.select("*", *(F.lit(None).cast(c.dataType).alias(c.name) for c in LOG.columns if c.name not in
                                  (*records.columns, "dimension", "_ingested_at")))  # fmt: skip
     rows = rows.withColumns({"dimension": F.lit("dim_trader"), "_ingested_at": F.lit(LANDED).cast("timestamp")})
-    commit.append(spark, LOG, rows, commit.state(spark, LOG), {"topic": "t", "to": {"0": 7}, "stamp": STAMP})
+    commit.append(spark, LOG, rows, snapshots.state(spark, LOG), {"topic": "t", "to": {"0": 7}, "stamp": STAMP})
     letter = spark.sql(
         f"SELECT 'id' AS rejected_id, array('missing_trader_id') AS reasons, {BAD} AS raw_payload, "
         "TIMESTAMP'2025-05-01' AS _rejected_at, TIMESTAMP'2025-05-01' AS _ingested_at"
     )
     rest = (F.lit(None).cast(c.dataType).alias(c.name) for c in LETTERS.columns if c.name not in letter.columns)
-    commit.append(spark, LETTERS, letter.select("*", *rest), commit.state(spark, LETTERS), {"stamp": STAMP})
-    commit.advance(spark, TRADERS, commit.state(spark, TRADERS), {"to": STAMP, "stamp": STAMP})
+    commit.append(spark, LETTERS, letter.select("*", *rest), snapshots.state(spark, LETTERS), {"stamp": STAMP})
+    commit.advance(spark, TRADERS, snapshots.state(spark, TRADERS), {"to": STAMP, "stamp": STAMP})
 
 
 STAMP = "2025-05-01T00:00:00.000000+00:00"
@@ -315,15 +317,15 @@ def test_text_that_is_not_utf8_is_repaired_once_and_its_bytes_are_kept(sessions:
     assert {row["_ingested_at"].astimezone(UTC) for row in same} == {LANDED}
     letters = spark.table(LETTERS.identifier).select("raw_payload", "_raw_bytes", "reasons").collect()
     assert [tuple(row) for row in letters] == [("M\ufffdller", b"M\xfcller", ["missing_trader_id"])]
-    cursors = {table.name: commit.state(spark, table).cursor for table in (LOG, LETTERS, TRADERS)}
+    cursors = {table.name: snapshots.state(spark, table).cursor for table in (LOG, LETTERS, TRADERS)}
     assert cursors == {
         "bronze.raw_reference": {"topic": "t", "to": {"0": 7}, "stamp": STAMP, "rules": 2},
         "silver._rejected_records": {"stamp": STAMP, "rules": 2},
         "dim.dim_trader": {"to": STAMP, "stamp": STAMP, "rules": 1},  # to be derived whole
     }
-    before = [commit.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)]
+    before = [snapshots.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)]
     repair.apply(spark, Settings(), NOW)
-    assert [commit.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)] == before
+    assert [snapshots.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)] == before
     refs = spark.table(f"{LOG.identifier}.refs").select("name").collect()
     assert [row["name"] for row in refs] == ["main"]
 
@@ -339,8 +341,8 @@ def test_a_repair_needs_no_cursor_and_leaves_a_dimension_without_one_alone(sessi
             f"CALL lake.system.expire_snapshots(table => '{table.name}', retain_last => 1, "
             "older_than => TIMESTAMP'2100-01-01')"
         )
-    assert commit.state(spark, LOG).cursor is None
+    assert snapshots.state(spark, LOG).cursor is None
     migrations.migrations()[1].apply(spark, Settings(), NOW)
-    state = commit.state(spark, LOG)
+    state = snapshots.state(spark, LOG)
     assert (state.cursor, state.stamp) == (None, LANDED)
     assert spark.table(LOG.identifier).where("_raw_bytes IS NOT NULL").count() == 4

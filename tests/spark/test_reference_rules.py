@@ -7,18 +7,18 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-import dim_reference
 import pytest
-from dim_nasties import reference_nasties
 from pyspark.sql import DataFrame, SparkSession
-from reference import Record
 
-from lakehouse_spark import change_log
-from lakehouse_spark.change_log import DIMENSIONS
 from lakehouse_spark.dim import trading_hours
 from lakehouse_spark.dim.dimension import changes
+from lakehouse_spark.lake import change_log
+from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.transforms import sessions
+from tests.support import dim_oracle
+from tests.support.dim_nasties import reference_nasties
+from tests.support.silver_oracle import Record
 
 STAMP = datetime(2025, 6, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 MOST = 2000
@@ -43,7 +43,7 @@ def reasons(spark: SparkSession, *values: bytes | None) -> list[list[str]]:
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "1"))))
 def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: SparkSession, seed: int) -> None:
     records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(1500, 4100 + seed))]
-    expected = [dim_reference.refer(record, MOST) for record in records]
+    expected = [dim_oracle.refer(record, MOST) for record in records]
     log = log_of(spark, [record.value for record in records])
     judged = change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()
     differing = [
@@ -60,7 +60,7 @@ def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: Spar
         assert found.keys() == good.keys()
         wrong = []
         for offset, each in good.items():
-            columns = [*dim_reference.FEEDS[name].columns, *dim_reference.PLACING]
+            columns = [*dim_oracle.FEEDS[name].columns, *dim_oracle.PLACING]
             says = [found[offset][column] for column in columns]
             if says != [each.values.get(column) for column in columns]:
                 wrong.append((records[offset].value, says, each.values))
@@ -299,7 +299,7 @@ def test_sessions_by_hours_are_those_of_the_reference_hour_by_hour(spark: SparkS
         ("08:00", "24:00"),
     ):
         listed = exchange(timezone="America/Chicago", market_open_time=opens, market_close_time=closes)
-        assert sessions_of(spark, listed, instants) == [dim_reference.session(listed, at) for at in instants]
+        assert sessions_of(spark, listed, instants) == [dim_oracle.session(listed, at) for at in instants]
 
 
 def test_every_exchange_of_the_reference_file_is_good(spark: SparkSession) -> None:

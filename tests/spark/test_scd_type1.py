@@ -3,14 +3,13 @@
 from dataclasses import replace
 from typing import Any
 
-import dim_reference
-import histories
 from chispa import assert_df_equality
-from dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, together
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.transforms import scd_type1
+from tests.support import dim_oracle, histories
+from tests.support.dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, together
 
 COLUMNS = "code string, name string, mic string"
 PLACE = ("effective_date", *ORDER)
@@ -90,6 +89,6 @@ def test_sixty_random_histories_end_as_the_oracle_says(spark: SparkSession) -> N
     events = together(drawn(histories.account_changes(), 60))
     changes = event_frame(spark, events, "account_id", dict.fromkeys(names, "string"))
     found = scd_type1.latest(changes, key="account_id", columns=names, order=PLACE)
-    expected = [{"account_id": key, **row} for key, row in dim_reference.scd1(events, names).items()]
+    expected = [{"account_id": key, **row} for key, row in dim_oracle.scd1(events, names).items()]
     assert len(expected) > 60
     assert as_dicts(found, "account_id") == expected

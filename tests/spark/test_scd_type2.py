@@ -3,16 +3,27 @@
 from datetime import date
 from typing import Any
 
-import dim_reference
-import histories
 from chispa import assert_df_equality
-from dim_changes import OPEN, ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, june, together
-from dim_reference import SYMBOL, ChangeEvent
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.transforms import scd_type2
+from tests.support import dim_oracle, histories
+from tests.support.dim_changes import (
+    OPEN,
+    ORDER,
+    Change,
+    as_dicts,
+    change,
+    delete,
+    drawn,
+    event_frame,
+    frame,
+    june,
+    together,
+)
+from tests.support.dim_oracle import SYMBOL, ChangeEvent
 
 VERSION = "symbol string, sector string, effective_date date, expiry_date date, is_current boolean"
 BEGINNING = date(1900, 1, 1)
@@ -290,14 +301,14 @@ def test_sixty_random_histories_and_their_gaps_are_what_the_oracle_says(spark: S
     derived = scd_type2.versions(
         changes, key="symbol", tracked=SYMBOL.tracked, untracked=SYMBOL.untracked, order=ORDER
     ).localCheckpoint()
-    known = dim_reference.dimension(SYMBOL, events)
+    known = dim_oracle.dimension(SYMBOL, events)
     assert len(known) > 120
     found = as_dicts(derived.withColumn("is_inferred", F.lit(False)), "symbol", "effective_date")
     assert found == known
 
     expected = [
         (row["symbol"], row["effective_date"], row["expiry_date"])
-        for row in dim_reference.dimension(SYMBOL, events, wanted)
+        for row in dim_oracle.dimension(SYMBOL, events, wanted)
         if row["is_inferred"]
     ]
     assert len(expected) > 20

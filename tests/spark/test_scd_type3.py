@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import dim_reference
-import histories
 from chispa import assert_df_equality
-from dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, june, together
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_account
 from lakehouse_spark.transforms import scd_type3
 from lakehouse_spark.transforms.scd_type3 import Pair
+from tests.support import dim_oracle, histories
+from tests.support.dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, june, together
 
 PLACE = ("effective_date", *ORDER)
 TIER = Pair("tier", "current_tier", "previous_tier", "tier_change_date")
@@ -119,6 +118,6 @@ def test_sixty_random_histories_end_as_the_oracle_says(spark: SparkSession) -> N
     changes = event_frame(spark, events, "account_id", {**kinds, "account_open_date": "date"})
     others = ("trader_id", "account_open_date", "account_type")
     found = scd_type3.latest(changes, key="account_id", pairs=dim_account.PAIRS, columns=others, order=PLACE)
-    expected = dim_reference.accounts(events)
+    expected = dim_oracle.accounts(events)
     assert len(expected) > 60
     assert as_dicts(found, "account_id") == expected

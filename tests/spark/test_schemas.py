@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import commit
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.lake import snapshots
 
 # Sections 2 and 3 of the seed, in its words.
 SEED = {
@@ -224,7 +224,7 @@ def columns(text: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def iceberg(migrated: SparkSession) -> dict[str, Any]:
     """Iceberg's own view of every table, by name."""
-    return {table.name: commit.load(migrated, table) for table in TABLES}
+    return {table.name: snapshots.load(migrated, table) for table in TABLES}
 
 
 def test_the_catalog_holds_exactly_the_declared_tables(migrated: SparkSession) -> None:

@@ -7,13 +7,13 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-import pure
 import pytest
-import reference
 from chispa import assert_df_equality
-from lake import bar, book, trade
-from nasties import nasties
 from pyspark.sql import Row, SparkSession
+
+from tests.support import pure, silver_oracle
+from tests.support.lake import bar, book, trade
+from tests.support.nasties import nasties
 
 Cases = list[tuple[bytes | None, list[str]]]
 
@@ -382,12 +382,12 @@ def test_nasty_records_of_any_seed_fare_as_the_oracle_says(spark: SparkSession, 
 def fare_as_the_oracle_says(spark: SparkSession, topic: str, seed: int) -> None:
     """Bronze byte for byte, and every record's fate, reasons and values."""
     records = pure.records_of(nasties(topic, NASTIES, seed))
-    said = reference.silver(topic, records, pure.EXCHANGES)
+    said = silver_oracle.silver(topic, records, pure.EXCHANGES)
     assert min(said.counts.values()) > NASTIES / 20
 
     rows = pure.bronze(spark, topic, records).orderBy("_kafka_offset").collect()
     for record, row in zip(records, rows, strict=True):
-        wanted = {name: _arrays(value) for name, value in reference.bronze(topic, record).items()}
+        wanted = {name: _arrays(value) for name, value in silver_oracle.bronze(topic, record).items()}
         assert (record.value, _typed(topic, row)) == (record.value, wanted)
 
     table = pure.Table(topic)
@@ -402,7 +402,7 @@ def fare_as_the_oracle_says(spark: SparkSession, topic: str, seed: int) -> None:
 
 
 def _typed(topic: str, row: Row) -> dict[str, Any]:
-    names = [*reference.BRONZE[topic], "raw_payload", "_raw_bytes"]
+    names = [*silver_oracle.BRONZE[topic], "raw_payload", "_raw_bytes"]
     return {name: _arrays(_plain(row[name]), quoted=name in ("bids", "asks")) for name in names}
 
 
@@ -415,9 +415,9 @@ def _plain(value: Any) -> Any:
 def _arrays(value: Any, *, quoted: bool = False) -> Any:
     """Arrays with their numbers as doubles, as bronze's text may print them."""
     if quoted and value is not None:
-        value = json.loads(value, parse_int=reference.Number, parse_float=reference.Number)
+        value = json.loads(value, parse_int=silver_oracle.Number, parse_float=silver_oracle.Number)
     if isinstance(value, list):
         return [_arrays(part) for part in value]
-    if isinstance(value, reference.Number):
+    if isinstance(value, silver_oracle.Number):
         return float(value)
     return value

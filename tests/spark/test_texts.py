@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import ddl
 from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import storage
 

@@ -5,13 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import reference
 from chispa import assert_df_equality
-from pure import silver_trades
-from pure import trade_row as row
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.silver import trader_activity, trades
+from tests.support import silver_oracle
+from tests.support.pure import silver_trades
+from tests.support.pure import trade_row as row
 
 
 def activity(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
@@ -115,4 +115,4 @@ def test_activity_of_many_trades_is_what_the_oracle_says(spark: SparkSession) ->
     found = {
         made["activity_id"]: made.asDict() for made in trader_activity.build(silver_trades(spark, *rows)).collect()
     }
-    assert found == reference.trader_activity(rows)
+    assert found == silver_oracle.trader_activity(rows)

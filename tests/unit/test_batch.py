@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 
-from lakehouse_spark.batch import ranges
+from lakehouse_spark.lake.pruning import ranges
 
 FRIDAY = date(2025, 2, 28)
 

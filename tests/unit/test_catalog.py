@@ -11,7 +11,7 @@ import pytest
 from lakehouse_spark import catalog
 from lakehouse_spark.errors import UsageError
 
-EXCHANGES = Path(__file__).parents[2] / "conf" / "reference" / "exchanges.csv"
+EXCHANGES = Path(__file__).parents[2] / "lakehouse_spark" / "conf" / "reference" / "exchanges.csv"
 HEADER = "exchange_code,exchange_name,timezone,country,currency,market_open_time,market_close_time,mic\n"
 
 

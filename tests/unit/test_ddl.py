@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import ddl
+from lakehouse_spark.schema import ddl
 from lakehouse_spark.table import Retention, Table, column
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT, TEXTS
 

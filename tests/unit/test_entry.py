@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from lakehouse_spark import cli, submit
+from lakehouse_spark import cli
+from lakehouse_spark.cli import entry, submit
 from lakehouse_spark.errors import RefusedError
-from lakehouse_spark.jobs import entry
 
 JOBS = [
     "jobs:",

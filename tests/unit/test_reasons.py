@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lakehouse_spark import docs
-from lakehouse_spark.change_log import DIMENSIONS
+from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.silver import market_data, orderbook_snapshots, trades
 from lakehouse_spark.transforms import reasons
 from lakehouse_spark.transforms.reasons import FIELD, REASONS
@@ -13,7 +13,7 @@ from lakehouse_spark.transforms.reasons import FIELD, REASONS
 ROOT = Path(__file__).parents[2]
 RULES = ("silver", "transforms", "dim", "bronze", "change_log.py")
 """Where the package refuses records."""
-ORACLES = ("reference.py", "dim_reference.py")
+ORACLES = ("silver_oracle.py", "dim_oracle.py")
 """Who refuses them in the tests, without sharing any of it."""
 KINDS = {reason.code.partition("_")[0] for reason in REASONS}
 
@@ -34,7 +34,7 @@ def sources() -> Iterator[Path]:
     for name in RULES:
         path = ROOT / "lakehouse_spark" / name
         yield from [path] if path.is_file() else path.rglob("*.py")
-    yield from (ROOT / "tests" / name for name in ORACLES)
+    yield from (ROOT / "tests" / "support" / name for name in ORACLES)
 
 
 def written() -> set[str]:

@@ -6,9 +6,12 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
-import histories
 import pytest
-from dim_reference import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import histories
+from tests.support.dim_oracle import (
     SYMBOL,
     ChangeEvent,
     Version,
@@ -22,7 +25,7 @@ from dim_reference import (
     scd3,
     value_text,
 )
-from gold_reference import (
+from tests.support.gold_oracle import (
     daily_trading_summary,
     default_account,
     differing,
@@ -38,8 +41,6 @@ from gold_reference import (
     trade_analytics,
     trader_performance,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 Made = dict[str, Any]
 

@@ -10,13 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from reports import EVIL, FULL, HOSTILE, NOW
 
 import lakehouse_spark
 from lakehouse_spark.report import charts, page, sankey
 from lakehouse_spark.report.model import Flow, Minute, Rejects, Report, TraderDay
+from tests.support.reports import EVIL, FULL, HOSTILE, NOW
 
-TEMPLATES = Path(lakehouse_spark.__file__).parent / "templates"
+TEMPLATES = Path(lakehouse_spark.__file__).parent / "report" / "templates"
 
 
 class Parsed(HTMLParser):

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lakehouse_spark import jars, submit
+from lakehouse_spark import jars
+from lakehouse_spark.cli import entry, submit
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs import entry
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
@@ -120,7 +120,7 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine() -> None:
 
 
 def test_every_python_requirement_is_pinned_and_hashed() -> None:
-    for path in ROOT.glob("requirements*.txt"):
+    for path in ROOT.glob("locks/*.txt"):
         blocks = re.split(r"\n(?=\S)", path.read_text())
         packages = [block for block in blocks if not block.startswith("#")]
         assert packages, path.name

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import session, settings
+from lakehouse_spark import settings
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.lake import session
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[2] / "lakehouse_spark" / "conf"
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.simulator import Feed, Record, Scenario, accounts, expected, publish, records, symbols, traders
-from lakehouse_spark.simulator.dirt import KINDS
+from lakehouse_spark.local.simulator import (
+    Feed,
+    Record,
+    Scenario,
+    accounts,
+    expected,
+    publish,
+    records,
+    symbols,
+    traders,
+)
+from lakehouse_spark.local.simulator.dirt import KINDS
 
 END = date(2025, 11, 20)
 SMALL = Scenario(events=2_000, days=2, seed=7, end=END)

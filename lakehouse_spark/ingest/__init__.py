@@ -1,0 +1,1 @@
+"""What reads from outside: Kafka topics and reference files."""

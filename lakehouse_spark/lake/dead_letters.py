@@ -1,0 +1,98 @@
+"""The way into the dead-letter table: a refused record is kept before anything else is written, and once."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.pruning import days_of, within_days
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import settle
+from lakehouse_spark.silver.rejected_records import PLACE, TABLE
+from lakehouse_spark.transforms.quality import RULES_VERSION
+
+
+def keep(
+    spark: SparkSession, letters: DataFrame, source_table: str, after: datetime | None, upto: snapshots.State
+) -> None:
+    """Writes the letters, refused among rows of `source_table` stamped later than `after`, that are not there yet.
+
+    Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
+    """
+    told = {"source": source_table, "read": to_text(upto.stamp)}
+    _bring_up(spark, letters, _of_batch(source_table, after), ("REPLAYED", "DISCARDED"), told)
+
+
+def of_batch(spark: SparkSession, told: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
+    """As `told`, the letters of the rows that a bronze table was given later than `after` (None: of all)."""
+    return snapshots.at(spark, TABLE, told.snapshot_id).where(_of_batch(source_table, after))
+
+
+def _of_batch(source_table: str, after: datetime | None) -> Column:
+    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
+    return (F.col("source_table") == source_table) & since
+
+
+def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> None:
+    """Brings the letters of a bronze table up to a judgement by which records of it are `refused`: new ones are added,
+    closed ones open.
+
+    Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
+    """
+    _bring_up(spark, refused, _of_batch(source_table, None), ("DISCARDED",), {"judged": "again"})
+
+
+def _bring_up(
+    spark: SparkSession, refused: DataFrame, within: Column, closed: Sequence[str], told: Mapping[str, Any]
+) -> None:
+    """Adds the letters `refused`, or brings those up to them that are there; ones of the status `closed` stay."""
+    key = list(TABLE.key)
+
+    def write(letters: DataFrame) -> None:
+        base = snapshots.state(spark, TABLE)
+        known = snapshots.at(spark, TABLE, base.snapshot_id).where(within)
+        known = known.join(letters.select(*key), on=key, how="left_semi")
+        is_closed = F.col("status").isin(*closed)
+        with kept(known) as known:
+            due = letters.join(known.where(is_closed).select(*key), on=key, how="left_anti")
+            held = known.where(~is_closed)
+            before = held.select(*key, F.col("attempts").alias("_attempts"))
+            again = due.join(before, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
+            fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+            settle(spark, TABLE, fresh, held, base, told)
+
+    with kept(refused) as rows:
+        commit.again_if_overtaken(lambda: write(rows))
+
+
+def close(
+    spark: SparkSession, letters: DataFrame, accepted: DataFrame, resolution: str, *, place: Sequence[str] = PLACE
+) -> None:
+    """Marks the open ones among the letters of `accepted` records (`place`) as REPLAYED, with how that came."""
+    now = datetime.now(UTC)
+    replayed = {"status": "REPLAYED", "resolution": resolution, "rules_version": str(RULES_VERSION)}
+    good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(place), how="left_semi")
+    closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
+    with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
+        if not rows.isEmpty():
+            resolve(spark, rows, now)
+
+
+def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
+    """Writes the new fate of open letters; what others did to the dead-letter table meanwhile stands."""
+    fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
+    days = days_of(letters, "_ingested_at")
+
+    def attempt() -> None:
+        base = snapshots.state(spark, TABLE)
+        cursor = {"resolved": True, "stamp": to_text(base.next_stamp(now))}
+        bounds = within_days("_ingested_at", days)
+        held = snapshots.at(spark, TABLE, base.snapshot_id).where(bounds(F.col) & (F.col("status") == "OPEN"))
+        rows = letters.join(held.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
+        commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
+
+    commit.again_if_overtaken(attempt)

@@ -1,0 +1,231 @@
+"""Members of the dimensions, derived anew from the change log: of new records, of today's rules, of what facts need."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim.dimension import Dimension, changes, reasons
+from lakehouse_spark.lake import commit, dead_letters, snapshots
+from lakehouse_spark.lake.change_log import LOG, of_dimension, readable, records, with_refused
+from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.pruning import keys_of, of_keys
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.reconcile import Done, settle
+from lakehouse_spark.lake.surrogate_keys import with_surrogate_keys
+from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.transforms import scd_type2
+
+_MOST_NAMES = 10
+_LONGEST_NAME = 40
+
+
+def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -> Done:
+    """Refuses the bad ones of the log's new records and derives the members of the good ones anew, in one commit.
+
+    With `rebuild`, and where older rules made the dimension or its cursor is lost, all of the log is judged and all
+    members are derived; dead letters of records that are good now are closed, and what is refused now has one.
+    """
+    done = Done({})
+
+    def attempt() -> None:
+        nonlocal done
+        done = _apply(spark, dimension, rebuild)
+
+    commit.again_if_overtaken(attempt)
+    return done
+
+
+def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
+    base, upstream = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
+    is_whole = rebuild or base.is_outdated or base.is_lost
+    seen = from_text((base.cursor or {}).get("to"))
+    after = None if is_whole else seen
+    if not is_whole and (upstream.stamp is None or (after is not None and upstream.stamp <= after)):
+        return Done({})
+    fresh = records(spark, dimension, snapshots.changes(spark, LOG, upstream, after))
+    judged = fresh.withColumn("_reasons", reasons(fresh, dimension))
+    with kept(judged) as told:
+        counts = _counted(told, dimension)
+        if not counts["records"] and not (is_whole and base.cursor):
+            return Done({})
+        refused = told.where(F.size("_reasons") > 0)
+        since = (base.cursor or {}).get("from") if is_whole and seen == upstream.stamp else to_text(seen)
+        place = {"source": LOG.name, "from": since, "to": to_text(upstream.stamp)}
+        if is_whole:
+            return _apply_whole(spark, dimension, told, counts, base, upstream, place)
+        if counts["rejected"]:
+            dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, after, upstream)
+        good = told.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
+        with kept(good.distinct()) as keys:
+            done = _rederive(spark, dimension, keys, None, base, upstream, place)
+        return Done({**counts, **done.counts}, done.snapshot_id, _ignored_names(told, dimension, counts))
+
+
+def _apply_whole(
+    spark: SparkSession,
+    dimension: Dimension,
+    told: DataFrame,
+    counts: Mapping[str, int],
+    base: snapshots.State,
+    upstream: snapshots.State,
+    place: Mapping[str, Any],
+) -> Done:
+    """Brings the dimension and the dead letters of its records up to what today's rules say of all of them."""
+    key, is_good = list(rejected_records.TABLE.key), F.size("_reasons") == 0
+    verdicts = told.select(rejected_records.id_in_change_log().alias("rejected_id"), "_ingested_at", "_reasons")
+    letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == LOG.name)
+    with kept(letters.join(verdicts.select(*key), on=key, how="left_semi")) as known:
+        is_open = known.where(F.col("status") == "OPEN").select(*key, F.lit(True).alias("_open"))
+        seen = F.col("_ingested_at") <= F.lit(from_text((base.cursor or {}).get("to"))).cast("timestamp")
+        changed = verdicts.join(is_open, on=key, how="left").agg(
+            F.count_if(~is_good & F.col("_open").isNull() & seen), F.count_if(is_good & F.col("_open").isNotNull())
+        )
+        refused_now, accepted_now = changed.collect()[0]
+        if counts["rejected"]:
+            dead_letters.open_again(spark, rejected_records.of_change_log(told.where(~is_good)), LOG.name)
+        accepted = verdicts.where(is_good).select(*key)
+        is_due = base.is_outdated or base.is_lost  # a job that dies before it commits has all of this before it again
+        if accepted_now and is_due:
+            dead_letters.close(spark, known, accepted, "derived", place=key)
+        done = _rederive(spark, dimension, None, None, base, upstream, place)
+        if accepted_now and not is_due:
+            dead_letters.close(spark, known, accepted, "derived", place=key)
+    why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
+    note = (
+        f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {refused_now:,} records refused now, "
+        f"{accepted_now:,} accepted now"
+    )
+    notes = (note, *_ignored_names(told, dimension, counts))
+    return Done({**counts, **done.counts}, done.snapshot_id, notes)
+
+
+def _counted(told: DataFrame, dimension: Dimension) -> dict[str, int]:
+    """Judged records, those refused among them, and, where there are any, the values that Kafka records have under
+    names of no column."""
+    total, rejected, ignored = told.agg(
+        F.count("*"),
+        F.count_if(F.size("_reasons") > 0),
+        F.coalesce(F.sum(F.size(_unknown_names(dimension))), F.lit(0)),
+    ).collect()[0]
+    return {"records": total, "rejected": rejected, **({"ignored": ignored} if ignored else {})}
+
+
+def _unknown_names(dimension: Dimension) -> Column:
+    """Names in a Kafka record that no column has; NULL for a file's, whose columns are looked at before it lands."""
+    known = F.array(*map(F.lit, ("dimension", *dimension.feed_columns)))
+    return F.when(F.col("_kafka_topic").isNotNull(), F.array_except(F.map_keys("attributes"), known))
+
+
+def _ignored_names(told: DataFrame, dimension: Dimension, counts: Mapping[str, int]) -> tuple[str, ...]:
+    if not counts.get("ignored"):
+        return ()
+    names = told.select(F.explode(_unknown_names(dimension)).alias("name")).distinct()
+    found = [row[0] for row in names.orderBy("name").limit(_MOST_NAMES + 1).collect()]
+    listed = ", ".join(repr(name[:_LONGEST_NAME]) for name in found[:_MOST_NAMES])
+    more = ", …" if len(found) > _MOST_NAMES else ""
+    return (f"{dimension.name} has no column of these names in records from Kafka, which are ignored: {listed}{more}",)
+
+
+def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
+    """Gives the facts of `wanted` (natural key, `first_day`, `last_day`) members to refer to where there are none."""
+    return _derive_seen(spark, dimension, wanted.select(dimension.natural_key), wanted)
+
+
+def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame) -> Done:
+    """Derives the members (natural key) from the changes their dimension has seen, by today's rules."""
+    return _derive_seen(spark, dimension, members, None)
+
+
+def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None) -> Done:
+    done = Done({})
+    held = snapshots.state(spark, dimension.table)
+    if held.is_lost or held.is_outdated:  # what it has seen, and says by today's rules, is known once it is read again
+        apply(spark, dimension)
+
+    def attempt() -> None:
+        nonlocal done
+        base, upstream = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
+        seen = {name: (base.cursor or {}).get(name) for name in ("from", "to")}
+        with kept(members.distinct()) as keys:
+            done = _rederive(spark, dimension, keys, wanted, base, upstream, {**seen, "source": LOG.name})
+
+    commit.again_if_overtaken(attempt)
+    return done
+
+
+def _rederive(
+    spark: SparkSession,
+    dimension: Dimension,
+    keys: DataFrame | None,
+    wanted: DataFrame | None,
+    base: snapshots.State,
+    upstream: snapshots.State,
+    place: Mapping[str, Any],
+) -> Done:
+    """Derives the members of `keys` (None: all) from all their changes up to the `place` in the log, and commits what
+    differs.
+
+    Facts and gold follow the log's new records. Where more differs than these can explain, because today's rules see
+    the past otherwise, or the place was lost, they notice by the cursor's `rebuilt`.
+    """
+    key, stamp = dimension.natural_key, F.col(str(LOG.stamp))
+    upto, seen = from_text(place["to"]), from_text((base.cursor or {}).get("to"))
+    log = snapshots.at(spark, LOG, upstream.snapshot_id).where(of_dimension(dimension))
+    theirs = log.where(F.lit(False) if upto is None else stamp <= F.lit(upto).cast("timestamp"))
+    members = snapshots.at(spark, dimension.table, base.snapshot_id)
+    if keys is not None:
+        literal = keys_of(keys, key)
+        theirs = of_keys(theirs, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
+        members = of_keys(members, key, keys, literal)
+    # Kept before they are judged: else the optimizer judges the whole log first, and looks for the members after.
+    with (
+        kept(records(spark, dimension, readable(theirs))) as told,
+        kept(changes(told, dimension)) as good,
+        kept(members) as held,
+    ):
+        is_seen = F.lit(False) if seen is None else stamp <= F.lit(seen).cast("timestamp")
+        rebuilt, now = (base.cursor or {}).get("rebuilt"), to_text(base.next_stamp(datetime.now(UTC)))
+        rows, were = dimension.derive(good), dimension.derive(good.where(is_seen))
+        if not dimension.is_versioned:
+            rows = with_refused(dimension, rows, theirs, held)
+            were = with_refused(dimension, were, theirs.where(is_seen), held)
+        if _differ(were, held.where("NOT is_inferred") if dimension.is_versioned else held):
+            rebuilt = now
+        if dimension.is_versioned:
+            rows = _with_inferred(dimension, rows, held, wanted)
+        with kept(rows) as derived, kept(with_surrogate_keys(spark, dimension, derived, held)) as fresh:
+            return settle(spark, dimension.table, fresh, held, base, {**place, "stamp": now, "rebuilt": rebuilt})
+
+
+def _differ(derived: DataFrame, held: DataFrame) -> bool:
+    """Whether the held rows are other ones than those derived, which lack some columns."""
+    ours, theirs = derived.withColumn("_side", F.lit(1)), held.select(*derived.columns).withColumn("_side", F.lit(-1))
+    surplus = ours.unionByName(theirs).groupBy(*derived.columns).agg(F.sum("_side").alias("_surplus"))
+    return not surplus.where(F.col("_surplus") != 0).isEmpty()
+
+
+def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
+    """The versions, and inferred members in the gaps where one began before or that hold a wanted day."""
+    key = dimension.natural_key
+    first = F.col("effective_date")  # the rest of a range that real versions split is inferred where facts need it
+    asked = held.where("is_inferred").select(key, first.alias("first_day"), first.alias("last_day"))
+    if wanted is not None:
+        asked = asked.unionByName(wanted.select(key, "first_day", "last_day"))
+    gaps = scd_type2.gaps(versions, asked, key=key)
+    attributes = {
+        a.name: F.col(key) if a.name in dimension.name_columns else F.lit(None).cast(a.dataType)
+        for a in dimension.attributes
+    }
+    inferred = gaps.withColumns(attributes)
+    tracked = [a.name for a in dimension.attributes if a.name not in dimension.untracked]
+    inferred = inferred.withColumns(
+        {
+            "is_current": F.col("expiry_date") == F.lit(scd_type2.OPEN_END),
+            "_row_hash": scd_type2.row_hash(tracked),
+            "is_inferred": F.lit(True),
+        }
+    )
+    return versions.withColumn("is_inferred", F.lit(False)).unionByName(inferred)

@@ -1,0 +1,67 @@
+"""Literal predicates that let a read or a MERGE look at few partitions and files: days and keys."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+Bounds = Callable[[Callable[[str], Column]], Column]
+"""Makes a predicate of the columns it is given by name, those of a table or of one side of a MERGE."""
+
+MOST_RANGES = 64
+"""Literal ranges a predicate may hold; beyond that one range covers all."""
+
+MOST_KEYS = 500
+"""Literal keys a predicate may hold; beyond that the keys are joined."""
+
+
+Days = Sequence[tuple[date, date]]
+"""Inclusive ranges of days, in order."""
+
+
+def days_of(rows: DataFrame, column: str) -> Days:
+    """The days of the rows as ranges of consecutive days; one range where they are many."""
+    return ranges(rows.agg(F.collect_set(F.to_date(column))).collect()[0][0])
+
+
+def ranges(days: Iterable[date]) -> Days:
+    """Days as ranges of consecutive ones; one range where they are many."""
+    found: list[tuple[date, date]] = []
+    for day in sorted(days):
+        if found and day == found[-1][1] + timedelta(days=1):
+            found[-1] = (found[-1][0], day)
+        else:
+            found.append((day, day))
+    return found if len(found) <= MOST_RANGES else [(found[0][0], found[-1][1])]
+
+
+def within_days(name: str, days: Days) -> Bounds:
+    """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
+
+    def midnight(day: date) -> Column:
+        return F.lit(day if name.endswith("_date") else datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+    def bounds(column: Callable[[str], Column]) -> Column:
+        inside = F.lit(False)
+        for low, high in days:
+            inside |= (column(name) >= midnight(low)) & (column(name) < midnight(high + timedelta(days=1)))
+        return inside
+
+    return bounds
+
+
+def day_predicate(name: str, days: Days) -> Column:
+    return within_days(name, days)(F.col)
+
+
+def keys_of(rows: DataFrame, key: str) -> list[str] | None:
+    """The rows' keys where they are few enough to be written into a predicate, else None."""
+    found = [row[0] for row in rows.select(key).distinct().limit(MOST_KEYS + 1).collect()]
+    return found if len(found) <= MOST_KEYS else None
+
+
+def of_keys(rows: DataFrame, key: str, keys: DataFrame, literal: Sequence[str] | None) -> DataFrame:
+    """The rows of these keys; `literal`, where there is one, prunes files and partitions."""
+    chosen = rows if literal is None else rows.where(F.col(key).isin(*literal))
+    return chosen.join(keys.select(key).distinct(), on=key, how="left_semi")

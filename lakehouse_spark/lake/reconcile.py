@@ -1,0 +1,109 @@
+"""From the rows a table holds to those it should: what differs, in one commit."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse_spark.lake import commit
+from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.pruning import Bounds, keys_of, ranges, within_days
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.table import Table
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one table's run counted, the snapshot it committed, if any, and sentences a user should read of it."""
+
+    counts: dict[str, int]
+    snapshot_id: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def differences(table: Table, fresh: DataFrame, held: DataFrame | None) -> DataFrame:
+    """What turns `held` into `fresh`, rows of the same keys: grain one row per key that is new, changed or gone.
+
+    The table's columns but the stamp, `_new` where no row was held, `_gone` where none is left (then as held), and
+    `_was`, the row held.
+    """
+    values = [c for c in table.columns if c.name != table.stamp]
+    columns = [F.col(c.name).cast(c.dataType).alias(c.name) for c in values]
+    if held is None:  # nothing to join with, so nothing to shuffle
+        no_row = F.lit(None).cast(T.StructType(values))
+        return fresh.select(*columns, F.lit(False).alias("_gone"), F.lit(True).alias("_new"), no_row.alias("_was"))
+    row = F.struct(*columns)
+    ours, theirs = fresh.select(*table.key, row.alias("_fresh")), held.select(*table.key, row.alias("_held"))
+    joined = ours.join(theirs, on=list(table.key), how="full").where(~F.col("_fresh").eqNullSafe(F.col("_held")))
+    gone = F.col("_fresh").isNull()
+    return joined.select(
+        F.coalesce("_fresh", "_held").alias("_row"),
+        gone.alias("_gone"),
+        F.col("_held").isNull().alias("_new"),
+        F.col("_held").alias("_was"),
+    ).select("_row.*", "_gone", "_new", "_was")
+
+
+def settle(
+    spark: SparkSession,
+    table: Table,
+    fresh: DataFrame,
+    held: DataFrame | None,
+    base: State,
+    cursor: Mapping[str, Any],
+) -> Done:
+    """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
+
+    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
+    committed, unless older rules made the rows. Raises LostRaceError like `append`.
+    """
+    names = ("inserted", "updated", "deleted")
+    with kept(differences(table, fresh, held)) as rows:
+        *numbers, days = rows.agg(
+            F.count_if("_new"), F.count_if(~F.col("_new") & ~F.col("_gone")), F.count_if("_gone"), _days(table)
+        ).collect()[0]
+        counts = dict(zip(names, numbers, strict=True))
+        stamp = from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
+        told = {"counts": counts, **cursor, "stamp": to_text(stamp)}
+        stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
+        if not any(counts.values()) and _same_place(cursor, base.cursor) and not base.is_outdated:
+            return Done(counts)
+        if not any(counts.values()):
+            state = commit.advance(spark, table, base, told)
+        elif not counts["updated"] and not counts["deleted"]:
+            state = commit.append(spark, table, stamped, base, told)
+        else:
+            state = commit.merge(
+                spark, table, stamped, base, told,
+                bounds=_bounds(table, rows, days),
+                updates=[name for name in table.column_names if name not in table.key],
+                deletes=F.col("source._gone"),
+            )  # fmt: skip
+    notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
+    return Done(counts, state.snapshot_id, notes)
+
+
+def _days(table: Table) -> Column:
+    """The days of differing rows as they will be and as they are, as an aggregate: a row may move to another day."""
+    day = table.day_column
+    if day is None:
+        return F.lit(None)
+    return F.array_union(*(F.collect_set(F.to_date(column)) for column in (day, f"_was.{day}")))
+
+
+def _bounds(table: Table, rows: DataFrame, days: Iterable[date] | None) -> Bounds:
+    """Literals that prune the partitions to those of differing rows: their days, or their keys if they are few."""
+    if table.day_column is not None:
+        return within_days(table.day_column, ranges(days or ()))
+    key = table.key[0]
+    found = keys_of(rows, key)
+    return lambda column: F.lit(True) if found is None else column(key).isin(*found)
+
+
+def _same_place(cursor: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
+    return all(cursor.get(name) == (last or {}).get(name) for name in ("from", "to", "upto"))

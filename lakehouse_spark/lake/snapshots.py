@@ -1,0 +1,111 @@
+"""What a table holds as of one of its snapshots: its state, its rows, its sizes; reads, and writes nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_text
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms.quality import RULES_VERSION
+
+
+@dataclass(frozen=True)
+class State:
+    """A table as its author read it: the snapshot, the newest cursor and the newest stamp behind it."""
+
+    snapshot_id: int
+    cursor: Cursor | None
+    stamp: datetime | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether there are rows, and no cursor that says what they were made from."""
+        return self.cursor is None and self.stamp is not None
+
+    @property
+    def rules(self) -> int | None:
+        """The version of the rules by which the rows were made; None without a cursor."""
+        return None if self.cursor is None else int(self.cursor.get("rules", 1))
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether older rules than today's made the rows, so that the table has to be derived whole."""
+        return self.rules is not None and self.rules < RULES_VERSION
+
+    @property
+    def rules_moved(self) -> str:
+        """The versions of the rules, then and now, as a user reads them."""
+        return f"rules {self.rules} → {RULES_VERSION}"
+
+    def next_stamp(self, now: datetime) -> datetime:
+        """The time, or a microsecond after the last stamp where the clock runs behind it."""
+        return now if self.stamp is None else max(now, self.stamp + timedelta(microseconds=1))
+
+
+def state(spark: SparkSession, table: Table) -> State:
+    """The table's current snapshot with the newest surviving cursor.
+
+    Where no snapshot with a cursor survives, the stamp is read from the rows and the cursor is None.
+    """
+    iceberg = load(spark, table)
+    head = iceberg.currentSnapshot()
+    for snapshot in ancestors(iceberg, head):
+        written = snapshot.summary().get(CURSOR)
+        if written is not None:
+            cursor = json.loads(written)
+            return State(head.snapshotId(), cursor, from_text(cursor["stamp"]))
+    rows = at(spark, table, head.snapshotId())
+    return State(head.snapshotId(), None, newest(rows, str(table.stamp)))
+
+
+def newest(rows: DataFrame, column: str) -> datetime | None:
+    """The latest instant of a column, None without any."""
+    found = rows.agg(F.date_format(F.max(column), "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX")).first()
+    return from_text(found[0] if found else None)
+
+
+def added_records(spark: SparkSession, table: Table, committed: State) -> int:
+    """How many rows a commit added, as Iceberg counted them."""
+    summary = load(spark, table).snapshot(committed.snapshot_id).summary()
+    return int(summary.get("added-records") or 0)
+
+
+def health(spark: SparkSession, table: Table) -> dict[str, int]:
+    """Rows, files and snapshots, as the current snapshot's summary tells; rows are counted where there are deletes."""
+    iceberg = load(spark, table)
+    head = iceberg.currentSnapshot()
+    summary = {} if head is None else head.summary()
+    totals = {name: int(summary.get(f"total-{name}") or 0) for name in ("records", "data-files", "delete-files")}
+    rows = spark.table(table.identifier).count() if totals["delete-files"] else totals["records"]
+    files = totals["data-files"] + totals["delete-files"]
+    return {"rows": rows, "files": files, "snapshots": sum(1 for _ in iceberg.snapshots())}
+
+
+def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:
+    """The table's rows as of one snapshot."""
+    return spark.read.option("versionAsOf", str(snapshot_id)).table(table.identifier)
+
+
+def changes(spark: SparkSession, table: Table, upto: State, after: datetime | None) -> DataFrame:
+    """Rows stamped later than `after` (None: all) that were there when `upto` was read; files prune by the stamp."""
+    rows = at(spark, table, upto.snapshot_id)
+    return rows if after is None else rows.where(F.col(str(table.stamp)) > F.lit(after))
+
+
+def ancestors(iceberg: Any, snapshot: Any) -> Iterator[Any]:
+    while snapshot is not None:
+        yield snapshot
+        parent = snapshot.parentId()
+        snapshot = None if parent is None else iceberg.snapshot(parent)
+
+
+def load(spark: SparkSession, table: Table) -> Any:
+    """The table through Iceberg's own API, as the catalog holds it now."""
+    # As one name: each dot would be a question to the JVM, and this one is asked a lot.
+    spark3_util = getattr(spark._jvm, "org.apache.iceberg.spark.Spark3Util")
+    return spark3_util.loadIcebergTable(spark._jsparkSession, table.identifier)

@@ -1,0 +1,1 @@
+"""The stage, not the lakehouse: a broker, a simulated market, the demo."""

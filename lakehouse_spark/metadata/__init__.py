@@ -1,0 +1,1 @@
+"""Control tables: one module each."""

@@ -1,0 +1,207 @@
+"""A lakehouse of one test: its own catalog and warehouse, its own topics on the shared broker."""
+
+import csv
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from pyiceberg.catalog.sql import SqlCatalog
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.dim import dimension
+from lakehouse_spark.jobs import bronze_writer, silver_processor
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.local import broker
+from lakehouse_spark.schema import ddl
+from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
+from lakehouse_spark.table import Table
+
+TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
+ALL_TOPICS = (*TOPICS, "raw_reference")
+TABLES = (
+    "bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "silver.trades",
+    "silver.orderbook_snapshots", "silver.market_data", "silver.trader_activity", "silver._rejected_records",
+    "dim.dim_exchange",
+)  # fmt: skip
+
+TRADE = {
+    "trade_id": "T1", "symbol": "AAPL", "price": 187.5, "quantity": 100, "trade_type": "BUY", "order_type": "LIMIT",
+    "trader_id": "TR1", "exchange": "NASDAQ", "timestamp": "2025-01-15T15:30:00Z",
+}  # fmt: skip
+BOOK = {
+    "symbol": "AAPL", "snapshot_time": "2025-01-15T15:30:00Z", "bids": [[187.49, 100], [187.48, 200]],
+    "asks": [[187.51, 150], [187.52, 50]], "exchange": "NASDAQ",
+}  # fmt: skip
+BAR = {
+    "symbol": "AAPL", "tick_time": "2025-01-15T15:30:00Z", "open": 187.0, "high": 188.0, "low": 186.5, "close": 187.5,
+    "volume": 12000, "interval": "1m", "exchange": "NASDAQ", "vwap": 187.3, "trade_count": 17,
+}  # fmt: skip
+
+
+def trade(**changes: Any) -> bytes:
+    """A valid trade with changes; a field set to `...` is left out."""
+    return _record(TRADE, changes)
+
+
+def book(**changes: Any) -> bytes:
+    return _record(BOOK, changes)
+
+
+def bar(**changes: Any) -> bytes:
+    return _record(BAR, changes)
+
+
+def _record(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bytes:
+    return json.dumps({k: v for k, v in {**base, **changes}.items() if v is not ...}).encode()
+
+
+@dataclass
+class Lake:
+    spark: SparkSession
+    settings: Settings
+
+    @classmethod
+    def new(cls, spark: SparkSession, bootstrap_servers: str, home: Path, tables: Sequence[str] = TABLES) -> "Lake":
+        prefix = f"t{uuid.uuid4().hex[:8]}"
+        topics = {name: f"{prefix}_{name}" for name in ALL_TOPICS}
+        kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics=topics)
+        settings = Settings(home=home, kafka=kafka)
+        own = spark.newSession()
+        own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
+        own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+        home.mkdir(parents=True, exist_ok=True)
+        lake = cls(own, settings)
+        for statement in ddl.create_namespaces():
+            own.sql(statement)
+        for name in tables:
+            for statement in ddl.create_table(BY_NAME[name]):
+                own.sql(statement)
+            commit.open_table(own, BY_NAME[name])
+        if "dim.dim_exchange" in tables and "bronze.raw_reference" not in tables:
+            enter_exchanges(own)
+        return lake
+
+    def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:
+        wanted = {self.settings.topic(name): partitions for name in names}
+        broker.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
+
+    def produce(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
+        """Appends the records, in order, to one partition."""
+        producer = Producer(
+            {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "message.max.bytes": 20_000_000}
+        )
+        for value in values:
+            producer.produce(self.settings.topic(topic), value=value, partition=partition)
+        assert producer.flush(30) == 0
+
+    def bronze(self, *tables: str, **options: Any) -> list[Summary]:
+        return bronze_writer.run(self.spark, self.settings, tables, **options)
+
+    def silver(self, *tables: str) -> list[Summary]:
+        return silver_processor.run(self.spark, self.settings, tables)
+
+    def ingest(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
+        """Produces the records and runs bronze_writer and silver_processor for them."""
+        silver = {"raw_trades": "trades", "raw_orderbook": "orderbook_snapshots", "raw_marketdata": "market_data"}
+        self.produce(topic, *values, partition=partition)
+        self.bronze(topic)
+        self.silver(silver[topic])
+
+    def rows(self, table: str, *columns: str, order: str | None = None) -> list[Row]:
+        frame = self.spark.table(f"lake.{table}")
+        frame = frame.select(*columns) if columns else frame
+        return frame.orderBy(order or frame.columns[0]).collect()
+
+    def rejects(self, topic: str) -> list[list[str]]:
+        """Reasons of the rejected records, in arrival order."""
+        frame = self.spark.table("lake.silver._rejected_records").where(F.col("source_table") == f"bronze.{topic}")
+        return [row["reasons"] for row in frame.orderBy("_kafka_partition", "_kafka_offset").collect()]
+
+    def snapshots(self, table: str) -> int:
+        return self.spark.table(f"lake.{table}.snapshots").count()
+
+    def expire(self, *tables: str) -> None:
+        """Compacts, then expires every snapshot but the last: of a table with rows, no cursor is left."""
+        later = (datetime.now(UTC) + timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f")
+        for table in tables:
+            options = "map('rewrite-all', 'true')"
+            self.spark.sql(f"CALL lake.system.rewrite_data_files(table => '{table}', options => {options})").collect()
+            self.spark.sql(
+                f"CALL lake.system.expire_snapshots(table => '{table}', retain_last => 1, "
+                f"older_than => TIMESTAMP '{later}')"
+            ).collect()
+            assert self.snapshots(table) == 1
+
+    def pyiceberg(self) -> SqlCatalog:
+        """The same catalog, as other tools open it."""
+        return SqlCatalog("lake", uri=f"sqlite:///{self.settings.root / 'catalog.db'}")
+
+    def state(self, table: str) -> State:
+        return snapshots.state(self.spark, BY_NAME[table])
+
+    def cursor(self, table: str) -> Mapping[str, Any]:
+        cursor = self.state(table).cursor
+        assert cursor is not None
+        return cursor
+
+    def content(self, table: str) -> list[Row]:
+        """All rows without what legitimately differs between two runs: stamps."""
+        stamps = {"_ingested_at", "_processed_at", "_rejected_at"}
+        columns = [name for name in BY_NAME[table].column_names if name not in stamps]
+        return sorted(self.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
+
+
+def enter_exchanges(spark: SparkSession) -> None:
+    """The reference file's exchanges, without the change log they come from in a migrated lakehouse."""
+    with (conf_dir() / "reference" / "exchanges.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    exchanges = BY_NAME["dim.dim_exchange"]
+    columns = [name for name in exchanges.column_names if name not in ("exchange_key", "_updated_at")]
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(lines, start=1)]
+    spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
+
+
+@contextmanager
+def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
+    """As long as an older rule refused reference records with this value of an attribute."""
+    todays = dimension.reasons
+
+    def strict(log: DataFrame, declared: dimension.Dimension) -> Column:
+        is_refused = F.col("attributes")[attribute].eqNullSafe(value)
+        return F.when(is_refused, F.array(F.lit(reason))).otherwise(todays(log, declared))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dimension, "reasons", strict)
+        patch.setattr(change_log, "reasons", strict)
+        patch.setattr(dimension_members, "reasons", strict)
+        yield
+
+
+@contextmanager
+def older_rules() -> Iterator[None]:
+    """As long as rules before today's refused no reference record at all, and said so in the cursors."""
+
+    def lenient(log: DataFrame, declared: dimension.Dimension) -> Column:
+        return F.array().cast("array<string>")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "RULES_VERSION", 1)
+        for module in (dimension, change_log, dimension_members):
+            patch.setattr(module, "reasons", lenient)
+        yield
+
+
+def table(name: str) -> Table:
+    return BY_NAME[name]
