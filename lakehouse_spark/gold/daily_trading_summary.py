@@ -1,8 +1,11 @@
 """`gold.daily_trading_summary`: prices, volumes and volatility of a symbol's day."""
 
+from datetime import date, timedelta
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_spark.gold import symbol_days
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
@@ -42,6 +45,8 @@ TABLE = Table(
 
 
 _UNIT = ("symbol", "summary_date")
+_LOOK_BACK = timedelta(days=7)
+"""Where a symbol's latest earlier close is looked for first; the whole history only for those without one there."""
 
 
 def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataFrame) -> DataFrame:
@@ -103,3 +108,44 @@ def with_attributes(rows: DataFrame, symbols: DataFrame) -> DataFrame:
     named = described.withColumn("company_name", F.when(unknown, F.col("symbol")).otherwise(F.col("company_name")))
     listed = named.withColumn("exchange", F.coalesce("listing_exchange", "_busiest"))
     return listed.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+def touched(traded: DataFrame, first: date | None, books: DataFrame, members: DataFrame, held: DataFrame) -> DataFrame:
+    """Symbols and days (`symbol`, `day`) whose `held` summary may differ; grain: one row per symbol and day.
+
+    `traded` are the symbols and days with changed trades, from the day `first` on (None: there are none), `books` the
+    changed order-book rows, `members` the changed members of dim_symbol (see `symbol_days.of_members`).
+    """
+    units = traded.unionByName(symbol_days.of(books, "snapshot_time"))
+    units = units.unionByName(symbol_days.of_members(members, held, "summary_date"))
+    return (units if first is None else units.unionByName(_next_days(held, traded, first))).distinct()
+
+
+def _next_days(held: DataFrame, traded: DataFrame, first: date) -> DataFrame:
+    """The symbols' next days after those that were traded on, whose price change is measured on the closes of these."""
+    changed = traded.withColumnRenamed("day", "_changed")
+    later = held.where(F.col("summary_date") > F.lit(first)).join(changed, on="symbol", how="inner")
+    return (
+        later.where(F.col("summary_date") > F.col("_changed"))
+        .groupBy("symbol", "_changed")
+        .agg(F.min("summary_date").alias("day"))
+        .select("symbol", "day")
+    )
+
+
+def recent_closes(held: DataFrame, touched: DataFrame, first: date, last: date) -> tuple[DataFrame, DataFrame]:
+    """Held closes of the touched symbols on other days, from a week before `first` to `last`, the outermost touched
+    days; and the symbols (`symbol`) that have none among them before their own first touched day."""
+    symbols = touched.groupBy("symbol").agg(F.min("day").alias("_first"))
+    day = F.col("summary_date")
+    recent = held.where((day >= F.lit(first - _LOOK_BACK)) & (day <= F.lit(last)))
+    recent = recent.join(symbols, on="symbol", how="inner")
+    recent = recent.join(touched.withColumnRenamed("day", "summary_date"), on=list(_UNIT), how="left_anti")
+    found = recent.where(day < F.col("_first")).select("symbol").distinct()
+    return recent.select(*_UNIT, "close_price"), symbols.join(found, on="symbol", how="left_anti").select("symbol")
+
+
+def older_closes(held: DataFrame, symbols: DataFrame, first: date) -> DataFrame:
+    """Held closes of these symbols from before the days of `recent_closes`."""
+    older = held.where(F.col("summary_date") < F.lit(first - _LOOK_BACK))
+    return older.join(F.broadcast(symbols), on="symbol", how="inner").select(*_UNIT, "close_price")

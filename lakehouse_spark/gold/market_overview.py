@@ -69,3 +69,11 @@ def build(trades: DataFrame, books: DataFrame, summaries: DataFrame) -> DataFram
     )
     joined = sums.join(breadth, on=list(_UNIT), how="inner").join(spreads, on=list(_UNIT), how="left")
     return joined.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+def touched(trades: DataFrame, books: DataFrame, summaries: DataFrame) -> DataFrame:
+    """The days (`day`) whose overviews may differ, of the changed rows of what they are built from; one row a day."""
+    traded = trades.select(F.col("trade_date").alias("day"))
+    quoted = books.select(F.to_date("snapshot_time").alias("day"))
+    summed = summaries.select(F.col("summary_date").alias("day"))
+    return traded.unionByName(quoted).unionByName(summed).distinct()

@@ -1,8 +1,11 @@
 """`gold._open_lots`: the lots behind every position at the end of a day, from which the next day goes on."""
 
+from datetime import date
+
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import lots
 from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
@@ -53,3 +56,35 @@ def default_accounts(accounts: DataFrame) -> DataFrame:
     first = F.min_by("account_id", F.struct(opened.isNull(), opened, F.col("account_id")))
     owned = accounts.where(F.col("trader_id").isNotNull())
     return owned.groupBy("trader_id").agg(first.alias("account_id"))
+
+
+def moved_traders(accounts: DataFrame, changed: DataFrame, were: DataFrame, performed: DataFrame) -> DataFrame:
+    """Traders (`trader_id`) in `performed` whose default account is another one than it was.
+
+    `accounts` is dim_account now, `changed` the `account_id`s that changed since, `were` these as they were before.
+    """
+    columns = ("account_id", "trader_id", "account_open_date")
+    same = accounts.join(changed, on="account_id", how="left_anti")
+    earlier = default_accounts(same.select(*columns).unionByName(were.select(*columns)))
+    now = default_accounts(accounts).withColumnRenamed("account_id", "_now")
+    both = earlier.join(now, on="trader_id", how="full")
+    moved = both.where(~F.col("account_id").eqNullSafe(F.col("_now"))).select("trader_id")
+    return moved.join(performed.select("trader_id"), on="trader_id", how="left_semi")
+
+
+def opening(held: DataFrame, scope: Scope, before: date | None) -> DataFrame:
+    """The held lots from which the scope goes on: those open at the end of `before`, the last day outside of it."""
+    return scope.of_others(held.where(F.col("lot_date") == F.lit(before)))
+
+
+def pieces(opening: DataFrame, booked: DataFrame) -> DataFrame:
+    """What becomes of the `opening` lots and of the trades `booked` to accounts, as of `lots.pieces`."""
+    entered = booked.select(*lots.KEY, "trade_id", "trade_timestamp", "trade_type", "price", "quantity")
+    return lots.pieces(lots.as_entries(opening).unionByName(entered))
+
+
+def of_scope(pieces: DataFrame, days: DataFrame, scope: Scope) -> DataFrame:
+    """`build` of the scope's days among all `days` (column `day`)."""
+    recent = build(scope.of_others(pieces), days.where(F.col("day") >= F.lit(scope.first)))
+    theirs = scope.of_traders(pieces)
+    return recent if theirs is None else recent.unionByName(build(theirs, days))

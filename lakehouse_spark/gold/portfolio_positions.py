@@ -1,8 +1,11 @@
 """`gold.portfolio_positions`: what every account holds at the end of a day, and what it is worth."""
 
+from datetime import date
+
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, TEXT
@@ -78,3 +81,19 @@ def _with_price(positions: DataFrame, closes: DataFrame) -> DataFrame:
     prices = timeline.withColumn("current_price", last).where("_asked")
     prices = prices.select("symbol", F.col("_day").alias("position_date"), "current_price")
     return positions.join(prices, on=["symbol", "position_date"], how="left")
+
+
+def closes(summaries: DataFrame, held: DataFrame, scope: Scope, before: date | None) -> DataFrame:
+    """Closing prices for the scope's days, as `build` takes them.
+
+    Those of `before`, the trading day before these days, come from the positions `held` then: so no earlier summary is
+    read, unless the scope reaches back to the beginning.
+    """
+    columns = ("symbol", "summary_date", "close_price")
+    if scope.traders is not None or (scope.first is not None and before is None):
+        return summaries.select(*columns)
+    carried = held.where(F.col("position_date") == F.lit(before)).select(
+        "symbol", F.col("position_date").alias("summary_date"), F.col("current_price").alias("close_price")
+    )
+    since = summaries.where(F.col("summary_date") >= F.lit(scope.first)).select(*columns)
+    return since.unionByName(carried.distinct())

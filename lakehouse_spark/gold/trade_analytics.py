@@ -5,6 +5,7 @@ from decimal import Decimal
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_spark.gold import symbol_days
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
@@ -78,3 +79,13 @@ def build(
     )
     described = with_version(sums, symbols, key="symbol", day="analytics_date", take=("sector", "industry"))
     return described.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+def touched(trades: DataFrame, members: DataFrame, held: DataFrame) -> DataFrame:
+    """Symbols and days (`symbol`, `day`) whose `held` rows may differ; grain: one row per symbol and day.
+
+    `trades` are the changed ones, `members` the changed members of dim_symbol. A change of dim_exchange is not looked
+    at here: other hours move trades of any day into other sessions.
+    """
+    units = symbol_days.of(trades, "trade_date")
+    return units.unionByName(symbol_days.of_members(members, held, "analytics_date")).distinct()

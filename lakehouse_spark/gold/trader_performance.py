@@ -3,6 +3,7 @@
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import exact, lots
 from lakehouse_spark.transforms.asof import with_version
@@ -119,3 +120,13 @@ def with_attributes(rows: DataFrame, traders: DataFrame) -> DataFrame:
 def again(held: DataFrame, traders: DataFrame) -> DataFrame:
     """The held rows with their traders' attributes looked up anew."""
     return with_attributes(held.drop(*_ATTRIBUTES), traders)
+
+
+def touched_outside(held: DataFrame, members: DataFrame, scope: Scope) -> DataFrame:
+    """The held rows outside the scope that a change of dim_trader can have touched: only their attributes may differ.
+
+    `members` has each changed `trader_id` and `from_day`, the first day on which a version of it can differ.
+    """
+    dated = held.join(members, on="trader_id", how="inner").where(F.col("performance_date") >= F.col("from_day"))
+    within = scope.of(held, "performance_date", "performance_date").select(*TABLE.key)
+    return dated.drop("from_day").join(within, on=list(TABLE.key), how="left_anti").select(*held.columns)

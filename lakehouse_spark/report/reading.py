@@ -312,7 +312,7 @@ def _symbol_day(lake: Lakehouse, symbol: str, day: date) -> SymbolDay:
 
 
 def _live(lake: Lakehouse) -> DataFrame:
-    return lake.rows(trades.TABLE).where(F.col("status") != "CANCELLED")
+    return trades.live(lake.rows(trades.TABLE))
 
 
 def _minute(column: str) -> Column:

@@ -4,6 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.silver.feed import generated_key
+from lakehouse_spark.silver.trades import live
 from lakehouse_spark.table import SILVER_RETENTION, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
@@ -43,7 +44,7 @@ def build(trades: DataFrame) -> DataFrame:
     Volumes in shares, values in the trading currency; a group whose trades are all cancelled has no row. A sum beyond
     its column's type is NULL: records that were accepted must not stop the table.
     """
-    active = trades.where(F.col("status") != "CANCELLED").withColumn("activity_date", F.col("trade_date"))
+    active = live(trades).withColumn("activity_date", F.col("trade_date"))
     buys, sells = F.col("trade_type") == "BUY", F.col("trade_type") == "SELL"
 
     def total(column_name: str, side: Column) -> Column:

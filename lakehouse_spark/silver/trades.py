@@ -46,6 +46,11 @@ STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")
 """In the order in which a trade may move through them; steps may be skipped. A cancellation has a time of its own."""
 
 
+def live(trades: DataFrame) -> DataFrame:
+    """The trades that count: all that are not cancelled."""
+    return trades.where(F.col("status") != "CANCELLED")
+
+
 def judge(bronze: DataFrame, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Every raw trade with its typed values and `_reasons`; grain: one row per bronze row.
 

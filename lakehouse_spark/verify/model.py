@@ -211,7 +211,7 @@ def _signed(side: str) -> Column:
 
 
 def _live(spark: SparkSession) -> DataFrame:
-    return spark.table(trades.TABLE.identifier).where(F.col("status") != "CANCELLED")
+    return trades.live(spark.table(trades.TABLE.identifier))
 
 
 def _total(rows: DataFrame, column: str) -> object:

@@ -19,6 +19,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.gold import open_lots
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
 from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import to_text
@@ -563,14 +564,14 @@ def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobod
     assert totals == {FRIDAY: None, MONDAY: Decimal("10.000000")}
     assert broken(found) == []
 
-    moved, find = [], gold_aggregator._moved_traders
+    moved, find = [], open_lots.moved_traders
 
     def seen(*given: Any) -> DataFrame:
         traders = find(*given)
         moved.extend(row["trader_id"] for row in traders.collect())
         return traders
 
-    monkeypatch.setattr(gold_aggregator, "_moved_traders", seen)
+    monkeypatch.setattr(open_lots, "moved_traders", seen)
     found.refer("dim_account", [change(f"A{trader}", FRIDAY, trader_id=trader) for trader in ("TR1", "TR9")])
     found.load()
     assert moved == ["TR1"]

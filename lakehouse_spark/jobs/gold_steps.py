@@ -1,0 +1,196 @@
+"""What each step of gold_aggregator reads and keeps; what a change touches and what follows from it is in `gold`.
+
+A step yields, for each of its tables, the fresh rows and the held ones that they replace.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, trading_hours
+from lakehouse_spark.gold import (
+    daily_trading_summary,
+    market_overview,
+    open_lots,
+    portfolio_positions,
+    symbol_days,
+    trade_analytics,
+    trader_performance,
+)
+from lakehouse_spark.gold.scope import Scope
+from lakehouse_spark.lake import change_log
+from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
+from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.upstream import Upstream
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import orderbook_snapshots, trades
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms.scd_type2 import BEGINNING
+from lakehouse_spark.transforms.sessions import HOURS
+
+Held = Mapping[Table, DataFrame]
+"""All rows of each of a step's tables."""
+
+Derived = Mapping[Table, tuple[DataFrame, DataFrame]]
+"""By table, the fresh rows and the held ones of the same keys; good until the step's context ends."""
+
+
+def _within(rows: DataFrame, touched: DataFrame, days: Days, time_column: str) -> DataFrame:
+    """The rows of the symbols and days `touched`; `days` are those of all of them, and prune."""
+    return symbol_days.within(rows.where(day_predicate(time_column, days)), touched, time_column)
+
+
+@contextmanager
+def summaries(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
+    table = daily_trading_summary.TABLE
+    rows, symbols = held[table], news.rows(dim_symbol.TABLE)
+    live, books = trades.live(news.rows(trades.TABLE)), news.rows(orderbook_snapshots.TABLE)
+    if news.is_whole:
+        yield {table: (daily_trading_summary.build(live, books, symbols, rows.where(F.lit(False))), rows)}
+        return
+    with kept(symbol_days.of(news.changed(trades.TABLE), "trade_date").distinct()) as traded:
+        days = days_of(traded, "day")
+        touched = daily_trading_summary.touched(
+            traded,
+            days[0][0] if days else None,
+            news.changed(orderbook_snapshots.TABLE),
+            news.changed_members(dim_symbol.DIMENSION),
+            rows,
+        )
+        with kept(touched) as touched:
+            days = days_of(touched, "day")
+            fresh = daily_trading_summary.build(
+                _within(live, touched, days, "trade_timestamp"),
+                _within(books, touched, days, "snapshot_time"),
+                symbols,
+                _earlier_closes(rows, touched, days),
+            )
+            yield {table: (fresh, _within(rows, touched, days, "summary_date"))}
+
+
+def _earlier_closes(held: DataFrame, touched: DataFrame, days: Days) -> DataFrame:
+    """Held closes of the touched symbols on other days, at least the latest one before each symbol's first."""
+    if not days:
+        return held.where(F.lit(False))
+    first, last = days[0][0], days[-1][1]
+    recent, symbols = daily_trading_summary.recent_closes(held, touched, first, last)
+    with kept(symbols) as lacking:
+        if lacking.isEmpty():
+            return recent
+        return recent.unionByName(daily_trading_summary.older_closes(held, lacking.localCheckpoint(), first))
+
+
+@contextmanager
+def overviews(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
+    table, summed = market_overview.TABLE, daily_trading_summary.TABLE
+    rows, stored = held[table], news.rows(summed)
+    live, books = trades.live(news.rows(trades.TABLE)), news.rows(orderbook_snapshots.TABLE)
+    if not news.is_whole:
+        touched = market_overview.touched(
+            news.changed(trades.TABLE), news.changed(orderbook_snapshots.TABLE), news.changed(summed)
+        )
+        days = days_of(touched, "day")
+        live = live.where(day_predicate("trade_timestamp", days))
+        books = books.where(day_predicate("snapshot_time", days))
+        stored = stored.where(day_predicate("summary_date", days))
+        rows = rows.where(day_predicate("overview_date", days))
+    yield {table: (market_overview.build(live, books, stored), rows)}
+
+
+@contextmanager
+def analytics(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
+    table = trade_analytics.TABLE
+    rows, live = held[table], trades.live(news.rows(trades.TABLE))
+    exchanges = dim_exchange.TABLE.name  # other hours move trades of any day into other sessions
+    if news.is_whole or news.upto[exchanges] != news.before.get(exchanges):
+        with kept(live) as traded:
+            yield {table: (_analysed(spark, settings, news, traded), rows)}
+        return
+    touched = trade_analytics.touched(news.changed(trades.TABLE), news.changed_members(dim_symbol.DIMENSION), rows)
+    with kept(touched) as touched:
+        days = days_of(touched, "day")
+        with kept(_within(live, touched, days, "trade_timestamp")) as traded:
+            fresh = _analysed(spark, settings, news, traded)
+            yield {table: (fresh, _within(rows, touched, days, "analytics_date"))}
+
+
+def _analysed(spark: SparkSession, settings: Settings, news: Upstream, traded: DataFrame) -> DataFrame:
+    gold, hours = settings.gold, _hours(spark, news, traded)
+    symbols = news.rows(dim_symbol.TABLE)
+    return trade_analytics.build(traded, symbols, hours, gold.large_trade_quantity, gold.large_trade_value)
+
+
+def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
+    """The trading days of the exchanges that were traded on, over the days on which they were."""
+    found = traded.groupBy("exchange").agg(F.min("trade_date").alias("first"), F.max("trade_date").alias("last"))
+    days = {row["exchange"]: row for row in found.collect()}
+    known = {row["exchange_code"]: row.asDict() for row in news.rows(dim_exchange.TABLE).collect()}
+    nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
+    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in days]
+    first = min((row["first"] for row in days.values()), default=None)
+    last = max((row["last"] for row in days.values()), default=None)
+    rows = trading_hours.hours(exchanges, first, last) if first and last else []
+    return spark.createDataFrame(rows, HOURS)
+
+
+@contextmanager
+def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
+    """Lots, performance and positions: one derivation, three tables."""
+    carried_over, performed, valued = open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE
+    with kept(_moved_traders(spark, news, held[performed])) as moved:
+        scope = _scope(news, moved)
+        summed = spark.table(daily_trading_summary.TABLE.identifier)
+        before = _day_before(summed, scope.first)
+        days = summed.select(F.col("summary_date").alias("day")).distinct()
+        live = scope.of(trades.live(news.rows(trades.TABLE)), "trade_date", "trade_timestamp")
+        with kept(open_lots.booked(live, news.rows(dim_account.TABLE))) as booked:
+            opening = open_lots.opening(held[carried_over], scope, before)
+            with (
+                kept(open_lots.pieces(opening, booked)) as pieces,
+                kept(open_lots.of_scope(pieces, days, scope)) as lots,
+            ):
+                traders = news.rows(dim_trader.TABLE)
+                performance, outside = trader_performance.build(booked, pieces, traders), None
+                if not news.is_whole:
+                    members = news.changed_members(dim_trader.DIMENSION)
+                    outside = trader_performance.touched_outside(held[performed], members, scope)
+                    performance = performance.unionByName(trader_performance.again(outside, traders))
+                closes = portfolio_positions.closes(summed, held[valued], scope, before)
+                replaced = {table: scope.of(rows, table.key[0], table.key[0]) for table, rows in held.items()}
+                if outside is not None:
+                    replaced[performed] = replaced[performed].unionByName(outside)
+                yield {
+                    carried_over: (lots, replaced[carried_over]),
+                    performed: (performance, replaced[performed]),
+                    valued: (portfolio_positions.build(lots, closes), replaced[valued]),
+                }
+
+
+def _scope(news: Upstream, moved: DataFrame) -> Scope:
+    if news.is_whole:
+        return Scope(BEGINNING, None)
+    first = news.changed(trades.TABLE).agg(F.min("trade_date")).first()
+    return Scope(first[0] if first else None, None if moved.isEmpty() else moved)
+
+
+def _day_before(summed: DataFrame, first: date | None) -> date | None:
+    """The last trading day before `first`."""
+    if first is None:
+        return None
+    found = summed.where(F.col("summary_date") < F.lit(first)).agg(F.max("summary_date")).first()
+    return found[0] if found else None
+
+
+def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) -> DataFrame:
+    """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
+    dimension = dim_account.DIMENSION
+    accounts, name = news.rows(dimension.table), dimension.table.name
+    if news.is_whole or news.upto[name] == news.before.get(name):
+        return accounts.select("trader_id").where(F.lit(False))
+    changed = news.changed_members(dimension).select(dimension.natural_key)
+    were = change_log.as_of(spark, dimension, changed, from_text(news.before.get(name)))
+    return open_lots.moved_traders(accounts, changed, were, performed)
