@@ -17,6 +17,7 @@ from lakehouse_spark.gold import (
     trade_analytics,
     trader_performance,
 )
+from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.metadata import retired_keys, schema_migrations, surrogate_keys
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
 from lakehouse_spark.table import Table
@@ -49,6 +50,9 @@ TABLES: tuple[Table, ...] = (
     trade_analytics.TABLE,
 )
 """Every table after the tables it is built from."""
+
+FACTS: Mapping[str, Fact] = {fact.table.short_name: fact for fact in (fact_trades.FACT, fact_orderbook.FACT)}
+"""The fact tables."""
 
 BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
 

@@ -3,7 +3,10 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.dim.dim_time import time_key
+from lakehouse_spark.gold.fact import Fact
+from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
@@ -52,3 +55,13 @@ def build(books: DataFrame, symbols: DataFrame) -> DataFrame:
         ((bid + ask) / 2).cast(PRICE).alias("mid_price"),
         F.col("snapshot_time").alias("snapshot_timestamp"),
     )
+
+
+FACT = Fact(
+    table=TABLE,
+    source=orderbook_snapshots.TABLE,
+    source_time="snapshot_time",
+    fact_time="snapshot_timestamp",
+    dimensions=(dim_symbol.DIMENSION,),
+    build=lambda rows, members, _: build(rows, members[dim_symbol.DIMENSION.name]),
+)

@@ -5,7 +5,10 @@ from decimal import Decimal
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dim_time import time_key
+from lakehouse_spark.gold.fact import Fact
+from lakehouse_spark.silver import trades as silver_trades
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
@@ -59,3 +62,19 @@ def build(
             "event_timestamp": F.col("trade_timestamp"),
         }
     ).select(*(name for name in TABLE.column_names if name != TABLE.stamp))
+
+
+FACT = Fact(
+    table=TABLE,
+    source=silver_trades.TABLE,
+    source_time="trade_timestamp",
+    fact_time="event_timestamp",
+    dimensions=(dim_symbol.DIMENSION, dim_trader.DIMENSION),
+    build=lambda rows, members, commission_bps: build(
+        rows,
+        members[dim_symbol.DIMENSION.name],
+        members[dim_trader.DIMENSION.name],
+        members[dim_exchange.DIMENSION.name],
+        commission_bps,
+    ),
+)

@@ -3,16 +3,16 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
+from lakehouse_spark.catalog import FACTS as FACTS
+from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
-from lakehouse_spark.gold import fact_orderbook, fact_trades
+from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dimension_members, snapshots, upstream
 from lakehouse_spark.lake.pruning import Days, day_predicate, days_of, keys_of, of_keys
@@ -21,9 +21,7 @@ from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.migrations.seeds import seed_time
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import orderbook_snapshots, trades
-from lakehouse_spark.table import Table
-from lakehouse_spark.transforms import scd_type2
+from lakehouse_spark.transforms.asof import without_version
 
 JOB = "fact_loader"
 
@@ -31,40 +29,6 @@ _ATTEMPTS = 5
 
 Versions = Mapping[str, DataFrame]
 """By dimension: of one snapshot, the versions that may be valid on one of a batch's days."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A fact table, the silver table it follows row by row, and the versioned dimensions it refers to."""
-
-    table: Table
-    source: Table
-    source_time: str
-    fact_time: str
-    dimensions: tuple[Dimension, ...]
-    build: Callable[[SparkSession, Settings, DataFrame, Versions], DataFrame]
-
-
-def _trades(spark: SparkSession, settings: Settings, rows: DataFrame, versions: Versions) -> DataFrame:
-    symbols, traders = (versions[dimension.name] for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION))
-    exchanges = spark.table(dim_exchange.TABLE.identifier)
-    return fact_trades.build(rows, symbols, traders, exchanges, settings.gold.commission_bps)
-
-
-def _books(spark: SparkSession, settings: Settings, rows: DataFrame, versions: Versions) -> DataFrame:
-    return fact_orderbook.build(rows, versions[dim_symbol.DIMENSION.name])
-
-
-FACTS = {
-    "fact_trades": Fact(
-        fact_trades.TABLE, trades.TABLE, "trade_timestamp", "event_timestamp",
-        (dim_symbol.DIMENSION, dim_trader.DIMENSION), _trades,
-    ),
-    "fact_orderbook": Fact(
-        fact_orderbook.TABLE, orderbook_snapshots.TABLE, "snapshot_time", "snapshot_timestamp",
-        (dim_symbol.DIMENSION,), _books,
-    ),
-}  # fmt: skip
 
 
 def run(
@@ -100,11 +64,12 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
     news = upstream.read(spark, [base], [fact.source], fact.dimensions, rebuild=rebuild)
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
-    with _touched(fact, news) as rows, kept(_members(fact, rows)) as members:
+    with _touched(fact, news) as rows, kept(fact.members(rows)) as members:
         days = days_of(members, "day")
         seed_time(spark, sorted(row[0] for row in members.select(F.year("day")).distinct().collect()))
         versions = _complete(spark, fact, members, days)
-        fresh = fact.build(spark, settings, rows, versions)
+        exchanges = {dim_exchange.DIMENSION.name: spark.table(dim_exchange.TABLE.identifier)}
+        fresh = fact.build(rows, {**versions, **exchanges}, settings.gold.commission_bps)
         held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
@@ -126,19 +91,13 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
                 continue
             key = dimension.natural_key
             since = news.rows(fact.source).where(F.col(fact.source_time) >= F.lit(first[0]).cast("timestamp"))
-            theirs = of_keys(since, key, members, keys_of(members, key)).join(members, on=key, how="inner")
-            dated = theirs.where(F.to_date(fact.source_time) >= F.col("from_day")).select(*rows.columns)
-            again.append(dated.localCheckpoint())
+            theirs = of_keys(since, key, members, keys_of(members, key))
+            again.append(fact.touched(theirs, dimension, members).localCheckpoint())
     if not again:
         yield rows
         return
     with kept(reduce(DataFrame.unionByName, again, rows).dropDuplicates(list(fact.table.key))) as once:
         yield once
-
-
-def _members(fact: Fact, rows: DataFrame) -> DataFrame:
-    """What the rows refer to and when; grain: one row per `day` and natural keys."""
-    return rows.select(*(d.natural_key for d in fact.dimensions), F.to_date(fact.source_time).alias("day")).distinct()
 
 
 def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days) -> Versions:
@@ -162,12 +121,8 @@ def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFram
 def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versions: DataFrame) -> bool:
     """Enters the members that no version covers on their day; whether there were any."""
     key = dimension.natural_key
-    needed = members.select(F.col(key).alias("_needed"), "day").distinct()
-    covers = (F.col("_needed") == F.col(key)) & scd_type2.valid_on(F.col("day"), "version")
-    missing = needed.join(versions.alias("version"), on=covers, how="left_anti")
-    wanted = missing.select(
-        F.col("_needed").alias(key), F.col("day").alias("first_day"), F.col("day").alias("last_day")
-    )
+    missing = without_version(members, versions, key=key)
+    wanted = missing.select(key, F.col("day").alias("first_day"), F.col("day").alias("last_day"))
     with kept(wanted) as unknown:
         if unknown.isEmpty():
             return False

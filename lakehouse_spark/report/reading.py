@@ -11,11 +11,9 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.catalog import BY_NAME, FACTS, TABLES
 from lakehouse_spark.gold import (
     daily_trading_summary,
-    fact_orderbook,
-    fact_trades,
     portfolio_positions,
     trader_performance,
 )
@@ -41,7 +39,7 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
 from lakehouse_spark.table import Table
 
-_FACTS = {trades.TABLE.name: fact_trades.TABLE.name, orderbook_snapshots.TABLE.name: fact_orderbook.TABLE.name}
+_FACTS = {fact.source.name: fact.table.name for fact in FACTS.values()}
 _DIMENSIONS = {dimension.table.name for dimension in DIMENSIONS.values()}
 _FOLLOWERS = {table.name for table in TABLES if table.namespace in ("silver", "gold")} | _DIMENSIONS
 _FOLLOWERS -= {rejected_records.TABLE.name}

@@ -17,3 +17,10 @@ def with_version(rows: DataFrame, versions: DataFrame, *, key: str, day: str, ta
     )
     on = (F.col(key) == F.col("_key")) & F.col(day).between(F.col("_from"), F.col("_to"))
     return rows.join(valid, on=on, how="left").drop("_key", "_from", "_to")
+
+
+def without_version(wanted: DataFrame, versions: DataFrame, *, key: str) -> DataFrame:
+    """The keys and days (`key`, `day`) of `wanted` that no version covers; grain: one row per key and day."""
+    needed = wanted.select(F.col(key).alias("_key"), "day").distinct()
+    covers = (F.col("_key") == F.col(key)) & F.col("day").between(F.col("effective_date"), F.col("expiry_date"))
+    return needed.join(versions, on=covers, how="left_anti").select(F.col("_key").alias(key), "day")

@@ -95,8 +95,3 @@ def gaps(valid: DataFrame, wanted: DataFrame, *, key: str) -> DataFrame:
     asked = wanted.select(F.col(key).alias("_key"), "first_day", "last_day")
     held = between.join(asked, on=(F.col(key) == F.col("_key")) & touches, how="left_semi")
     return held.select(key, F.col("gap_from").alias("effective_date"), F.col("gap_to").alias("expiry_date"))
-
-
-def valid_on(day: Column, version: str) -> Column:
-    """Whether the version (an alias of its rows) is the one of this day; never two versions of a key are."""
-    return day.between(F.col(f"{version}.effective_date"), F.col(f"{version}.expiry_date"))

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import FACTS
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.gold import (
@@ -21,7 +22,7 @@ from lakehouse_spark.lake.change_log import DIMENSIONS, LOG, of_dimension, reada
 from lakehouse_spark.lake.cursor import from_text, to_text
 from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import orderbook_snapshots, trades
+from lakehouse_spark.silver import trades
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.scd_type2 import OPEN_END
 from lakehouse_spark.verify.finding import Finding, differing
@@ -103,12 +104,9 @@ def previous_values_have_a_date(spark: SparkSession, settings: Settings) -> Iter
     yield Finding("a previous value has a change date", dim_account.TABLE.name, off, f"{off} accounts")
 
 
-_FACTS = ((fact_trades.TABLE, trades.TABLE), (fact_orderbook.TABLE, orderbook_snapshots.TABLE))
-
-
 def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """A fact for every silver row, and no other."""
-    for fact, source in _FACTS:
+    for fact, source in ((each.table, each.source) for each in FACTS.values()):
         check, key = "one fact per silver row", fact.key[0]
         if not _is_up_to_date(spark, fact, source):
             yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader")
