@@ -25,9 +25,9 @@ from benchmarks.contents import Columns
 from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.dim import dim_symbol
+from lakehouse_spark.dim import dim_symbol, reference_log
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake import commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor, to_text
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
@@ -185,7 +185,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
             "topic": "reference", "topic_id": "none", "to": {}, "stamp": to_text(stamps[-1]),
         }  # fmt: skip
         records = _records(spark.read.parquet(str(folder / f"{name}.parquet")))
-        commit.append(spark, LOG, change_log.log_rows(records, stamps[-1]), base, cursor)
+        commit.append(spark, LOG, reference_log.build(records, [dim_symbol.DIMENSION], stamps[-1]), base, cursor)
         if name == "known":
             dimension_members.apply(spark, dim_symbol.DIMENSION)
     spark.stop()

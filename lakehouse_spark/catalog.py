@@ -1,11 +1,14 @@
-"""All tables of the lakehouse, in dependency order."""
+"""All declarations of the lakehouse, in dependency order: tables, topics, feeds, dimensions and facts."""
 
 import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_reference, raw_trades
+from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
+from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.dim.reference_log import ReferenceTopic
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.gold import (
     daily_trading_summary,
@@ -20,6 +23,7 @@ from lakehouse_spark.gold import (
 from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.metadata import retired_keys, schema_migrations, surrogate_keys
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
+from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.table import Table
 
 TABLES: tuple[Table, ...] = (
@@ -51,8 +55,27 @@ TABLES: tuple[Table, ...] = (
 )
 """Every table after the tables it is built from."""
 
+DIMENSIONS: Mapping[str, Dimension] = {
+    dimension.name: dimension
+    for dimension in (dim_exchange.DIMENSION, dim_symbol.DIMENSION, dim_trader.DIMENSION, dim_account.DIMENSION)
+}
+"""The dimensions that follow from the change log, by name, in the order in which they are loaded."""
+
+REFERENCE_TOPIC = ReferenceTopic(tuple(DIMENSIONS.values()))
+"""Reference data may come from files alone: by default its topic is read where there is one."""
+
+TOPICS: Mapping[str, Topic | ReferenceTopic] = {
+    topic.name: topic for topic in (raw_trades.TOPIC, raw_orderbook.TOPIC, raw_marketdata.TOPIC, REFERENCE_TOPIC)
+}
+"""The Kafka topics, by the short name of the bronze table that each lands in."""
+
+FEEDS: Mapping[str, Feed] = {
+    feed.table.short_name: feed for feed in (trades.FEED, orderbook_snapshots.FEED, market_data.FEED)
+}
+"""How bronze tables become silver ones, by the short name of the silver table."""
+
 FACTS: Mapping[str, Fact] = {fact.table.short_name: fact for fact in (fact_trades.FACT, fact_orderbook.FACT)}
-"""The fact tables."""
+"""The fact tables, by short name."""
 
 BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
 

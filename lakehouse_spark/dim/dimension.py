@@ -84,7 +84,12 @@ def _of_type(attribute: T.StructField) -> Field:
     return quality.text(attribute.name, required=False)
 
 
-def reasons(log: DataFrame, dimension: Dimension) -> Column:
+def with_reasons(log: DataFrame, dimension: Dimension) -> DataFrame:
+    """Records of the dimension's log with `_reasons`, why today's rules refuse them; empty for good ones."""
+    return log.withColumn("_reasons", reasons(dimension))
+
+
+def reasons(dimension: Dimension) -> Column:
     """Why a record of the dimension's log is refused, in alphabetical order; empty for a good one."""
 
     def reason(declared: Field) -> Column:
@@ -110,7 +115,7 @@ def changes(log: DataFrame, dimension: Dimension) -> DataFrame:
     without an effective date is of the day (UTC) on which it landed. `_states_<attribute>` tells whether the record
     speaks of an attribute at all; one whose column the feed lacks says nothing, where an empty one says NULL.
     """
-    good = log.where(F.size(reasons(log, dimension)) == 0)
+    good = log.where(F.size(reasons(dimension)) == 0)
     values = {each.name: once(_written(dimension, each), each.value) for each in dimension.fields}
     read = {
         **values,

@@ -13,24 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades, topic
+from lakehouse_spark.bronze.topic import Topic
+from lakehouse_spark.catalog import REFERENCE_TOPIC
+from lakehouse_spark.catalog import TOPICS as TOPICS
+from lakehouse_spark.dim.reference_log import ReferenceTopic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import change_log, commit, snapshots
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.topic_progress import progress
 from lakehouse_spark.settings import Settings
 
 JOB = "bronze_writer"
-OPTIONAL = change_log.ReferenceTopic()
-"""Reference data may come from files alone: by default its topic is read where there is one."""
-TOPICS: Mapping[str, topic.Topic | change_log.ReferenceTopic] = {
-    source.name: source for source in (raw_trades.TOPIC, raw_orderbook.TOPIC, raw_marketdata.TOPIC, OPTIONAL)
-}
 
 
 def run(
@@ -51,8 +49,8 @@ def run(
     """
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
-    chosen = list(dict.fromkeys(tables)) or [name for name in TOPICS if name != OPTIONAL.name]
-    if not tables and kafka.exists(spark, settings, settings.topic(OPTIONAL.name)):
+    chosen = list(dict.fromkeys(tables)) or [name for name in TOPICS if name != REFERENCE_TOPIC.name]
+    if not tables and kafka.exists(spark, settings, settings.topic(REFERENCE_TOPIC.name)):
         chosen = list(TOPICS)
     stop = stop or threading.Event()
     writers = [_open(spark, settings, TOPICS[name], accept_gap, stop, report) for name in chosen]
@@ -93,7 +91,7 @@ def _await_all(writers: Sequence["_Writer"], stop: threading.Event) -> None:
 class _Writer:
     """One topic's query, and the state of the table as its last commit left it."""
 
-    source: topic.Topic | change_log.ReferenceTopic
+    source: Topic | ReferenceTopic
     found: kafka.Offered
     state: snapshots.State
     following: dict[int, int]
@@ -227,7 +225,7 @@ class _Writer:
 def _open(
     spark: SparkSession,
     settings: Settings,
-    source: topic.Topic | change_log.ReferenceTopic,
+    source: Topic | ReferenceTopic,
     accept_gap: bool,
     stop: threading.Event,
     report: Callable[[Summary], None],
@@ -245,29 +243,6 @@ def _open(
         gaps = [{"accepted": refusal.happened, "was": {str(p): o for p, o in following.items()}}]
         following, epoch = _after_gap(following, topic_id, found, epoch, state)
     return _Writer(source, found, state, following, epoch, gaps, stop, report)
-
-
-def progress(
-    spark: SparkSession, source: topic.Topic | change_log.ReferenceTopic, state: snapshots.State
-) -> tuple[dict[int, int], str | None, str | None]:
-    """The next offset per partition, the topic's id and since when it is that topic; from the rows if need be."""
-    if state.cursor is not None and "topic" in state.cursor:
-        ends = {int(partition): end for partition, end in state.cursor["to"].items()}
-        return ends, state.cursor["topic_id"], state.cursor.get("epoch")
-    rows = snapshots.at(spark, source.table, state.snapshot_id).where(F.col("_kafka_partition").isNotNull())
-    newest = F.max_by("_kafka_offset", F.struct("_ingested_at", "_kafka_offset"))  # a recreated topic counts anew
-    latest = rows.groupBy("_kafka_partition").agg((newest + 1).alias("following"))
-    ends = {row["_kafka_partition"]: row["following"] for row in latest.collect()}
-    return ends, None, _last_restart(rows)
-
-
-def _last_restart(rows: DataFrame) -> str | None:
-    """The stamp after which offsets began anew, as those of a recreated topic do; None if they never did."""
-    offset, stamp = F.col("_kafka_offset"), F.col("_ingested_at")
-    batches = rows.groupBy("_kafka_partition", stamp).agg(F.min(offset).alias("low"), F.max(offset).alias("high"))
-    in_order = Window.partitionBy("_kafka_partition").orderBy(stamp)
-    before = batches.withColumns({"_high": F.lag("high").over(in_order), "_at": F.lag(stamp).over(in_order)})
-    return to_text(snapshots.newest(before.where(F.col("low") <= F.col("_high")), "_at"))
 
 
 def _after_gap(

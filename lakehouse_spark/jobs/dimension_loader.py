@@ -7,11 +7,11 @@ from dataclasses import replace
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.bronze.raw_reference import MOST_BYTES
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import change_log, dimension_members
-from lakehouse_spark.lake.change_log import DIMENSIONS
+from lakehouse_spark.lake import dimension_members, dimension_records
 
 JOB = "dimension_loader"
 
@@ -39,9 +39,9 @@ def run(
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
     if (again or ignore_unknown) and not sources:
         raise UsageError(f"{JOB}: --again and --ignore-unknown say how to load files; name them by --source")
-    change_log.refuse_strays(spark, max_record_bytes)
+    dimension_records.refuse_strays(spark, max_record_bytes)
     summaries = []
-    for dimension in change_log.names(dimensions):
+    for dimension in (each for name, each in DIMENSIONS.items() if not dimensions or name in dimensions):
         began = time.monotonic()
         notes: tuple[str, ...] = ()
         if sources:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import (
@@ -21,7 +22,6 @@ from lakehouse_spark.jobs import gold_steps
 from lakehouse_spark.jobs.gold_steps import Derived, Held
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots, upstream
-from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings

@@ -21,7 +21,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.lake import change_log
+from lakehouse_spark.lake import dimension_records
 from lakehouse_spark.lake.cursor import from_text
 from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
@@ -192,5 +192,5 @@ def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) ->
     if news.is_whole or news.upto[name] == news.before.get(name):
         return accounts.select("trader_id").where(F.lit(False))
     changed = news.changed_members(dimension).select(dimension.natural_key)
-    were = change_log.as_of(spark, dimension, changed, from_text(news.before.get(name)))
+    were = dimension_records.as_of(spark, dimension, changed, from_text(news.before.get(name)))
     return open_lots.moved_traders(accounts, changed, were, performed)

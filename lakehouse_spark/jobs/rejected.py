@@ -2,67 +2,31 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.catalog import DIMENSIONS, FEEDS
+from lakehouse_spark.dim import dim_exchange, reference_log
+from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.judging import count, decide
-from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import change_log, dead_letters, dimension_members, snapshots
+from lakehouse_spark.lake import dead_letters, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.dead_letters import Selection as Selection
 from lakehouse_spark.lake.pruning import day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.silver.rejected_records import PLACE, TABLE, id_in_change_log
+from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, TABLE, id_in_change_log
 from lakehouse_spark.transforms import dedup, reasons
 from lakehouse_spark.transforms.quality import RULES_VERSION
-
-OPEN, REPLAYED, DISCARDED = STATUSES = ("OPEN", "REPLAYED", "DISCARDED")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which records: all of them, or those of a bronze table, with a reason code, a status, or given ids."""
-
-    table: str | None = None
-    reason: str | None = None
-    status: str | None = None
-    ids: Sequence[str] = ()
-
-    @property
-    def source_table(self) -> str | None:
-        if self.table is None:
-            return None
-        known = {*(feed.topic.name for feed in FEEDS.values()), change_log.LOG.short_name}
-        name = self.table.removeprefix("bronze.")
-        if name not in known:
-            raise UsageError(f"no such bronze table {self.table!r}: one of {', '.join(sorted(known))}")
-        return f"bronze.{name}"
-
-    @property
-    def predicate(self) -> Column:
-        chosen = F.lit(True)
-        if self.table:
-            chosen = chosen & (F.col("source_table") == self.source_table)
-        if self.reason:
-            chosen = chosen & F.array_contains("reasons", self.reason)
-        if self.status:
-            if self.status.upper() not in STATUSES:
-                raise UsageError(f"no such status {self.status!r}: one of {', '.join(STATUSES)}")
-            chosen = chosen & (F.col("status") == self.status.upper())
-        if self.ids:
-            chosen = chosen & F.col("rejected_id").isin(*self.ids)
-        return chosen
 
 
 def select(spark: SparkSession, selection: Selection) -> DataFrame:
@@ -96,7 +60,7 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
     """
     _require_known(spark, selection)
     feeds = {feed.topic.table.name: feed for feed in FEEDS.values()}
-    chosen = [name for name in (change_log.LOG.name, *feeds) if selection.source_table in (None, name)]
+    chosen = [name for name in (LOG.name, *feeds) if selection.source_table in (None, name)]
     summaries = []
     for name in chosen:
         began = time.monotonic()
@@ -123,20 +87,19 @@ def _require_known(spark: SparkSession, selection: Selection) -> None:
 
 def _replay_reference(spark: SparkSession, settings: Settings, selection: Selection) -> dict[str, int] | None:
     """Members of which a record is good now are derived anew from the change log."""
-    log = change_log.LOG
     chosen = spark.table(TABLE.identifier).where(
-        selection.predicate & (F.col("source_table") == log.name) & (F.col("status") == OPEN)
+        selection.predicate & (F.col("source_table") == LOG.name) & (F.col("status") == OPEN)
     )
     with kept(chosen) as letters:
         if letters.isEmpty():
             return None
         landed = day_predicate("_ingested_at", days_of(letters, "_ingested_at"))
-        records = spark.table(log.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
+        records = spark.table(LOG.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
-        with kept(change_log.judged(records, settings.ingest.max_record_bytes)) as judged:
+        with kept(reference_log.judged(records, DIMENSIONS.values(), settings.ingest.max_record_bytes)) as judged:
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
-            for dimension in change_log.DIMENSIONS.values():
+            for dimension in DIMENSIONS.values():
                 dimension_members.apply(spark, dimension)
                 of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
                 named = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))

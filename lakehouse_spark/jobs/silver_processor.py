@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import FEEDS as FEEDS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
@@ -18,15 +19,12 @@ from lakehouse_spark.lake.pruning import day_predicate, days_of, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
+from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import dedup
 
 JOB = "silver_processor"
-FEEDS: Mapping[str, Feed] = {
-    feed.table.short_name: feed for feed in (trades.FEED, orderbook_snapshots.FEED, market_data.FEED)
-}
 TABLES = (*FEEDS, trader_activity.TABLE.short_name)
 
 

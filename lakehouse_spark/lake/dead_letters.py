@@ -1,19 +1,58 @@
-"""The way into the dead-letter table: a refused record is kept before anything else is written, and once."""
+"""The dead-letter table: a refused record is kept before anything else is written, and once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import FEEDS
+from lakehouse_spark.dim.reference_log import LOG
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.lake.pruning import days_of, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import settle
-from lakehouse_spark.silver.rejected_records import PLACE, TABLE
+from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, STATUSES, TABLE
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records: all of them, or those of a bronze table, with a reason code, a status, or given ids."""
+
+    table: str | None = None
+    reason: str | None = None
+    status: str | None = None
+    ids: Sequence[str] = ()
+
+    @property
+    def source_table(self) -> str | None:
+        if self.table is None:
+            return None
+        known = {*(feed.topic.name for feed in FEEDS.values()), LOG.short_name}
+        name = self.table.removeprefix("bronze.")
+        if name not in known:
+            raise UsageError(f"no such bronze table {self.table!r}: one of {', '.join(sorted(known))}")
+        return f"bronze.{name}"
+
+    @property
+    def predicate(self) -> Column:
+        chosen = F.lit(True)
+        if self.table:
+            chosen = chosen & (F.col("source_table") == self.source_table)
+        if self.reason:
+            chosen = chosen & F.array_contains("reasons", self.reason)
+        if self.status:
+            if self.status.upper() not in STATUSES:
+                raise UsageError(f"no such status {self.status!r}: one of {', '.join(STATUSES)}")
+            chosen = chosen & (F.col("status") == self.status.upper())
+        if self.ids:
+            chosen = chosen & F.col("rejected_id").isin(*self.ids)
+        return chosen
 
 
 def keep(
@@ -24,7 +63,7 @@ def keep(
     Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
     """
     told = {"source": source_table, "read": to_text(upto.stamp)}
-    _bring_up(spark, letters, _of_batch(source_table, after), ("REPLAYED", "DISCARDED"), told)
+    _bring_up(spark, letters, _of_batch(source_table, after), (REPLAYED, DISCARDED), told)
 
 
 def of_batch(spark: SparkSession, told: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
@@ -43,7 +82,7 @@ def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> No
 
     Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
     """
-    _bring_up(spark, refused, _of_batch(source_table, None), ("DISCARDED",), {"judged": "again"})
+    _bring_up(spark, refused, _of_batch(source_table, None), (DISCARDED,), {"judged": "again"})
 
 
 def _bring_up(
@@ -74,8 +113,8 @@ def close(
 ) -> None:
     """Marks the open ones among the letters of `accepted` records (`place`) as REPLAYED, with how that came."""
     now = datetime.now(UTC)
-    replayed = {"status": "REPLAYED", "resolution": resolution, "rules_version": str(RULES_VERSION)}
-    good = letters.where(F.col("status") == "OPEN").join(accepted, on=list(place), how="left_semi")
+    replayed = {"status": REPLAYED, "resolution": resolution, "rules_version": str(RULES_VERSION)}
+    good = letters.where(F.col("status") == OPEN).join(accepted, on=list(place), how="left_semi")
     closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
     with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
         if not rows.isEmpty():
@@ -91,7 +130,7 @@ def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
         base = snapshots.state(spark, TABLE)
         cursor = {"resolved": True, "stamp": to_text(base.next_stamp(now))}
         bounds = within_days("_ingested_at", days)
-        held = snapshots.at(spark, TABLE, base.snapshot_id).where(bounds(F.col) & (F.col("status") == "OPEN"))
+        held = snapshots.at(spark, TABLE, base.snapshot_id).where(bounds(F.col) & (F.col("status") == OPEN))
         rows = letters.join(held.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
         commit.merge(spark, TABLE, rows.select(*TABLE.column_names), base, cursor, bounds=bounds, updates=fate)
 

@@ -4,19 +4,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.dim.dimension import Dimension, changes, reasons
+from lakehouse_spark.dim import members
+from lakehouse_spark.dim.dimension import Dimension, changes, with_reasons
+from lakehouse_spark.dim.reference_log import LOG, of_dimension, readable
 from lakehouse_spark.lake import commit, dead_letters, snapshots
-from lakehouse_spark.lake.change_log import LOG, of_dimension, readable, records, with_refused
 from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.pruning import keys_of, of_keys
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.surrogate_keys import with_surrogate_keys
 from lakehouse_spark.silver import rejected_records
-from lakehouse_spark.transforms import scd_type2
 
 _MOST_NAMES = 10
 _LONGEST_NAME = 40
@@ -46,28 +47,27 @@ def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
     if not is_whole and (upstream.stamp is None or (after is not None and upstream.stamp <= after)):
         return Done({})
     fresh = records(spark, dimension, snapshots.changes(spark, LOG, upstream, after))
-    judged = fresh.withColumn("_reasons", reasons(fresh, dimension))
-    with kept(judged) as told:
-        counts = _counted(told, dimension)
+    with kept(with_reasons(fresh, dimension)) as judged:
+        counts = _counted(judged, dimension)
         if not counts["records"] and not (is_whole and base.cursor):
             return Done({})
-        refused = told.where(F.size("_reasons") > 0)
+        refused = judged.where(F.size("_reasons") > 0)
         since = (base.cursor or {}).get("from") if is_whole and seen == upstream.stamp else to_text(seen)
         place = {"source": LOG.name, "from": since, "to": to_text(upstream.stamp)}
         if is_whole:
-            return _apply_whole(spark, dimension, told, counts, base, upstream, place)
+            return _apply_whole(spark, dimension, judged, counts, base, upstream, place)
         if counts["rejected"]:
             dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, after, upstream)
-        good = told.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
+        good = judged.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
             done = _rederive(spark, dimension, keys, None, base, upstream, place)
-        return Done({**counts, **done.counts}, done.snapshot_id, _ignored_names(told, dimension, counts))
+        return Done({**counts, **done.counts}, done.snapshot_id, _ignored_names(judged, dimension, counts))
 
 
 def _apply_whole(
     spark: SparkSession,
     dimension: Dimension,
-    told: DataFrame,
+    judged: DataFrame,
     counts: Mapping[str, int],
     base: snapshots.State,
     upstream: snapshots.State,
@@ -75,17 +75,17 @@ def _apply_whole(
 ) -> Done:
     """Brings the dimension and the dead letters of its records up to what today's rules say of all of them."""
     key, is_good = list(rejected_records.TABLE.key), F.size("_reasons") == 0
-    verdicts = told.select(rejected_records.id_in_change_log().alias("rejected_id"), "_ingested_at", "_reasons")
+    verdicts = judged.select(rejected_records.id_in_change_log().alias("rejected_id"), "_ingested_at", "_reasons")
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == LOG.name)
     with kept(letters.join(verdicts.select(*key), on=key, how="left_semi")) as known:
-        is_open = known.where(F.col("status") == "OPEN").select(*key, F.lit(True).alias("_open"))
+        is_open = known.where(F.col("status") == rejected_records.OPEN).select(*key, F.lit(True).alias("_open"))
         seen = F.col("_ingested_at") <= F.lit(from_text((base.cursor or {}).get("to"))).cast("timestamp")
         changed = verdicts.join(is_open, on=key, how="left").agg(
             F.count_if(~is_good & F.col("_open").isNull() & seen), F.count_if(is_good & F.col("_open").isNotNull())
         )
         refused_now, accepted_now = changed.collect()[0]
         if counts["rejected"]:
-            dead_letters.open_again(spark, rejected_records.of_change_log(told.where(~is_good)), LOG.name)
+            dead_letters.open_again(spark, rejected_records.of_change_log(judged.where(~is_good)), LOG.name)
         accepted = verdicts.where(is_good).select(*key)
         is_due = base.is_outdated or base.is_lost  # a job that dies before it commits has all of this before it again
         if accepted_now and is_due:
@@ -98,31 +98,25 @@ def _apply_whole(
         f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {refused_now:,} records refused now, "
         f"{accepted_now:,} accepted now"
     )
-    notes = (note, *_ignored_names(told, dimension, counts))
+    notes = (note, *_ignored_names(judged, dimension, counts))
     return Done({**counts, **done.counts}, done.snapshot_id, notes)
 
 
-def _counted(told: DataFrame, dimension: Dimension) -> dict[str, int]:
+def _counted(judged: DataFrame, dimension: Dimension) -> dict[str, int]:
     """Judged records, those refused among them, and, where there are any, the values that Kafka records have under
     names of no column."""
-    total, rejected, ignored = told.agg(
+    total, rejected, ignored = judged.agg(
         F.count("*"),
         F.count_if(F.size("_reasons") > 0),
-        F.coalesce(F.sum(F.size(_unknown_names(dimension))), F.lit(0)),
+        F.coalesce(F.sum(F.size(members.unknown_names(dimension))), F.lit(0)),
     ).collect()[0]
     return {"records": total, "rejected": rejected, **({"ignored": ignored} if ignored else {})}
 
 
-def _unknown_names(dimension: Dimension) -> Column:
-    """Names in a Kafka record that no column has; NULL for a file's, whose columns are looked at before it lands."""
-    known = F.array(*map(F.lit, ("dimension", *dimension.feed_columns)))
-    return F.when(F.col("_kafka_topic").isNotNull(), F.array_except(F.map_keys("attributes"), known))
-
-
-def _ignored_names(told: DataFrame, dimension: Dimension, counts: Mapping[str, int]) -> tuple[str, ...]:
+def _ignored_names(judged: DataFrame, dimension: Dimension, counts: Mapping[str, int]) -> tuple[str, ...]:
     if not counts.get("ignored"):
         return ()
-    names = told.select(F.explode(_unknown_names(dimension)).alias("name")).distinct()
+    names = judged.select(F.explode(members.unknown_names(dimension)).alias("name")).distinct()
     found = [row[0] for row in names.orderBy("name").limit(_MOST_NAMES + 1).collect()]
     listed = ", ".join(repr(name[:_LONGEST_NAME]) for name in found[:_MOST_NAMES])
     more = ", …" if len(found) > _MOST_NAMES else ""
@@ -134,12 +128,12 @@ def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
     return _derive_seen(spark, dimension, wanted.select(dimension.natural_key), wanted)
 
 
-def rederive(spark: SparkSession, dimension: Dimension, members: DataFrame) -> Done:
-    """Derives the members (natural key) from the changes their dimension has seen, by today's rules."""
-    return _derive_seen(spark, dimension, members, None)
+def rederive(spark: SparkSession, dimension: Dimension, named: DataFrame) -> Done:
+    """Derives the members `named` (natural key) from the changes their dimension has seen, by today's rules."""
+    return _derive_seen(spark, dimension, named, None)
 
 
-def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, wanted: DataFrame | None) -> Done:
+def _derive_seen(spark: SparkSession, dimension: Dimension, named: DataFrame, wanted: DataFrame | None) -> Done:
     done = Done({})
     held = snapshots.state(spark, dimension.table)
     if held.is_lost or held.is_outdated:  # what it has seen, and says by today's rules, is known once it is read again
@@ -149,7 +143,7 @@ def _derive_seen(spark: SparkSession, dimension: Dimension, members: DataFrame, 
         nonlocal done
         base, upstream = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
         seen = {name: (base.cursor or {}).get(name) for name in ("from", "to")}
-        with kept(members.distinct()) as keys:
+        with kept(named.distinct()) as keys:
             done = _rederive(spark, dimension, keys, wanted, base, upstream, {**seen, "source": LOG.name})
 
     commit.again_if_overtaken(attempt)
@@ -175,29 +169,40 @@ def _rederive(
     upto, seen = from_text(place["to"]), from_text((base.cursor or {}).get("to"))
     log = snapshots.at(spark, LOG, upstream.snapshot_id).where(of_dimension(dimension))
     theirs = log.where(F.lit(False) if upto is None else stamp <= F.lit(upto).cast("timestamp"))
-    members = snapshots.at(spark, dimension.table, base.snapshot_id)
+    rows_of_members = snapshots.at(spark, dimension.table, base.snapshot_id)
     if keys is not None:
         literal = keys_of(keys, key)
         theirs = of_keys(theirs, "natural_key", keys.withColumnRenamed(key, "natural_key"), literal)
-        members = of_keys(members, key, keys, literal)
+        rows_of_members = of_keys(rows_of_members, key, keys, literal)
     # Kept before they are judged: else the optimizer judges the whole log first, and looks for the members after.
     with (
-        kept(records(spark, dimension, readable(theirs))) as told,
-        kept(changes(told, dimension)) as good,
-        kept(members) as held,
+        kept(records(spark, dimension, readable(theirs))) as readable_records,
+        kept(changes(readable_records, dimension)) as good,
+        kept(rows_of_members) as held,
     ):
         is_seen = F.lit(False) if seen is None else stamp <= F.lit(seen).cast("timestamp")
         rebuilt, now = (base.cursor or {}).get("rebuilt"), to_text(base.next_stamp(datetime.now(UTC)))
         rows, were = dimension.derive(good), dimension.derive(good.where(is_seen))
         if not dimension.is_versioned:
-            rows = with_refused(dimension, rows, theirs, held)
-            were = with_refused(dimension, were, theirs.where(is_seen), held)
+            rows = _with_refused(dimension, rows, theirs, held)
+            were = _with_refused(dimension, were, theirs.where(is_seen), held)
         if _differ(were, held.where("NOT is_inferred") if dimension.is_versioned else held):
             rebuilt = now
         if dimension.is_versioned:
-            rows = _with_inferred(dimension, rows, held, wanted)
+            rows = members.with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(with_surrogate_keys(spark, dimension, derived, held)) as fresh:
             return settle(spark, dimension.table, fresh, held, base, {**place, "stamp": now, "rebuilt": rebuilt})
+
+
+def _with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:
+    """The rows that good records make of a dimension without versions, and the held rows of members that have none.
+
+    A key that facts refer to never disappears: a member whose records (in `log`) newer rules refuse, all of them, keeps
+    its row, less what breaks a rule.
+    """
+    lacking = members.refused(dimension, derived, held).select(*derived.columns)
+    lacking = lacking.where(F.is_valid_utf8(dimension.natural_key))  # no fact refers to another text
+    return derived if lacking.isEmpty() else derived.unionByName(members.less_what_breaks(dimension, lacking, log))
 
 
 def _differ(derived: DataFrame, held: DataFrame) -> bool:
@@ -205,27 +210,3 @@ def _differ(derived: DataFrame, held: DataFrame) -> bool:
     ours, theirs = derived.withColumn("_side", F.lit(1)), held.select(*derived.columns).withColumn("_side", F.lit(-1))
     surplus = ours.unionByName(theirs).groupBy(*derived.columns).agg(F.sum("_side").alias("_surplus"))
     return not surplus.where(F.col("_surplus") != 0).isEmpty()
-
-
-def _with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wanted: DataFrame | None) -> DataFrame:
-    """The versions, and inferred members in the gaps where one began before or that hold a wanted day."""
-    key = dimension.natural_key
-    first = F.col("effective_date")  # the rest of a range that real versions split is inferred where facts need it
-    asked = held.where("is_inferred").select(key, first.alias("first_day"), first.alias("last_day"))
-    if wanted is not None:
-        asked = asked.unionByName(wanted.select(key, "first_day", "last_day"))
-    gaps = scd_type2.gaps(versions, asked, key=key)
-    attributes = {
-        a.name: F.col(key) if a.name in dimension.name_columns else F.lit(None).cast(a.dataType)
-        for a in dimension.attributes
-    }
-    inferred = gaps.withColumns(attributes)
-    tracked = [a.name for a in dimension.attributes if a.name not in dimension.untracked]
-    inferred = inferred.withColumns(
-        {
-            "is_current": F.col("expiry_date") == F.lit(scd_type2.OPEN_END),
-            "_row_hash": scd_type2.row_hash(tracked),
-            "is_inferred": F.lit(True),
-        }
-    )
-    return versions.withColumn("is_inferred", F.lit(False)).unionByName(inferred)

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.lake import change_log, snapshots
+from lakehouse_spark.lake import dimension_records, snapshots
 from lakehouse_spark.lake.cursor import from_text, to_text
 from lakehouse_spark.table import Table
 
@@ -58,7 +58,7 @@ class Upstream:
     def changed_members(self, dimension: Dimension) -> DataFrame:
         """Members with changes since, and the first day these can have touched: natural key, `from_day`."""
         name = dimension.table.name
-        return change_log.changed_members(
+        return dimension_records.changed_members(
             self.spark, dimension, _instant(self.before.get(name)), _instant(self.upto[name])
         )
 

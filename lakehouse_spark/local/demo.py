@@ -10,9 +10,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import verify
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import FEEDS, TABLES
 from lakehouse_spark.jobs import pipeline
-from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots
 from lakehouse_spark.local import simulator

@@ -11,15 +11,14 @@ from typing import Any
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import BY_NAME, FACTS, TABLES
+from lakehouse_spark.catalog import BY_NAME, DIMENSIONS, FACTS, FEEDS, TABLES
+from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.gold import (
     daily_trading_summary,
     portfolio_positions,
     trader_performance,
 )
-from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.lake import snapshots
-from lakehouse_spark.lake.change_log import DIMENSIONS, LOG
 from lakehouse_spark.lake.cursor import from_text
 from lakehouse_spark.lake.pruning import day_predicate
 from lakehouse_spark.lake.queries import counts

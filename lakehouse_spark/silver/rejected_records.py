@@ -35,6 +35,8 @@ TABLE = Table(
     sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
 )
 
+OPEN, REPLAYED, DISCARDED = STATUSES = ("OPEN", "REPLAYED", "DISCARDED")
+"""Where a dead letter stands: it waits, its record was accepted since, or it was closed for good."""
 
 PLACE = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 """What a dead letter and its bronze row have in common."""
@@ -95,7 +97,7 @@ def _letter(rejected_id: Column, source_table: str, event_time: Column, reasons:
         event_time.alias("event_time"),
         reasons.alias("reasons"),
         F.lit(str(RULES_VERSION)).alias("rules_version"),
-        F.lit("OPEN").alias("status"),
+        F.lit(OPEN).alias("status"),
         F.lit(1).alias("attempts"),
         F.lit(None).cast(TEXT).alias("resolution"),
         F.lit(None).cast(INSTANT).alias("_resolved_at"),

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import FEEDS, TOPICS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.jobs.bronze_writer import TOPICS, progress
-from lakehouse_spark.jobs.silver_processor import FEEDS
 from lakehouse_spark.lake import snapshots
 from lakehouse_spark.lake.cursor import from_text
 from lakehouse_spark.lake.queries import counts
+from lakehouse_spark.lake.topic_progress import progress
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
@@ -104,7 +104,7 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals:
     # Those of a batch that is under way, or whose job died, are written before silver counts them.
     counted = (
         letters.where(F.col("_ingested_at") <= upto)
-        .agg(F.count("*").alias("all"), F.count_if(F.col("status") != "REPLAYED").alias("refused"))
+        .agg(F.count("*").alias("all"), F.count_if(F.col("status") != rejected_records.REPLAYED).alias("refused"))
         .collect()[0]
     )
     rejected = totals["rejected"]

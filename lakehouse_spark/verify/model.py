@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import FACTS
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader
+from lakehouse_spark.catalog import DIMENSIONS, FACTS
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_time, dim_trader, members
 from lakehouse_spark.dim.dimension import changes
+from lakehouse_spark.dim.reference_log import LOG, of_dimension, readable
 from lakehouse_spark.gold import (
     daily_trading_summary,
     fact_orderbook,
@@ -18,8 +19,8 @@ from lakehouse_spark.gold import (
     trade_analytics,
 )
 from lakehouse_spark.lake import snapshots
-from lakehouse_spark.lake.change_log import DIMENSIONS, LOG, of_dimension, readable, records, refused_members
 from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import trades
@@ -57,7 +58,7 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
                 held = held.where(~F.col("is_inferred"))
             else:
                 named = read.where(of_dimension(dimension)).select(F.col("natural_key").alias(dimension.natural_key))
-                refused = refused_members(dimension, derived, held).select(dimension.natural_key)
+                refused = members.refused(dimension, derived, held).select(dimension.natural_key)
                 refused = refused.join(named, on=dimension.natural_key, how="left_semi")
                 held = held.join(refused, on=dimension.natural_key, how="left_anti")
                 stay = _stay(refused)

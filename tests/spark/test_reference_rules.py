@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_spark.dim import trading_hours
+from lakehouse_spark.catalog import DIMENSIONS, REFERENCE_TOPIC
+from lakehouse_spark.dim import reference_log, trading_hours
 from lakehouse_spark.dim.dimension import changes
-from lakehouse_spark.lake import change_log
-from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.transforms import sessions
 from tests.support import dim_oracle
@@ -28,7 +27,7 @@ _RECORD = "value binary, topic string, partition int, offset long"
 def log_of(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
     """The rows that the topic's records make in the change log, computed once."""
     frame = spark.createDataFrame([(value, "topic", 0, offset) for offset, value in enumerate(values)], _RECORD)
-    return change_log.ReferenceTopic().build(frame, STAMP, MOST).localCheckpoint()
+    return REFERENCE_TOPIC.build(frame, STAMP, MOST).localCheckpoint()
 
 
 def said(dimension: str, **fields: Any) -> bytes:
@@ -36,7 +35,7 @@ def said(dimension: str, **fields: Any) -> bytes:
 
 
 def reasons(spark: SparkSession, *values: bytes | None) -> list[list[str]]:
-    rows = change_log.judged(log_of(spark, list(values)), MOST).orderBy("_kafka_offset")
+    rows = reference_log.judged(log_of(spark, list(values)), DIMENSIONS.values(), MOST).orderBy("_kafka_offset")
     return [row["_reasons"] for row in rows.select("_reasons").collect()]
 
 
@@ -45,7 +44,7 @@ def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: Spar
     records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(1500, 4100 + seed))]
     expected = [dim_oracle.refer(record, MOST) for record in records]
     log = log_of(spark, [record.value for record in records])
-    judged = change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()
+    judged = reference_log.judged(log, DIMENSIONS.values(), MOST).orderBy("_kafka_offset").select("_reasons").collect()
     differing = [
         (record.value, row["_reasons"], each.reasons)
         for record, row, each in zip(records, judged, expected, strict=True)
@@ -53,7 +52,7 @@ def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: Spar
     ]
     assert differing == []
     for name, dimension in DIMENSIONS.items():
-        rows = changes(log.where(change_log.of_dimension(dimension)), dimension).collect()
+        rows = changes(log.where(reference_log.of_dimension(dimension)), dimension).collect()
         found = {row["_place"]["_kafka_offset"]: row.asDict() for row in rows}
         good = {n: each for n, each in enumerate(expected) if each.dimension == name and not each.reasons}
         assert len(good) > 40
@@ -68,7 +67,7 @@ def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: Spar
             if states != {a.name for a in dimension.attributes} & each.values.keys():
                 wrong.append((records[offset].value, sorted(states), each.values))
         assert wrong == []
-        stored = log.where(change_log.of_dimension(dimension)).select("natural_key", "_kafka_offset").collect()
+        stored = log.where(reference_log.of_dimension(dimension)).select("natural_key", "_kafka_offset").collect()
         # a member's records are looked for under the key they landed with
         keys = {row["_kafka_offset"]: row["natural_key"] for row in stored}
         assert {n: keys[n] for n in good} == {n: found[n][dimension.natural_key] for n in good}
@@ -136,7 +135,11 @@ def test_flags_dates_and_numbers_take_what_pandas_writes_and_nothing_else(spark:
     wrong = [trader(is_deleted=value) for value in ("2", "on", "ye\u017f", "1e0", [])]
     log = log_of(spark, [*true, *false, *missing, *wrong, trader(effective_date="2026-01-05 00:00:00", sequence="2.0")])
     assert [
-        row["_reasons"] for row in change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()
+        row["_reasons"]
+        for row in reference_log.judged(log, DIMENSIONS.values(), MOST)
+        .orderBy("_kafka_offset")
+        .select("_reasons")
+        .collect()
     ] == [*[[]] * 23, *[["invalid_is_deleted"]] * 5, []]
     rows = changes(log, DIMENSIONS["dim_trader"]).orderBy("_place").collect()
     assert [row["is_deleted"] for row in rows] == [*[True] * 9, *[False] * 15]

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from pyiceberg.catalog.sql import SqlCatalog
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import Column, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import broker
 from lakehouse_spark.schema import ddl
@@ -178,14 +178,12 @@ def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
     """As long as an older rule refused reference records with this value of an attribute."""
     todays = dimension.reasons
 
-    def strict(log: DataFrame, declared: dimension.Dimension) -> Column:
+    def strict(declared: dimension.Dimension) -> Column:
         is_refused = F.col("attributes")[attribute].eqNullSafe(value)
-        return F.when(is_refused, F.array(F.lit(reason))).otherwise(todays(log, declared))
+        return F.when(is_refused, F.array(F.lit(reason))).otherwise(todays(declared))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dimension, "reasons", strict)
-        patch.setattr(change_log, "reasons", strict)
-        patch.setattr(dimension_members, "reasons", strict)
         yield
 
 
@@ -193,13 +191,12 @@ def refusing(attribute: str, value: str, reason: str = "no") -> Iterator[None]:
 def older_rules() -> Iterator[None]:
     """As long as rules before today's refused no reference record at all, and said so in the cursors."""
 
-    def lenient(log: DataFrame, declared: dimension.Dimension) -> Column:
+    def lenient(declared: dimension.Dimension) -> Column:
         return F.array().cast("array<string>")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit, "RULES_VERSION", 1)
-        for module in (dimension, change_log, dimension_members):
-            patch.setattr(module, "reasons", lenient)
+        patch.setattr(dimension, "reasons", lenient)
         yield
 
 
