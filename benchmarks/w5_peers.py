@@ -9,9 +9,10 @@ from benchmarks import contents, lake
 from benchmarks.contents import Result
 from benchmarks.plan import Contender, Job
 from benchmarks.w5_inputs import BOOKS, DAILY, GOLD, LAST_DAY, OVERVIEW, SILVER
-from lakehouse_spark.dim import dim_exchange, dim_symbol, trading_hours
+from lakehouse_spark.dim import dim_exchange, dim_symbol
 from lakehouse_spark.gold import daily_trading_summary, market_overview, trade_analytics
 from lakehouse_spark.jobs import gold_aggregator
+from lakehouse_spark.transforms import market_hours
 
 _DIGESTS = {daily_trading_summary.TABLE.name: {"daily": DAILY}, market_overview.TABLE.name: {"overview": OVERVIEW}}
 
@@ -110,7 +111,7 @@ class DuckDbRecompute(Contender):
             "CREATE OR REPLACE TEMP TABLE hours (exchange VARCHAR, utc_date DATE, day_from TIMESTAMPTZ, "
             "day_to TIMESTAMPTZ, opens TIMESTAMPTZ, closes TIMESTAMPTZ)"
         )
-        self.db.executemany("INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?)", trading_hours.hours(exchanges, first, last))
+        self.db.executemany("INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?)", market_hours.hours(exchanges, first, last))
 
     def result(self) -> Result:
         return iceberg_result(self.job)

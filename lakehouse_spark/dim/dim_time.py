@@ -1,15 +1,12 @@
 """`dim.dim_time`: every UTC minute of the loaded years, with the NYSE's trading day and session."""
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
-from zoneinfo import ZoneInfo
+from datetime import UTC, date, datetime
 
-import exchange_calendars
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.types import DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
 
 TABLE = Table(
@@ -38,33 +35,7 @@ TABLE = Table(
     retention=DIM_RETENTION,
 )
 
-MARKET = "XNYS"
-NEW_YORK = ZoneInfo("America/New_York")
-PRE_MARKET_OPENS = time(4)
-AFTER_HOURS_CLOSES = time(20)
-
-SESSIONS = T.StructType(
-    [
-        column("session", DATE, "Trading day in New York"),
-        column("pre_market", INSTANT, "04:00 in New York"),
-        column("open", INSTANT, "Regular open"),
-        column("close", INSTANT, "Regular or early close"),
-        column("after_hours", INSTANT, "20:00 in New York"),
-    ]
-)
-
-
-def sessions(years: Sequence[int]) -> list[tuple[date, datetime, datetime, datetime, datetime]]:
-    """Rows of SESSIONS: every NYSE session that may reach into the UTC `years`, with holidays and early closes."""
-    calendar = exchange_calendars.get_calendar(MARKET, start=f"{min(years) - 1}-12-31", end=f"{max(years)}-12-31")
-    schedule = calendar.schedule
-    rows = []
-    for session, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True):
-        day = session.date()
-        first = datetime.combine(day, PRE_MARKET_OPENS, NEW_YORK).astimezone(UTC)
-        last = datetime.combine(day, AFTER_HOURS_CLOSES, NEW_YORK).astimezone(UTC)
-        rows.append((day, first, opens.to_pydatetime(), closes.to_pydatetime(), last))
-    return rows
+SESSIONS, sessions = market_hours.NYSE_SESSIONS, market_hours.nyse_sessions
 
 
 def minutes_of(year: int) -> tuple[int, int, int]:
@@ -90,14 +61,10 @@ def build(minutes: DataFrame, sessions: DataFrame) -> DataFrame:
     """
     at = F.col("full_timestamp")
     traded = F.col("session").isNotNull()
-    session = (
-        F.when(~traded | (at < F.col("pre_market")) | (at >= F.col("after_hours")), "CLOSED")
-        .when(at < F.col("open"), "PRE_MARKET")
-        .when(at < F.col("close"), "REGULAR")
-        .otherwise("AFTER_HOURS")
-    )
+    is_closed = ~traded | (at < F.col("pre_market")) | (at >= F.col("after_hours"))
+    session = market_hours.session(at, F.col("open"), F.col("close"), is_closed=is_closed)
     instants = minutes.select(F.timestamp_seconds("id").alias("full_timestamp"))
-    new_york_date = F.to_date(F.from_utc_timestamp(at, NEW_YORK.key))
+    new_york_date = F.to_date(F.from_utc_timestamp(at, market_hours.NEW_YORK.key))
     return instants.join(F.broadcast(sessions), on=new_york_date == F.col("session"), how="left").select(
         time_key(at).alias("time_key"),
         at,

@@ -9,7 +9,7 @@ from lakehouse_spark.gold import symbol_days
 from lakehouse_spark.table import GOLD_RETENTION, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
-from lakehouse_spark.transforms.sessions import with_session
+from lakehouse_spark.transforms.market_hours import with_session
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, RATIO, TEXT
 
 TABLE = Table(
@@ -49,8 +49,8 @@ def build(
     """Analytics of the symbols and days of `trades`, stamp left out; grain as the table's.
 
     `trades` are all silver trades of those symbols and days that are not cancelled, `symbols` the versions of
-    dim_symbol, `hours` the exchanges' trading days (sessions.HOURS). A trade is large from `large_quantity` shares or
-    `large_value` on. Its impact is measured on the trade before it of its symbol, exchange and day, whatever session
+    dim_symbol, `hours` the exchanges' trading days (market_hours.HOURS). A trade is large from `large_quantity` shares
+    or `large_value` on. Its impact is measured on the trade before it of its symbol, exchange and day, whatever session
     that was in, + for a price that moved with it.
     """
     in_order = Window.partitionBy("trade_date", "symbol", "exchange").orderBy("trade_timestamp", "trade_id")

@@ -10,7 +10,7 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader, trading_hours
+from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.gold import (
     daily_trading_summary,
     market_overview,
@@ -29,8 +29,8 @@ from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.transforms.scd_type2 import BEGINNING
-from lakehouse_spark.transforms.sessions import HOURS
 
 Held = Mapping[Table, DataFrame]
 """All rows of each of a step's tables."""
@@ -133,8 +133,8 @@ def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
     exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in days]
     first = min((row["first"] for row in days.values()), default=None)
     last = max((row["last"] for row in days.values()), default=None)
-    rows = trading_hours.hours(exchanges, first, last) if first and last else []
-    return spark.createDataFrame(rows, HOURS)
+    rows = market_hours.hours(exchanges, first, last) if first and last else []
+    return spark.createDataFrame(rows, market_hours.HOURS)
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.dim import dim_symbol, dim_trader, trading_hours
+from lakehouse_spark.dim import dim_symbol, dim_trader
 from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trade_analytics, trader_performance
 from lakehouse_spark.silver import orderbook_snapshots
-from lakehouse_spark.transforms import lots, sessions
+from lakehouse_spark.transforms import lots, market_hours
 from tests.support.pure import silver_trades
 from tests.support.pure import trade_row as row
 
@@ -50,7 +50,7 @@ def test_a_mean_price_is_rounded_once(spark: SparkSession) -> None:
 
 def test_a_price_moves_by_the_exact_difference(spark: SparkSession) -> None:
     """Subtracted as doubles, 160.01 - 160.00 is a little less than a cent, and 0.0000625 would be rounded down."""
-    symbols, hours = spark.createDataFrame([], dim_symbol.TABLE.schema), spark.createDataFrame([], sessions.HOURS)
+    symbols, hours = spark.createDataFrame([], dim_symbol.TABLE.schema), spark.createDataFrame([], market_hours.HOURS)
     moves = {("160", "160.01"): "0.000063", ("800", "800.01"): "0.000013", ("32", "31.99"): "-0.000313"}
     for prices, impact in moves.items():
         trades = silver_trades(spark, *(row(n, "BUY", 1, price) for n, price in enumerate(prices)))
@@ -113,7 +113,7 @@ def exchange(code: str, mic: str | None, timezone: str | None) -> dict[str, str 
 
 
 def trading_days(listed: dict[str, str | None], first: date, last: date) -> set[date]:
-    opened = {row[4].date() for row in trading_hours.hours([listed], first, last)}
+    opened = {row[4].date() for row in market_hours.hours([listed], first, last)}
     return {day for day in opened if first <= day <= last}
 
 
@@ -146,13 +146,15 @@ def test_the_calendars_of_other_weeks_and_easters_open_too() -> None:
 
 def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spark: SparkSession) -> None:
     """Chicago's Monday begins on Sunday at 17:00, its Tuesday on Monday."""
-    hours = trading_hours.hours([exchange("CME", "CMES", "America/Chicago")], date(2025, 6, 6), date(2025, 6, 10))
+    hours = market_hours.hours([exchange("CME", "CMES", "America/Chicago")], date(2025, 6, 6), date(2025, 6, 10))
     asked = ["06-06T21:59", "06-06T22:00", "06-07T05:00", "06-08T21:59", "06-08T22:00", "06-09T21:59", "06-09T22:00"]
     times = [datetime.fromisoformat(f"2025-{text}:00+00:00") for text in asked]
     trades = spark.createDataFrame(
         [("CME", at.date(), at) for at in times], "exchange string, trade_date date, trade_timestamp timestamp"
     )
-    found = sessions.with_session(trades, spark.createDataFrame(hours, sessions.HOURS)).orderBy("trade_timestamp")
+    found = market_hours.with_session(trades, spark.createDataFrame(hours, market_hours.HOURS)).orderBy(
+        "trade_timestamp"
+    )
     assert [made["market_session"] for made in found.collect()] == [
         "REGULAR", "AFTER_HOURS", "CLOSED", "CLOSED", "REGULAR", "REGULAR", "REGULAR",
     ]  # fmt: skip
@@ -160,6 +162,6 @@ def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spar
 
 def test_without_a_timezone_the_calendars_own_counts() -> None:
     """Sydney's Monday begins on the UTC Sunday."""
-    found = trading_hours.hours([exchange("ASX", "XASX", None)], date(2025, 1, 12), date(2025, 1, 12))
+    found = market_hours.hours([exchange("ASX", "XASX", None)], date(2025, 1, 12), date(2025, 1, 12))
     monday = datetime(2025, 1, 12, 13, tzinfo=UTC)
     assert (date(2025, 1, 12), monday) in {(row[1], row[2]) for row in found}

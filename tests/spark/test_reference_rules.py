@@ -11,10 +11,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.catalog import DIMENSIONS, REFERENCE_TOPIC
-from lakehouse_spark.dim import reference_log, trading_hours
+from lakehouse_spark.dim import reference_log
 from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.settings import conf_dir
-from lakehouse_spark.transforms import sessions
+from lakehouse_spark.transforms import market_hours
 from tests.support import dim_oracle
 from tests.support.dim_nasties import reference_nasties
 from tests.support.silver_oracle import Record
@@ -206,13 +206,13 @@ GLOBEX = exchange(timezone="America/Chicago", market_open_time="17:00", market_c
 
 def sessions_of(spark: SparkSession, listed: dict[str, str | None], instants: list[datetime]) -> list[str]:
     first, last = min(instants).date(), max(instants).date()
-    hours = spark.createDataFrame(trading_hours.hours([listed], first, last), sessions.HOURS)
+    hours = spark.createDataFrame(market_hours.hours([listed], first, last), market_hours.HOURS)
     trades = spark.createDataFrame(
         [("X", at.date(), at) for at in instants], "exchange string, trade_date date, trade_timestamp timestamp"
     )
     found = {
         row[0]: row[1]
-        for row in sessions.with_session(trades, hours).select("trade_timestamp", "market_session").collect()
+        for row in market_hours.with_session(trades, hours).select("trade_timestamp", "market_session").collect()
     }
     return [found[at.replace(tzinfo=None)] for at in instants]
 
@@ -263,7 +263,7 @@ def test_hours_follow_the_local_clock_over_a_clock_change(spark: SparkSession) -
     ids=["all day", "all day in New York", "no hours", "no time zone", "no close", "equal", "by calendar", "broken"],
 )  # fmt: skip
 def test_an_exchange_that_never_closes_or_says_too_little_is_regular_at_any_time(listed: dict[str, str | None]) -> None:
-    rows = sorted({row[2:] for row in trading_hours.hours([listed], date(2026, 1, 2), date(2026, 1, 6))})
+    rows = sorted({row[2:] for row in market_hours.hours([listed], date(2026, 1, 2), date(2026, 1, 6))})
     assert all((begins, ends) == (opens, closes) for begins, ends, opens, closes in rows)
     assert all(one[1] == two[0] for one, two in pairwise(rows))
     assert rows[0][0] <= datetime(2026, 1, 2, tzinfo=UTC)

@@ -1,13 +1,50 @@
-"""When exchanges trade: by their calendars (exchange-calendars), by the hours dim_exchange gives them, or always."""
+"""When exchanges trade, and in which session of its exchange's day a moment is.
+
+An exchange trades by its calendar (exchange-calendars), by the hours that dim_exchange gives it, or always.
+"""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import exchange_calendars
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from lakehouse_spark.types import DATE, INSTANT, TEXT
+
+HOURS = T.StructType(
+    [
+        T.StructField("exchange_code", TEXT),
+        T.StructField("utc_date", DATE),
+        T.StructField("day_from", INSTANT),
+        T.StructField("day_to", INSTANT),
+        T.StructField("opens", INSTANT),
+        T.StructField("closes", INSTANT),
+    ]
+)
+"""An exchange's trading days: one row per local day and UTC date it touches; `day_to` and `closes` are exclusive.
+
+A day whose session opens on the evening before begins then, and ends the day before it."""
+
+NYSE_SESSIONS = T.StructType(
+    [
+        T.StructField("session", DATE),
+        T.StructField("pre_market", INSTANT),
+        T.StructField("open", INSTANT),
+        T.StructField("close", INSTANT),
+        T.StructField("after_hours", INSTANT),
+    ]
+)
+"""The NYSE's trading days by their date in New York: pre-market trading begins at 04:00, after-hours trading ends at
+20:00, and the close is the regular or the early one."""
+
+NEW_YORK = ZoneInfo("America/New_York")
+_NYSE, _PRE_MARKET_OPENS, _AFTER_HOURS_CLOSES = "XNYS", time(4), time(20)
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
 Session = tuple[date, datetime, datetime]
@@ -31,7 +68,7 @@ TIME_ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
-    """Rows of `sessions.HOURS` for the UTC days from `first` to `last`.
+    """Rows of HOURS for the UTC days from `first` to `last`.
 
     An exchange (a row of dim_exchange) whose `mic` names a calendar follows it, holidays and early closes included.
     Any other, and on days that its calendar does not know, trades by its hours if `market_open_time`,
@@ -132,3 +169,37 @@ def _local(day: date, clock: timedelta, zone: ZoneInfo) -> datetime:
 
 def _at(day: date, clock: time, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, clock, zone).astimezone(UTC)
+
+
+def nyse_sessions(years: Sequence[int]) -> list[tuple[date, datetime, datetime, datetime, datetime]]:
+    """Rows of NYSE_SESSIONS: all that may reach into the UTC `years`, with holidays and early closes."""
+    return [
+        (day, _at(day, _PRE_MARKET_OPENS, NEW_YORK), opens, closes, _at(day, _AFTER_HOURS_CLOSES, NEW_YORK))
+        for day, opens, closes in _schedule(_NYSE, date(min(years) - 1, 12, 31), date(max(years), 12, 31))
+    ]
+
+
+def session(at: Column, opens: Column, closes: Column, *, is_closed: Column) -> Column:
+    """The market session of an instant: CLOSED where that is said, else PRE_MARKET before `opens`, REGULAR up to before
+    `closes`, AFTER_HOURS from then on."""
+    return (
+        F.when(is_closed, "CLOSED").when(at < opens, "PRE_MARKET").when(at < closes, "REGULAR").otherwise("AFTER_HOURS")
+    )
+
+
+def with_session(trades: DataFrame, hours: DataFrame) -> DataFrame:
+    """Adds `market_session` to trades (`exchange`, `trade_date`, `trade_timestamp`).
+
+    REGULAR from open to before close, lunch breaks included; PRE_MARKET before and AFTER_HOURS from the close, to the
+    ends of the exchange's local day; CLOSED on days that `hours` (HOURS) does not have.
+    """
+    at, opens = F.col("trade_timestamp"), F.col("opens")
+    on = (
+        (F.col("exchange") == F.col("exchange_code"))
+        & (F.col("trade_date") == F.col("utc_date"))
+        & (at >= F.col("day_from"))
+        & (at < F.col("day_to"))
+    )
+    named = session(at, opens, F.col("closes"), is_closed=opens.isNull())
+    joined = trades.join(F.broadcast(hours), on=on, how="left").withColumn("market_session", named)
+    return joined.drop(*HOURS.names)
