@@ -9,13 +9,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_exchange
-from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
+from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.lake import dead_letters, snapshots
 from lakehouse_spark.lake.cursor import from_text, to_text
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.silver import judging, rejected_records
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup
 
@@ -37,89 +37,51 @@ def rejudge(
     source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, told, source, None)
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
-    rest, discarded = set_aside(raw, letters)
+    rest, discarded = judging.set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
-    is_early = F.lit(False) if since is None else F.to_date(feed.event_time) < F.lit(since)
+    is_early = judging.is_early(feed, since)
     with (
         kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records,
-        kept(_with_there(feed, snapshots.at(spark, feed.table, base.snapshot_id), records)) as rows,
+        kept(judging.with_there(feed, snapshots.at(spark, feed.table, base.snapshot_id), records)) as rows,
     ):
         stays = rows.where(~F.col("_there") | is_early).drop("_there")
         replaced = rows.where(F.col("_there") & ~is_early).drop("_there")
         if since is not None:
-            records = _with_all_of(feed, records, replaced)
+            records = judging.with_all_of(feed, records, replaced)
         early, again = records.where("_early").drop("_early"), records.where(~F.col("_early")).drop("_early")
         with kept(decide(feed, again, stays, from_start=False)) as decided:
             written = dedup.to_write(decided)
             updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
-            refused = decided.where(F.col("_outcome") == dedup.REJECTED)
+            refused = judging.rejected(decided)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
             notes = (_note(decided, of_again, base),) if is_due else ()
             dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
             counts = count(decided)
             counts["rows"] += stays.count()
             if since is not None:
-                counts |= _with_early(feed, early, letters.where(F.col("status") == "OPEN"), stays, counts)
+                counts |= _with_early(
+                    feed, early, letters.where(F.col("status") == rejected_records.OPEN), stays, counts
+                )
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = {"source": source, **_recounted(base, upstream, counts)}
             if is_due:  # a job that dies before it settles has all of this before it again, this included
-                dead_letters.close(spark, of_again, places_of_accepted(decided), "accepted by newer rules")
+                dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "accepted by newer rules")
             done = settle(spark, feed.table, written, replaced, base, cursor)
             if not is_due:
-                dead_letters.close(spark, of_again, places_of_accepted(decided), "rebuilt")
+                dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "rebuilt")
             return replace(done, notes=notes)
-
-
-def holds_refused(feed: Feed, judged: DataFrame, rows: DataFrame) -> bool:
-    """Whether a row of the table is there that a record made which is refused now."""
-    refused = judged.where(F.size("_reasons") > 0).select(*PLACE, F.col("_ingested_at").alias("_arrived"))
-    made = rows.join(refused, on=list(PLACE), how="inner").where(F.col("_arrived") <= F.col(str(feed.table.stamp)))
-    return not made.isEmpty()
-
-
-def _with_all_of(feed: Feed, records: DataFrame, replaced: DataFrame) -> DataFrame:
-    """The records with all of a row's own judged again, whatever their days: a cancellation has a time of its own."""
-    of_row = replaced.select(feed.key, F.lit(True).alias("_of_row"))
-    joined = records.join(of_row, on=feed.key, how="left")
-    return joined.withColumn("_early", F.col("_early") & F.col("_of_row").isNull()).select(*records.columns)
 
 
 def _note(decided: DataFrame, letters: DataFrame, base: snapshots.State) -> str:
     """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
     that were not, and the other way round; where the cursor is lost that said what it has consumed, of all."""
     why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
-    place = list(rejected_records.PLACE)
-    opened = letters.where(F.col("status") == "OPEN").select(*place, F.lit(True).alias("_was_refused"))
     upto = from_text((base.cursor or {}).get("to"))
     consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
-    judged = rejected_records.placed(decided.where(consumed), "_outcome").join(opened, on=place, how="left")
-    is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
-    records, refused, freed = judged.agg(
-        F.count("*"), F.count_if(is_refused & ~was_refused), F.count_if(~is_refused & was_refused)
-    ).collect()[0]
+    records, refused, freed = judging.moved_verdicts(decided.where(consumed), letters).collect()[0]
     return f"{why}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
-
-
-def _with_there(feed: Feed, rows: DataFrame, records: DataFrame) -> DataFrame:
-    """The rows, with `_there`: whether bronze still holds the record that made them, and the one that moved them on.
-
-    A topic made anew uses the places of the old one again. So the record in a row's place must have its key, unless
-    today's rules may have given it another one: then it must have been there before the row.
-    """
-    key = F.col(feed.key)
-    places = records.groupBy(*PLACE).agg(F.collect_set(key).alias("_keys"), F.min("_ingested_at").alias("_since"))
-    marked = rows.join(places, on=list(PLACE), how="left")
-    is_there = F.array_contains("_keys", key) | (F.col("_since") <= F.col(str(feed.table.stamp)))
-    if feed.status:
-        # A cancellation may be of a day that is gone while its trade's is not.
-        of_key = records.groupBy(key.alias(feed.key)).agg(F.collect_set(feed.status).alias("_statuses"))
-        marked = marked.join(of_key, on=feed.key, how="left")
-        is_told = F.coalesce(F.array_contains("_statuses", F.col(feed.status)), F.lit(False))
-        is_there &= (F.col(feed.status) == feed.steps[0]) | is_told | ~F.array_contains("_keys", key)
-    marked = marked.withColumn("_there", F.coalesce(is_there, F.lit(False)))
-    return marked.select(*rows.columns, "_there")
 
 
 def _with_early(

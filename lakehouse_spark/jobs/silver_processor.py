@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from lakehouse_spark.catalog import FEEDS as FEEDS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
-from lakehouse_spark.jobs.rejudging import holds_refused, rejudge
+from lakehouse_spark.jobs.judging import count, decide
+from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, snapshots
 from lakehouse_spark.lake.cursor import Cursor, from_text, to_text
@@ -19,7 +19,7 @@ from lakehouse_spark.lake.pruning import day_predicate, days_of, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import rejected_records, trader_activity, trades
+from lakehouse_spark.silver import judging, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import dedup
@@ -75,22 +75,24 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         return Done({})
     source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, told, source, after)  # of an attempt that died, or of all if the cursor did
-    raw, discarded = set_aside(snapshots.changes(spark, feed.topic.table, upstream, after), letters)
+    raw, discarded = judging.set_aside(snapshots.changes(spark, feed.topic.table, upstream, after), letters)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = snapshots.at(spark, feed.table, base.snapshot_id)
-    if base.is_lost and holds_refused(feed, judged, held):  # its cursor would have told of older rules
+    if (
+        base.is_lost and not judging.made_by_refused(feed, judged, held).isEmpty()
+    ):  # its cursor would have told of older rules
         return rejudge(spark, settings, feed, base)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:
-            refused = rejected_records.build(decided.where(F.col("_outcome") == dedup.REJECTED), raw, source)
+            refused = rejected_records.build(judging.rejected(decided), raw, source)
             dead_letters.keep(spark, refused, source, after, upstream)
         left_out = discarded.count()
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(feed.topic.table, base, after, upstream, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
-        dead_letters.close(spark, letters, places_of_accepted(decided), "accepted by a later attempt")
+        dead_letters.close(spark, letters, judging.places_of_accepted(decided), "accepted by a later attempt")
         return done
 
 
@@ -146,12 +148,11 @@ def write(
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor)
-    changing = [feed.status] if feed.status else [*feed.content, *PLACE, "_ingested_at", "_accepted_hashes"]
     days = days_of(rows, feed.event_time)
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
         bounds=within_days(feed.event_time, days),
-        updates=[*changing, str(table.stamp)],
+        updates=[*feed.changing, str(table.stamp)],
     )  # fmt: skip
 
 

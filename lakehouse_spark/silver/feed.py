@@ -11,6 +11,9 @@ from lakehouse_spark.bronze.topic import with_fields as topic_fields
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import quality
 
+PLACE = ("_source_topic", "_source_partition", "_source_offset")
+"""Where the record that made a row of silver has its place in the topic."""
+
 ARRIVAL = ("_ingested_at", "_source_partition", "_source_offset")
 """The order in which records of one topic arrived."""
 
@@ -35,6 +38,11 @@ class Feed:
     untimed: str | None = None
     restates: bool = False
     key_repeats_across_days: bool = False
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The columns, but for the stamp, that a later record may change in a row."""
+        return (self.status,) if self.status else (*self.content, *PLACE, "_ingested_at", "_accepted_hashes")
 
 
 def judged(

@@ -3,6 +3,7 @@
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.silver import feed
 from lakehouse_spark.table import SILVER_RETENTION, Table, column
 from lakehouse_spark.transforms.quality import RULES_VERSION
 from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT, TEXTS
@@ -41,7 +42,7 @@ OPEN, REPLAYED, DISCARDED = STATUSES = ("OPEN", "REPLAYED", "DISCARDED")
 PLACE = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 """What a dead letter and its bronze row have in common."""
 
-SOURCE = ("_source_topic", "_source_partition", "_source_offset", "_ingested_at")
+SOURCE = (*feed.PLACE, "_ingested_at")
 """PLACE, as judged records and silver rows name it."""
 
 

@@ -7,12 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.bronze import topic as bronze_topic
-from lakehouse_spark.silver import market_data, orderbook_snapshots, trades
-from lakehouse_spark.silver.feed import ARRIVAL, Feed
+from lakehouse_spark.silver import judging, market_data, orderbook_snapshots, trades
+from lakehouse_spark.silver.feed import PLACE, Feed
 from lakehouse_spark.transforms import dedup
 from tests.support.silver_oracle import MAX_RECORD_BYTES, Record
 
@@ -21,7 +20,6 @@ EXCHANGES = ("NYSE", "NASDAQ", "LSE")
 FEEDS: dict[str, Feed] = {feed.topic.name: feed for feed in (trades.FEED, orderbook_snapshots.FEED, market_data.FEED)}
 
 _RECORD = "value binary, topic string, partition int, offset long"
-_PLACE = ("_source_topic", "_source_partition", "_source_offset")
 
 
 def records_of(values: Iterable[bytes | str | None], *, stamp: datetime = STAMP, first: int = 0) -> list[Record]:
@@ -56,7 +54,7 @@ def judged_once(spark: SparkSession, topic: str, records: Sequence[Record]) -> D
             _JUDGED[topic, new[row["_source_offset"]]] = row
     placed = []
     for record in records:
-        place = dict(zip(_PLACE, (record.topic, record.partition, record.offset), strict=True))
+        place = dict(zip(PLACE, (record.topic, record.partition, record.offset), strict=True))
         placed.append({**_JUDGED[topic, record.value].asDict(), **place, "_ingested_at": record.ingested_at})
     return frame(spark, _SCHEMAS[topic], placed)
 
@@ -83,7 +81,8 @@ class Table:
     def apply(self, spark: SparkSession, records: Sequence[Record], *, from_start: bool = False) -> None:
         """Judges one batch against the rows held so far and writes what it says has to be written."""
         feed = FEEDS[self.topic]
-        decided = self._decided(spark, feed, judged_once(spark, self.topic, records), from_start)
+        held = frame(spark, feed.table.schema, self.rows.values())
+        decided = judging.decide(feed, judged_once(spark, self.topic, records), held, from_start=from_start)
         rows = decided.collect()
         for row in rows:
             self.outcomes[row["_source_partition"], row["_source_offset"]] = (row["_outcome"], row["_reasons"])
@@ -93,25 +92,6 @@ class Table:
             if row[dedup.ROW] is not None:
                 self._write(feed, row)
 
-    def _decided(self, spark: SparkSession, feed: Feed, all_judged: DataFrame, from_start: bool) -> DataFrame:
-        good = all_judged.where(F.size("_reasons") == 0)
-        held = frame(spark, feed.table.schema, self.rows.values())
-        if feed.restates:
-            classified = dedup.restate(
-                good, held, key=feed.key, content=feed.content, arrival=("_ingested_at", *_PLACE),
-                from_start=from_start,
-            )  # fmt: skip
-        else:
-            classified = dedup.classify(
-                good, held, key=feed.key, content=feed.content, arrival=(*ARRIVAL, "_source_topic"),
-                status=feed.status, steps=feed.steps, untimed=feed.untimed, from_start=from_start,
-            )  # fmt: skip
-        conflict = F.when(F.col("_outcome") == dedup.REJECTED, F.array(F.lit(dedup.CONFLICT)))
-        bad = all_judged.where(F.size("_reasons") > 0).withColumn("_outcome", F.lit(dedup.REJECTED))
-        return classified.withColumn("_reasons", F.coalesce(conflict, F.col("_reasons"))).unionByName(
-            bad, allowMissingColumns=True
-        )
-
     def _write(self, feed: Feed, row: Row) -> None:
         values = {name: row[name] for name in feed.table.column_names if name in row}
         key = row[feed.key]
@@ -119,8 +99,7 @@ class Table:
             assert key not in self.rows
             self.rows[key] = values
         else:
-            changing = [feed.status] if feed.status else [*feed.content, *_PLACE, "_ingested_at", "_accepted_hashes"]
-            self.rows[key].update({name: values[name] for name in changing})
+            self.rows[key].update({name: values[name] for name in feed.changing})
 
 
 def silver_trades(spark: SparkSession, *rows: dict[str, Any]) -> DataFrame:
