@@ -60,9 +60,8 @@ def rejudge(
             counts = count(decided)
             counts["rows"] += stays.count()
             if since is not None:
-                counts |= _with_early(
-                    feed, early, letters.where(F.col("status") == rejected_records.OPEN), stays, counts
-                )
+                open_letters = letters.where(F.col("status") == rejected_records.OPEN)
+                counts |= _with_early(feed, early, open_letters, stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
             cursor = {"source": source, **_recounted(base, upstream, counts)}

@@ -79,9 +79,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = snapshots.at(spark, feed.table, base.snapshot_id)
-    if (
-        base.is_lost and not judging.made_by_refused(feed, judged, held).isEmpty()
-    ):  # its cursor would have told of older rules
+    if base.is_lost and not judging.made_by_refused(feed, judged, held).isEmpty():
+        # The lost cursor would have told of older rules.
         return rejudge(spark, settings, feed, base)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
