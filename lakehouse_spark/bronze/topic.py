@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.table import Table, column
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import fields, payload
 from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT
 
 RECORD_COLUMNS = (
@@ -43,6 +43,12 @@ class Topic:
     def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
         return build(records, self, stamp, max_bytes)
 
+    def with_fields(self, records: DataFrame, max_bytes: int) -> DataFrame:
+        """Rows of the table with the texts of their payloads' fields (see fields.with_fields)."""
+        return fields.with_fields(
+            records, self.fields, texts=self.text_fields, arrays=self.array_fields, max_bytes=max_bytes
+        )
+
 
 def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> DataFrame:
     """One row per Kafka record (`value`, `topic`, `partition`, `offset`): nothing dropped, nothing rejected.
@@ -60,54 +66,13 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> 
         F.col("offset").alias("_kafka_offset"),
         F.when(~F.is_valid_utf8(text), F.col("value")).alias("_raw_bytes"),
     )
-    read = with_fields(decoded, topic, max_bytes)
+    read = topic.with_fields(decoded, max_bytes)
     trimmed = {name: F.col(f"t_{name}") for name in topic.fields}
     texts = {
         name: F.when(~trimmed[name].isin("", payload.NOT_TEXT), payload.field("_fields", name))
         for name in topic.text_fields
     }
     columns = {**texts, **topic.values(trimmed)}
-    return read.withColumns({f"t_{name}": _whole(name) for name in topic.fields}).select(
+    return read.withColumns({f"t_{name}": fields.trimmed(name) for name in topic.fields}).select(
         *(columns.get(name, F.col(name)).alias(name) for name in topic.table.column_names)
     )
-
-
-def _whole(name: str) -> Column:
-    """A field's trimmed text, NULL where it holds half of a surrogate pair."""
-    is_whole = F.col("_lone").isNull() | ~F.array_contains("_lone", name)
-    return F.when(is_whole, payload.trimmed(payload.field("_fields", name)))
-
-
-def with_fields(records: DataFrame, topic: Topic, max_bytes: int) -> DataFrame:
-    """The records with `_fields`, the texts of the payload's fields (`payload.field`), NULL where it is no object; and
-    `_lone`, the names of those that hold half of a surrogate pair, NULL or empty without any."""
-    raw, text, parsed = F.col("raw_payload"), F.col("_json"), F.col("_parsed")
-    tokens = payload.text_fields(topic.fields)
-    texts = [payload.field("_parsed", name) for name in topic.text_fields]
-    odd = payload.is_inexact(text) | payload.is_any_odd(texts)
-    if topic.array_fields:
-        odd = odd | payload.may_be_quoted_array(text)
-    exact = F.transform(payload.marked(text, tokens), lambda found: _exact(topic, found))
-    fields = F.when(parsed.isNotNull() & odd, exact).otherwise(parsed)
-    lone = F.when(parsed.isNotNull(), payload.with_lone_surrogates(text, tokens))
-    is_read = payload.size(raw, F.col("_raw_bytes")) <= max_bytes
-    bounded = records.withColumn("_json", F.when(is_read, payload.without_mark(raw)))
-    read = payload.with_object(bounded, "_json", "_parsed", tokens)
-    return read.withColumns({"_fields": fields, "_lone": lone}).drop("_parsed", "_json")
-
-
-def _exact(topic: Topic, found: Column) -> Column:
-    """The fields' texts as the payload writes them; NOT_TEXT where a field's kind cannot be this field's."""
-    return F.struct(*(_exact_text(topic, name, found[name]).alias(name) for name in topic.fields))
-
-
-def _exact_text(topic: Topic, name: str, token: Column) -> Column:
-    written = payload.unmarked(token)
-    if name in topic.array_fields:
-        string = payload.is_string(token) & payload.present(written).isNotNull()
-        return F.when(string, payload.NOT_TEXT).otherwise(payload.as_marked_array(token))
-    if name in topic.text_fields:
-        return F.when(payload.is_string(token) | payload.is_digits(token), written).otherwise(
-            F.when(token.isNotNull(), payload.NOT_TEXT)
-        )
-    return written

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.bronze.raw_reference import text
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_RETENTION, Table, column
 from lakehouse_spark.transforms import quality, scd_type1
+from lakehouse_spark.transforms.attributes import text
 from lakehouse_spark.transforms.market_hours import CLOCK, MICS, TIME_ZONES
 from lakehouse_spark.transforms.quality import Field
 from lakehouse_spark.types import INSTANT, LONG, TEXT

@@ -8,9 +8,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.bronze.raw_reference import day, flag, stated_or_none, text, whole
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import quality
+from lakehouse_spark.transforms.attributes import day, flag, stated_or_none, text, whole
 from lakehouse_spark.transforms.payload import once
 from lakehouse_spark.transforms.quality import Field
 

@@ -8,11 +8,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_reference
-from lakehouse_spark.bronze.raw_reference import folded
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms.attributes import folded, of_feed
 
 LOG = raw_reference.TABLE
 
@@ -31,7 +31,7 @@ class ReferenceTopic:
             F.coalesce(*(F.when(of_dimension(d), known(d)) for d in self.dimensions)) for known in (_columns, _texts)
         )
         read = raw_reference.from_kafka(records, max_bytes)
-        named = raw_reference.of_feed(F.col("attributes"), columns, texts)
+        named = of_feed(F.col("attributes"), columns, texts)
         return build(read.withColumn("attributes", named), self.dimensions, stamp)
 
 

@@ -7,7 +7,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze.topic import Topic
-from lakehouse_spark.bronze.topic import with_fields as topic_fields
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import quality
 
@@ -70,7 +69,7 @@ def judged(
 
 def with_fields(bronze: DataFrame, topic: Topic, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Bronze rows with `_fields` (texts), `_known` (exchange) and `_unreadable` (why nothing can be read)."""
-    records = topic_fields(bronze, topic, max_bytes)
+    records = topic.with_fields(bronze, max_bytes)
     raw, raw_bytes, lone = F.col("raw_payload"), F.col("_raw_bytes"), F.coalesce(F.size("_lone") > 0, F.lit(False))
     unreadable = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=F.col("_fields").isNotNull())
     return quality.with_known_exchange(records.withColumn("_unreadable", unreadable), exchanges)

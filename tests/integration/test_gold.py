@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import open_lots
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
 from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.lake.reconcile import settle
+from lakehouse_spark.transforms.attributes import ATTRIBUTES
 from lakehouse_spark.verify import model
 from tests.support import dim_oracle, gold_oracle
 from tests.support.histories import STATUSES, History, histories
