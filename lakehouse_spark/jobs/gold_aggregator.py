@@ -20,7 +20,6 @@ from lakehouse_spark.gold import (
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import change_log, snapshots, upstream
 from lakehouse_spark.lake.change_log import DIMENSIONS
-from lakehouse_spark.lake.cursor import from_text
 from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
@@ -99,9 +98,8 @@ def _units_of_members(news: Upstream, held: DataFrame, day: str) -> DataFrame:
 
 def _summary(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table = daily_trading_summary.TABLE
-    base = snapshots.state(spark, table)
-    sources = [trades.TABLE, orderbook_snapshots.TABLE]
-    news = upstream.read(spark, [base], sources, [dim_symbol.DIMENSION], states=states, rebuild=rebuild)
+    news = upstream.read(spark, [table], states=states, rebuild=rebuild)
+    base = news.states[table.name]
     if not news.is_new:
         return {table: Done({})}
     held, symbols = snapshots.at(spark, table, base.snapshot_id), news.rows(dim_symbol.TABLE)
@@ -159,9 +157,8 @@ def _earlier_closes(held: DataFrame, units: DataFrame, days: Days) -> DataFrame:
 
 def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table, summaries = market_overview.TABLE, daily_trading_summary.TABLE
-    base = snapshots.state(spark, table)
-    sources = [trades.TABLE, orderbook_snapshots.TABLE, summaries]
-    news = upstream.read(spark, [base], sources, states=states, rebuild=rebuild)
+    news = upstream.read(spark, [table], states=states, rebuild=rebuild)
+    base = news.states[table.name]
     if not news.is_new:
         return {table: Done({})}
     held = snapshots.at(spark, table, base.snapshot_id)
@@ -188,14 +185,13 @@ def _overview(spark: SparkSession, settings: Settings, states: States, rebuild: 
 
 def _analytics(spark: SparkSession, settings: Settings, states: States, rebuild: bool) -> dict[Table, Done]:
     table = trade_analytics.TABLE
-    base = snapshots.state(spark, table)
-    dimensions = [dim_symbol.DIMENSION, dim_exchange.DIMENSION]
-    news = upstream.read(spark, [base], [trades.TABLE], dimensions, states=states, rebuild=rebuild)
+    news = upstream.read(spark, [table], states=states, rebuild=rebuild)
+    base = news.states[table.name]
     if not news.is_new:
         return {table: Done({})}
     held, live = snapshots.at(spark, table, base.snapshot_id), _live(news)
-    exchanges = dim_exchange.TABLE.name  # other hours move trades of any day into other sessions
-    if news.is_whole or news.upto[exchanges] != news.before.get(exchanges):
+    # Other hours of an exchange move trades of any day into other sessions.
+    if news.is_whole or news.has_moved(dim_exchange.TABLE):
         return {table: _analyse(spark, settings, news, live, held, base)}
     units = _units_of(news.changed(trades.TABLE), "trade_date")
     units = units.unionByName(_units_of_members(news, held, "analytics_date"))
@@ -264,15 +260,14 @@ def _positions(spark: SparkSession, settings: Settings, states: States, rebuild:
     derived. A trader whose default account changed is derived from the beginning.
     """
     tables = (open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE)
-    bases = {table: snapshots.state(spark, table) for table in tables}
-    dimensions = [dim_account.DIMENSION, dim_trader.DIMENSION]
-    news = upstream.read(spark, list(bases.values()), [trades.TABLE], dimensions, states=states, rebuild=rebuild)
+    news = upstream.read(spark, tables, states=states, rebuild=rebuild)
+    bases = {table: news.states[table.name] for table in tables}
     if not news.is_new:
         return {table: Done({}) for table in tables}
     held = {table: snapshots.at(spark, table, base.snapshot_id) for table, base in bases.items()}
     with kept(_moved_traders(spark, news, held[trader_performance.TABLE])) as moved:
         scope = _scope(news, moved)
-        summaries = spark.table(daily_trading_summary.TABLE.identifier)
+        summaries = news.rows(daily_trading_summary.TABLE)
         before = _day_before(summaries, scope.first)
         live = scope.of(_live(news), "trade_date", "trade_timestamp")
         days = summaries.select(F.col("summary_date").alias("day")).distinct()
@@ -317,11 +312,11 @@ def _day_before(summaries: DataFrame, first: date | None) -> date | None:
 def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) -> DataFrame:
     """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
     dimension = dim_account.DIMENSION
-    accounts, name = news.rows(dimension.table), dimension.table.name
-    if news.is_whole or news.upto[name] == news.before.get(name):
+    accounts = news.rows(dimension.table)
+    if news.is_whole or not news.has_moved(dimension.table):
         return accounts.select("trader_id").where(F.lit(False))
     changed = news.changed_members(dimension).select(dimension.natural_key)
-    were = change_log.as_of(spark, dimension, changed, from_text(news.before.get(name)))
+    were = change_log.as_of(spark, dimension, changed, news.consumed(dimension.table))
     columns = ("account_id", "trader_id", "account_open_date")
     same = accounts.join(changed, on="account_id", how="left_anti")
     earlier = open_lots.default_accounts(same.select(*columns).unionByName(were.select(*columns)))

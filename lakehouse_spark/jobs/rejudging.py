@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.jobs.judging import PLACE, count, decide, places_of_accepted, set_aside
 from lakehouse_spark.lake import dead_letters, snapshots
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
@@ -63,7 +62,7 @@ def rejudge(
                 counts |= _with_early(feed, early, letters.where(F.col("status") == "OPEN"), stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-            cursor = {"source": source, **_recounted(base, upstream, counts)}
+            cursor = _recounted(source, base, upstream, counts)
             if is_due:  # a job that dies before it settles has all of this before it again, this included
                 dead_letters.close(spark, of_again, places_of_accepted(decided), "accepted by newer rules")
             done = settle(spark, feed.table, written, replaced, base, cursor)
@@ -92,7 +91,8 @@ def _note(decided: DataFrame, letters: DataFrame, base: snapshots.State) -> str:
     why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
     place = list(rejected_records.PLACE)
     opened = letters.where(F.col("status") == "OPEN").select(*place, F.lit(True).alias("_was_refused"))
-    upto = from_text((base.cursor or {}).get("to"))
+    cursor = base.cursor_as(FeedCursor)
+    upto = cursor.upto if cursor else None
     consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
     judged = rejected_records.placed(decided.where(consumed), "_outcome").join(opened, on=place, how="left")
     is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
@@ -138,15 +138,7 @@ def _with_early(
     }
 
 
-def _recounted(base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> dict[str, Any]:
-    stamp = to_text(base.next_stamp(datetime.now(UTC)))
-    return {
-        **(base.cursor or {}),
-        "from": None,
-        "to": to_text(upstream.stamp),
-        "stamp": stamp,
-        "since": stamp,
-        "rebuilt": stamp,
-        "counts": dict(counts),
-        "totals": dict(counts),
-    }
+def _recounted(source: str, base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> FeedCursor:
+    stamp, last = base.next_stamp(datetime.now(UTC)), base.cursor_as(FeedCursor)
+    new = FeedCursor(stamp=stamp, source=source, after=None, upto=upstream.stamp, since=stamp, totals=dict(counts))
+    return replace(new, rebuilt=stamp, counts=dict(counts), notes=last.notes if last else {})

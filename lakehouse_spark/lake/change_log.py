@@ -1,7 +1,7 @@
 """Dimensions as functions of their change log: records land in `bronze.raw_reference`, members are derived anew."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -12,7 +12,7 @@ from lakehouse_spark.bronze.raw_reference import UNREADABLE, folded
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dimension import Dimension, changes, reasons
 from lakehouse_spark.lake import commit, dead_letters, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import payload
@@ -76,16 +76,12 @@ def land(
             return
         next_stamp = base.next_stamp(datetime.now(UTC))
         rows = log_rows(records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)}), next_stamp)
-        progress = {name: value for name, value in (base.cursor or {}).items() if name in _KAFKA_PROGRESS}
-        commit.append(spark, LOG, rows, base, {**progress, "source": source, "stamp": to_text(next_stamp)})
+        last = base.cursor_as(TopicCursor) or TopicCursor(stamp=next_stamp)  # how far the topic was read is handed on
+        commit.append(spark, LOG, rows, base, replace(last, stamp=next_stamp, source=source))
         stamp = next_stamp
 
     commit.again_if_overtaken(attempt)
     return stamp
-
-
-_KAFKA_PROGRESS = ("topic", "topic_id", "from", "to", "epoch", "gaps")
-"""Fields of the log's cursor that tell how far the topic was read; a file's commit hands them on."""
 
 
 def landed_at(

@@ -18,7 +18,7 @@ from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.report import reading
 from lakehouse_spark.silver import market_data, rejected_records, trades
@@ -44,11 +44,12 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     """One bronze commit of the records, on the offsets that follow."""
     table = topic.table
     state = snapshots.state(lake.spark, table)
-    first = state.cursor["to"]["0"] if state.cursor else lake.spark.table(table.identifier).count()
+    last = state.cursor_as(TopicCursor)
+    first = last.following[0] if last else lake.spark.table(table.identifier).count()
     records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
     stamp = state.next_stamp(at)
     rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), stamp, 1_000_000)
-    cursor = {"to": {"0": first + len(values)}, "topic_id": "id", "stamp": to_text(stamp)}
+    cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
 
 
@@ -411,7 +412,7 @@ def test_a_rebuild_keeps_a_row_whose_place_another_record_has_since_the_topic_wa
     process(lake)
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")  # as retention does
     base = snapshots.state(lake.spark, raw_trades.TABLE)
-    anew = {"to": {"0": 0}, "topic_id": "another", "stamp": to_text(base.stamp)}
+    anew = TopicCursor(stamp=base.stamp, topic="trades", topic_id="another", following={0: 0})
     commit.advance(lake.spark, raw_trades.TABLE, base, anew)
     arrive(lake, trade(trade_id="T9"), at=datetime.now(UTC))
     process(lake)

@@ -150,10 +150,12 @@ class Lake:
     def state(self, table: str) -> State:
         return snapshots.state(self.spark, BY_NAME[table])
 
-    def cursor(self, table: str) -> Mapping[str, Any]:
+    def cursor(self, table: str) -> dict[str, Any]:
+        """The newest cursor, as any reader of the snapshot's summary sees it."""
         cursor = self.state(table).cursor
         assert cursor is not None
-        return cursor
+        said: dict[str, Any] = json.loads(cursor.to_json())
+        return said
 
     def content(self, table: str) -> list[Row]:
         """All rows without what legitimately differs between two runs: stamps."""
