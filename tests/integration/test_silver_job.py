@@ -12,7 +12,6 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_marketdata, raw_trades
-from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
@@ -25,32 +24,17 @@ from lakehouse_spark.silver import market_data, rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup, quality
 from lakehouse_spark.verify import ingestion, model, storage
-from tests.support.lake import TABLES, Lake, bar, book, enter_exchanges, trade
+from tests.support.lake import NOON, TABLES, Lake, arrive, bar, book, enter_exchanges, trade
 
-NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 TRADE_TABLES = (
     "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
 )  # fmt: skip
-RECORD = "value binary, topic string, partition int, offset long"
 
 
 @pytest.fixture
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     """The tables that trades pass through; their records come from `arrive`, not from a broker."""
     return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TRADE_TABLES)
-
-
-def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
-    """One bronze commit of the records, on the offsets that follow."""
-    table = topic.table
-    state = snapshots.state(lake.spark, table)
-    last = state.cursor_as(TopicCursor)
-    first = last.following[0] if last else lake.spark.table(table.identifier).count()
-    records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
-    stamp = state.next_stamp(at)
-    rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), stamp, 1_000_000)
-    cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: first + len(values)})
-    commit.append(lake.spark, table, rows, state, cursor)
 
 
 def process(lake: Lake) -> dict[str, int]:
