@@ -21,7 +21,7 @@ from benchmarks.plan import Case, Inputs
 from lakehouse_spark.bronze import raw_reference, raw_trades
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
@@ -98,15 +98,14 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     )
     for rows, stamp in ((history, old), (batch, new)):
         base = snapshots.state(spark, raw_trades.TABLE)
-        cursor: Cursor = {"topic": "trades", "topic_id": "none", "to": {}, "stamp": to_text(stamp)}
+        cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="none")
         commit.append(spark, raw_trades.TABLE, _bronze(rows, stamp), base, cursor)
     base = snapshots.state(spark, SILVER)
     counts = dict.fromkeys(("records", "accepted", "rows", "inserted"), given["days"] * given["records"])
-    cursor = {
-        "source": raw_trades.TABLE.name, "from": None, "to": to_text(old), "stamp": to_text(old),
-        "since": to_text(old), "counts": counts, "totals": counts,
-    }  # fmt: skip
-    commit.append(spark, SILVER, silver(history, old), base, cursor)
+    judged = FeedCursor(
+        stamp=old, source=raw_trades.TABLE.name, after=None, upto=old, since=old, counts=counts, totals=counts
+    )
+    commit.append(spark, SILVER, silver(history, old), base, judged)
     spark.stop()
     catalog = contents.catalog(home)
     names = (SILVER.name, rejected_records.TABLE.name)

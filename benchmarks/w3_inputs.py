@@ -28,7 +28,7 @@ from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.dim import dim_symbol, reference_log
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.lake import commit, dimension_members, snapshots
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.silver import rejected_records
@@ -181,9 +181,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("known", "batch"):
         base = snapshots.state(spark, LOG)
         stamps.append(base.next_stamp(datetime.now(UTC)))
-        cursor: Cursor = {
-            "topic": "reference", "topic_id": "none", "to": {}, "stamp": to_text(stamps[-1]),
-        }  # fmt: skip
+        cursor = TopicCursor(stamp=stamps[-1], topic="reference", topic_id="none")
         records = _records(spark.read.parquet(str(folder / f"{name}.parquet")))
         commit.append(spark, LOG, reference_log.build(records, [dim_symbol.DIMENSION], stamps[-1]), base, cursor)
         if name == "known":

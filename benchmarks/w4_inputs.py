@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import fact_trades
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
@@ -121,7 +122,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     seeds.seed_exchanges(spark, conf_dir())
     stamp = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC) + timedelta(days=DAYS)
     seeds.seed_time(spark, [stamp.year])
-    told = {"from": None, "to": to_text(stamp), "stamp": to_text(stamp)}
+    told = UpstreamCursor(stamp=stamp, source="bronze.raw_reference", after=None, upto=stamp)
     for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION):
         versions = spark.read.parquet(str(folder / f"{dimension.name}.parquet"))
         named = {
@@ -135,7 +136,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
         base = snapshots.state(spark, dimension.table)
         commit.append(spark, dimension.table, as_rows(versions, dimension.table.schema, named), base, told)
     rows = silver(with_instants(spark.read.parquet(str(folder / "trades.parquet"))), stamp)
-    commit.append(spark, SILVER, rows, snapshots.state(spark, SILVER), told)
+    commit.append(spark, SILVER, rows, snapshots.state(spark, SILVER), replace(told, source="bronze.raw_trades"))
     spark.stop()
     catalog = contents.catalog(home)
     dims = (dim_symbol.TABLE.name, dim_trader.TABLE.name, dim_exchange.TABLE.name)

@@ -31,7 +31,7 @@ from lakehouse_spark.gold import (
 )
 from lakehouse_spark.jobs import gold_aggregator
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import seeds
@@ -285,8 +285,8 @@ def _books(rows: DataFrame, stamp: datetime) -> DataFrame:
 
 
 def _append(spark: SparkSession, table: Table, rows: DataFrame, stamp: datetime) -> None:
-    text = to_text(stamp)
-    commit.append(spark, table, rows, snapshots.state(spark, table), {"from": None, "to": text, "stamp": text})
+    told = UpstreamCursor(stamp=stamp, source=table.sources[0], after=None, upto=stamp)
+    commit.append(spark, table, rows, snapshots.state(spark, table), told)
 
 
 if __name__ == "__main__":

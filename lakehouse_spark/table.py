@@ -61,7 +61,8 @@ class Table:
 
     `partitioned_by` holds partition transforms as SQL writes them ("days(ts)", "bucket(16, symbol)"), `sorted_by`
     ascending columns, `key` the columns that identify a row, `stamp` the column that orders its commits,
-    `distribution` Iceberg's write distribution mode, `sources` the tables it is built from.
+    `distribution` Iceberg's write distribution mode, `sources` the tables it is built from: its lineage, whole. Those
+    among them in `lookups` are looked up as they are, and give no work by their own news.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Table:
     distribution: str = "none"
     properties: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    lookups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z_]+\.[a-z_0-9]+", self.name):
@@ -88,6 +90,13 @@ class Table:
             raise ValueError(f"{self.name}: key, sort order, partitioning or stamp name no column: {sorted(unknown)}")
         if self.distribution not in ("none", "hash", "range"):
             raise ValueError(f"{self.name}: distribution is none, hash or range, got {self.distribution!r}")
+        if undeclared := set(self.lookups) - set(self.sources):
+            raise ValueError(f"{self.name}: looks up what is not among its sources: {sorted(undeclared)}")
+
+    @property
+    def follows(self) -> tuple[str, ...]:
+        """The sources whose news are consumed, and how far stands in the cursor."""
+        return tuple(name for name in self.sources if name not in self.lookups)
 
     @property
     def namespace(self) -> str:

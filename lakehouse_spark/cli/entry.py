@@ -14,6 +14,7 @@ from typing import NoReturn
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.jobs import (
     bronze_writer,
@@ -26,7 +27,6 @@ from lakehouse_spark.jobs import (
 )
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.lake.session import complain, open_session
 from lakehouse_spark.local import broker
 from lakehouse_spark.settings import Settings, load

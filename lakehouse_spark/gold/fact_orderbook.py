@@ -35,6 +35,7 @@ TABLE = Table(
     properties=MERGE_ON_READ,
     retention=GOLD_RETENTION,
     sources=("silver.orderbook_snapshots", "dim.dim_symbol", "dim.dim_time"),
+    lookups=("dim.dim_time",),
 )
 
 

@@ -39,6 +39,7 @@ TABLE = Table(
     properties=MERGE_ON_READ,
     retention=GOLD_RETENTION,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange", "dim.dim_time"),
+    lookups=("dim.dim_exchange", "dim.dim_time"),
 )
 
 

@@ -29,7 +29,8 @@ TABLE = Table(
     partitioned_by=("days(lot_date)",),
     stamp="_computed_at",
     retention=GOLD_RETENTION,
-    sources=("silver.trades", "dim.dim_account"),
+    sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary"),
+    lookups=("gold.daily_trading_summary",),  # its days are those of the trades, which are followed
 )
 
 UNKNOWN = "UNKNOWN"

@@ -31,7 +31,8 @@ TABLE = Table(
     partitioned_by=("days(position_date)",),
     stamp="_computed_at",
     retention=GOLD_RETENTION,
-    sources=("silver.trades", "dim.dim_account"),
+    sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary", "gold._open_lots"),
+    lookups=("gold.daily_trading_summary", "gold._open_lots"),  # they change with the trades, which are followed
 )
 
 

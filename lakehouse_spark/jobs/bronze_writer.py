@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -24,7 +23,7 @@ from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import Gap, TopicCursor
 from lakehouse_spark.lake.topic_progress import progress
 from lakehouse_spark.settings import Settings
 
@@ -95,8 +94,8 @@ class _Writer:
     found: kafka.Offered
     state: snapshots.State
     following: dict[int, int]
-    epoch: str | None
-    gaps: list[dict[str, Any]]
+    epoch: datetime | None
+    gaps: tuple[Gap, ...]
     stop: threading.Event
     report: Callable[[Summary], None]
     began: float = field(default_factory=time.monotonic)
@@ -156,9 +155,9 @@ class _Writer:
         stamp = self.state.next_stamp(datetime.now(UTC))
         fresh = batch.where(kafka.within(self.following, ends))
         rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes)
-        cursor = _cursor(self.found, self.following, ends, stamp, self.epoch, self.gaps)
+        cursor = self._cursor(ends, stamp)
         self.state = commit.append(spark, table, rows, self.state, cursor)
-        self.following, self.gaps, self.committed = ends, [], True
+        self.following, self.gaps, self.committed = ends, (), True
         added = snapshots.added_records(spark, table, self.state)
         self.rows += added
         seconds = round(time.monotonic() - began, 3)
@@ -212,9 +211,14 @@ class _Writer:
         """An accepted gap with no record behind it is a commit of its own."""
         if self.gaps and not self.is_torn:
             stamp = self.state.next_stamp(datetime.now(UTC))
-            cursor = _cursor(self.found, self.following, self.following, stamp, self.epoch, self.gaps)
-            self.state = commit.advance(spark, self.source.table, self.state, cursor)
-            self.gaps, self.committed = [], True
+            self.state = commit.advance(spark, self.source.table, self.state, self._cursor(self.following, stamp))
+            self.gaps, self.committed = (), True
+
+    def _cursor(self, ends: Mapping[int, int], stamp: datetime) -> TopicCursor:
+        return TopicCursor(
+            stamp=stamp, topic=self.found.topic, topic_id=self.found.topic_id, began=self.following, following=ends,
+            epoch=self.epoch, gaps=self.gaps,
+        )  # fmt: skip
 
     def close(self) -> None:
         self.cut_off()
@@ -234,44 +238,29 @@ def _open(
     state = snapshots.state(spark, table)
     following, topic_id, epoch = progress(spark, source, state)
     found = kafka.offered(spark, settings, settings.topic(source.name))
-    gaps: list[dict[str, Any]] = []
+    gaps: tuple[Gap, ...] = ()
     try:
         kafka.check(table.name, following, topic_id, found)
     except RefusedError as refusal:
         if not accept_gap:
             raise
-        gaps = [{"accepted": refusal.happened, "was": {str(p): o for p, o in following.items()}}]
+        gaps = (Gap(refusal.happened, following),)
         following, epoch = _after_gap(following, topic_id, found, epoch, state)
     return _Writer(source, found, state, following, epoch, gaps, stop, report)
 
 
 def _after_gap(
-    following: Mapping[int, int], topic_id: str | None, found: kafka.Offered, epoch: str | None, state: snapshots.State
-) -> tuple[dict[int, int], str | None]:
+    following: Mapping[int, int],
+    topic_id: str | None,
+    found: kafka.Offered,
+    epoch: datetime | None,
+    state: snapshots.State,
+) -> tuple[dict[int, int], datetime | None]:
     """Where to go on once a gap is accepted: a recreated topic from its beginning, else behind the gap."""
     truncated = any(found.latest.get(p, 0) < end for p, end in following.items() if p in found.latest)
     if truncated or (topic_id is not None and topic_id != found.topic_id):
-        return dict(found.earliest), to_text(state.stamp)
+        return dict(found.earliest), state.stamp
     return {p: max(end, found.earliest[p]) for p, end in following.items() if p in found.earliest}, epoch
-
-
-def _cursor(
-    found: kafka.Offered,
-    following: Mapping[int, int],
-    ends: Mapping[int, int],
-    stamp: datetime,
-    epoch: str | None,
-    gaps: Sequence[Mapping[str, Any]],
-) -> Cursor:
-    return {
-        "topic": found.topic,
-        "topic_id": found.topic_id,
-        "from": {str(p): offset for p, offset in sorted(following.items())},
-        "to": {str(p): offset for p, offset in sorted(ends.items())},
-        "stamp": to_text(stamp),
-        **({"epoch": epoch} if epoch else {}),
-        **({"gaps": list(gaps)} if gaps else {}),
-    }
 
 
 def _translated(table: str, error: Exception) -> LakehouseError:

@@ -60,8 +60,8 @@ def run(
 
 
 def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Done:
-    base = snapshots.state(spark, fact.table)
-    news = upstream.read(spark, [base], [fact.source], fact.dimensions, rebuild=rebuild)
+    news = upstream.read(spark, [fact.table], rebuild=rebuild)
+    base = news.states[fact.table.name]
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
     with _touched(fact, news) as rows, kept(fact.members(rows)) as members:

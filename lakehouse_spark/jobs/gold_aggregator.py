@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import DIMENSIONS
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
-from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import (
     daily_trading_summary,
     market_overview,
@@ -35,39 +33,17 @@ States = Mapping[str, snapshots.State]
 
 @dataclass(frozen=True)
 class Step:
-    """Tables that are derived together, from which tables and dimensions, and how (see gold_steps)."""
+    """Tables that are derived together, and how (see gold_steps): from the sources that they declare."""
 
     tables: tuple[Table, ...]
-    sources: tuple[Table, ...]
-    dimensions: tuple[Dimension, ...]
     derive: Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]
 
 
 STEPS = (
-    Step(
-        (daily_trading_summary.TABLE,),
-        (trades.TABLE, orderbook_snapshots.TABLE),
-        (dim_symbol.DIMENSION,),
-        gold_steps.summaries,
-    ),
-    Step(
-        (market_overview.TABLE,),
-        (trades.TABLE, orderbook_snapshots.TABLE, daily_trading_summary.TABLE),
-        (),
-        gold_steps.overviews,
-    ),
-    Step(
-        (trade_analytics.TABLE,),
-        (trades.TABLE,),
-        (dim_symbol.DIMENSION, dim_exchange.DIMENSION),
-        gold_steps.analytics,
-    ),
-    Step(
-        (open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE),
-        (trades.TABLE,),
-        (dim_account.DIMENSION, dim_trader.DIMENSION),
-        gold_steps.positions,
-    ),
+    Step((daily_trading_summary.TABLE,), gold_steps.summaries),
+    Step((market_overview.TABLE,), gold_steps.overviews),
+    Step((trade_analytics.TABLE,), gold_steps.analytics),
+    Step((open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE), gold_steps.positions),
 )
 """In the order in which they run: a step may read what those before it have written."""
 
@@ -102,8 +78,8 @@ def _settled(
     spark: SparkSession, settings: Settings, step: Step, states: States, rebuild: bool
 ) -> Iterator[tuple[Table, Done]]:
     """The step's tables, each brought up to what its sources hold, in a commit of its own."""
-    bases = {table: snapshots.state(spark, table) for table in step.tables}
-    news = upstream.read(spark, list(bases.values()), step.sources, step.dimensions, states=states, rebuild=rebuild)
+    news = upstream.read(spark, step.tables, states=states, rebuild=rebuild)
+    bases = {table: news.states[table.name] for table in step.tables}
     if not news.is_new:
         yield from ((table, Done({})) for table in step.tables)
         return

@@ -22,7 +22,6 @@ from lakehouse_spark.gold import (
 )
 from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.lake import dimension_records
-from lakehouse_spark.lake.cursor import from_text
 from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.upstream import Upstream
@@ -105,8 +104,8 @@ def overviews(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
 def analytics(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
     table = trade_analytics.TABLE
     rows, live = held[table], trades.live(news.rows(trades.TABLE))
-    exchanges = dim_exchange.TABLE.name  # other hours move trades of any day into other sessions
-    if news.is_whole or news.upto[exchanges] != news.before.get(exchanges):
+    # Other hours of an exchange move trades of any day into other sessions.
+    if news.is_whole or news.has_moved(dim_exchange.TABLE):
         with kept(live) as traded:
             yield {table: (_analysed(spark, settings, news, traded), rows)}
         return
@@ -143,7 +142,7 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
     carried_over, performed, valued = open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE
     with kept(_moved_traders(spark, news, held[performed])) as moved:
         scope = _scope(news, moved)
-        summed = spark.table(daily_trading_summary.TABLE.identifier)
+        summed = news.rows(daily_trading_summary.TABLE)
         before = _day_before(summed, scope.first)
         days = summed.select(F.col("summary_date").alias("day")).distinct()
         live = scope.of(trades.live(news.rows(trades.TABLE)), "trade_date", "trade_timestamp")
@@ -188,9 +187,9 @@ def _day_before(summed: DataFrame, first: date | None) -> date | None:
 def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) -> DataFrame:
     """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
     dimension = dim_account.DIMENSION
-    accounts, name = news.rows(dimension.table), dimension.table.name
-    if news.is_whole or news.upto[name] == news.before.get(name):
+    accounts = news.rows(dimension.table)
+    if news.is_whole or not news.has_moved(dimension.table):
         return accounts.select("trader_id").where(F.lit(False))
     changed = news.changed_members(dimension).select(dimension.natural_key)
-    were = dimension_records.as_of(spark, dimension, changed, from_text(news.before.get(name)))
+    were = dimension_records.as_of(spark, dimension, changed, news.consumed(dimension.table))
     return open_lots.moved_traders(accounts, changed, were, performed)

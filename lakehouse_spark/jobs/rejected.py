@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dead_letters, dimension_members, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.lake.dead_letters import Selection as Selection
 from lakehouse_spark.lake.pruning import day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
@@ -120,7 +121,8 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
     base = snapshots.state(spark, feed.table)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))
     with kept(chosen) as letters:
-        if base.cursor is None or letters.isEmpty():
+        last = base.cursor_as(FeedCursor)
+        if last is None or letters.isEmpty():
             return None
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
@@ -128,11 +130,10 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
         with kept(judged) as again, kept(decide(feed, again, held, from_start=True)) as decided:
             counts = count(decided)
             if counts["inserted"] or counts["updated"]:
-                totals = dict(base.cursor["totals"])
+                totals = dict(last.totals)
                 totals["rows"] += counts["inserted"]
                 totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
-                stamp = to_text(base.next_stamp(datetime.now(UTC)))
-                cursor = {**base.cursor, "totals": totals, "stamp": stamp}
+                cursor = replace(last, totals=totals, stamp=base.next_stamp(datetime.now(UTC)))
                 silver_processor.write(spark, feed, decided, base, cursor, counts)
             _resolve(spark, letters, _verdicts(decided), PLACE)
             return {

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.lake import dead_letters, snapshots
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
@@ -64,7 +63,7 @@ def rejudge(
                 counts |= _with_early(feed, early, open_letters, stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-            cursor = {"source": source, **_recounted(base, upstream, counts)}
+            cursor = _recounted(source, base, upstream, counts)
             if is_due:  # a job that dies before it settles has all of this before it again, this included
                 dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "accepted by newer rules")
             done = settle(spark, feed.table, written, replaced, base, cursor)
@@ -77,7 +76,8 @@ def _note(decided: DataFrame, letters: DataFrame, base: snapshots.State) -> str:
     """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
     that were not, and the other way round; where the cursor is lost that said what it has consumed, of all."""
     why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
-    upto = from_text((base.cursor or {}).get("to"))
+    cursor = base.cursor_as(FeedCursor)
+    upto = cursor.upto if cursor else None
     consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
     records, refused, freed = judging.moved_verdicts(decided.where(consumed), letters).collect()[0]
     return f"{why}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
@@ -99,15 +99,7 @@ def _with_early(
     }
 
 
-def _recounted(base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> dict[str, Any]:
-    stamp = to_text(base.next_stamp(datetime.now(UTC)))
-    return {
-        **(base.cursor or {}),
-        "from": None,
-        "to": to_text(upstream.stamp),
-        "stamp": stamp,
-        "since": stamp,
-        "rebuilt": stamp,
-        "counts": dict(counts),
-        "totals": dict(counts),
-    }
+def _recounted(source: str, base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> FeedCursor:
+    stamp, last = base.next_stamp(datetime.now(UTC)), base.cursor_as(FeedCursor)
+    new = FeedCursor(stamp=stamp, source=source, after=None, upto=upstream.stamp, since=stamp, totals=dict(counts))
+    return replace(new, rebuilt=stamp, counts=dict(counts), notes=last.notes if last else {})

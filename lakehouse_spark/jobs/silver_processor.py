@@ -13,15 +13,14 @@ from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, dead_letters, snapshots
-from lakehouse_spark.lake.cursor import Cursor, from_text, to_text
+from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
+from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor
 from lakehouse_spark.lake.pruning import day_predicate, days_of, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import judging, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import dedup
 
 JOB = "silver_processor"
@@ -67,16 +66,17 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
 
     A table that older rules made is derived whole instead, by today's: what they judged otherwise is judged again.
     """
-    base, upstream = snapshots.state(spark, feed.table), snapshots.state(spark, feed.topic.table)
+    news = upstream.read(spark, [feed.table])
+    base, arrived = (news.states[table.name] for table in (feed.table, feed.topic.table))
     if base.is_outdated:
         return rejudge(spark, settings, feed, base)
-    after = from_text(base.cursor["to"]) if base.cursor else None
-    if upstream.stamp is None or (after is not None and upstream.stamp <= after):
+    if not news.is_new:
         return Done({})
+    after = news.consumed(feed.topic.table)
     source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, told, source, after)  # of an attempt that died, or of all if the cursor did
-    raw, discarded = judging.set_aside(snapshots.changes(spark, feed.topic.table, upstream, after), letters)
-    exchanges = spark.table(dim_exchange.TABLE.identifier)
+    raw, discarded = judging.set_aside(news.changed(feed.topic.table), letters)
+    exchanges = news.rows(dim_exchange.TABLE)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = snapshots.at(spark, feed.table, base.snapshot_id)
     if base.is_lost and not judging.made_by_refused(feed, judged, held).isEmpty():
@@ -86,10 +86,10 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         counts = count(decided)
         if counts["rejected"]:
             refused = rejected_records.build(judging.rejected(decided), raw, source)
-            dead_letters.keep(spark, refused, source, after, upstream)
+            dead_letters.keep(spark, refused, source, after, arrived)
         left_out = discarded.count()
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-        cursor = _cursor(feed.topic.table, base, after, upstream, counts)
+        cursor = _cursor(source, base, after, arrived.stamp, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
         dead_letters.close(spark, letters, judging.places_of_accepted(decided), "accepted by a later attempt")
         return done
@@ -106,29 +106,29 @@ def rederive(spark: SparkSession, settings: Settings, feed: Feed, since: date | 
 def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     """Recomputes the trader activity of the groups whose trades changed since the last commit, or of all."""
     table, source = trader_activity.TABLE, trades.TABLE
-    base, upstream = snapshots.state(spark, table), snapshots.state(spark, source)
-    after = from_text(base.cursor["to"]) if base.cursor else None
-    rebuild |= base.is_outdated  # by its own rules; what the trades' change, their `rebuilt` tells
-    if upstream.stamp is None or (not rebuild and after is not None and upstream.stamp <= after):
+    news = upstream.read(spark, [table], rebuild=rebuild)
+    base, held_trades = (news.states[each.name] for each in (table, source))
+    if not news.is_new or held_trades.stamp is None:
         return Done({})
-    rebuilt = (upstream.cursor or {}).get("rebuilt")
-    cursor = {"source": source.name, "from": None, "to": to_text(upstream.stamp), "rebuilt": rebuilt}
-    if rebuild or rebuilt != (base.cursor or {}).get("rebuilt"):
-        fresh = trader_activity.build(snapshots.at(spark, source, upstream.snapshot_id))
+    cursor = UpstreamCursor(
+        stamp=base.next_stamp(datetime.now(UTC)),
+        source=source.name,
+        after=None if news.is_whole else news.consumed(source),
+        upto=held_trades.stamp,
+        rebuilt=held_trades.cursor.rebuilt if held_trades.cursor else None,
+    )
+    if news.is_whole:
         held = snapshots.at(spark, table, base.snapshot_id)
-        return settle(spark, table, fresh, held, base, cursor)
-    changed = snapshots.changes(spark, source, upstream, after)
-    groups = changed.select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
+        return settle(spark, table, trader_activity.build(news.rows(source)), held, base, cursor)
+    groups = news.changed(source).select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with kept(groups) as touched:
         days = days_of(touched, "activity_date")
-        all_trades = snapshots.at(spark, source, upstream.snapshot_id).where(day_predicate("trade_timestamp", days))
+        all_trades = news.rows(source).where(day_predicate("trade_timestamp", days))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
         held = snapshots.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
-        cursor["from"] = to_text(after)
-        fresh = trader_activity.build(of_groups)
-        return settle(spark, table, fresh, of_touched, base, cursor)
+        return settle(spark, table, trader_activity.build(of_groups), of_touched, base, cursor)
 
 
 def write(
@@ -136,14 +136,14 @@ def write(
     feed: Feed,
     decided: DataFrame,
     base: snapshots.State,
-    cursor: Cursor,
+    cursor: FeedCursor,
     counts: Mapping[str, int],
 ) -> snapshots.State:
     """One commit: new rows appended, changed rows merged, or only the cursor moved."""
     table = feed.table
     if not counts["inserted"] and not counts["updated"]:
         return commit.advance(spark, table, base, cursor)
-    stamp = F.lit(from_text(cursor["stamp"])).cast("timestamp")
+    stamp = F.lit(cursor.stamp).cast("timestamp")
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor)
@@ -156,20 +156,20 @@ def write(
 
 
 def _cursor(
-    source: Table, base: snapshots.State, after: datetime | None, upstream: snapshots.State, counts: Mapping[str, int]
-) -> Cursor:
-    """What this commit consumed, `from` exclusive `to` inclusive, its counts, and their totals `since` the first."""
-    stamp = to_text(base.next_stamp(datetime.now(UTC)))
-    before = base.cursor or {"totals": {}, "since": stamp}
-    # Lost with a cursor is whether what is downstream knew of a rebuild.
-    rebuilt = stamp if base.is_lost else before.get("rebuilt")
-    return {
-        "source": source.name,
-        "from": to_text(after),
-        "to": to_text(upstream.stamp),
-        "stamp": stamp,
-        "since": before["since"],
-        **({"rebuilt": rebuilt} if rebuilt else {}),
-        "counts": dict(counts),
-        "totals": before["totals"] | {name: before["totals"].get(name, 0) + count for name, count in counts.items()},
-    }
+    source: str, base: snapshots.State, after: datetime | None, upto: datetime | None, counts: Mapping[str, int]
+) -> FeedCursor:
+    """What this commit consumed, its counts, and their totals since the first commit."""
+    stamp, last = base.next_stamp(datetime.now(UTC)), base.cursor_as(FeedCursor)
+    totals = last.totals if last else {}
+    # A lost cursor also loses whether what is downstream knew of a rebuild.
+    rebuilt = stamp if base.is_lost else last.rebuilt if last else None
+    return FeedCursor(
+        stamp=stamp,
+        rebuilt=rebuilt,
+        source=source,
+        after=after,
+        upto=upto,
+        since=last.since if last else stamp,
+        counts=counts,
+        totals={**totals, **{name: totals.get(name, 0) + number for name, number in counts.items()}},
+    )

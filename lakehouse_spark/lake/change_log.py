@@ -3,17 +3,17 @@
 Records from Kafka come by bronze_writer, as those of any topic.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import DIMENSIONS as DIMENSIONS
 from lakehouse_spark.dim import reference_log
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.dim.reference_log import LOG, of_dimension
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 
 
 def land(
@@ -34,16 +34,12 @@ def land(
         next_stamp = base.next_stamp(datetime.now(UTC))
         named = records.withColumns({"source": F.lit(source), "_source_digest": F.lit(digest)})
         rows = reference_log.build(named, [dimension], next_stamp)
-        progress = {name: value for name, value in (base.cursor or {}).items() if name in _KAFKA_PROGRESS}
-        commit.append(spark, LOG, rows, base, {**progress, "source": source, "stamp": to_text(next_stamp)})
+        last = base.cursor_as(TopicCursor) or TopicCursor(stamp=next_stamp)  # how far the topic was read is handed on
+        commit.append(spark, LOG, rows, base, replace(last, stamp=next_stamp, source=source))
         stamp = next_stamp
 
     commit.again_if_overtaken(attempt)
     return stamp
-
-
-_KAFKA_PROGRESS = ("topic", "topic_id", "from", "to", "epoch", "gaps")
-"""Fields of the log's cursor that tell how far the topic was read; a file's commit hands them on."""
 
 
 def landed_at(

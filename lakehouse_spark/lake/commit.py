@@ -7,10 +7,10 @@ compare-and-swap whatever it holds: new rows, a MERGE, or only progress. Data an
 A staged branch that its author could not finish (kill -9) is invisible to readers of the table and expires after a day.
 """
 
-import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -19,7 +19,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
-from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_text
+from lakehouse_spark.lake.cursor import CURSOR, Cursor
 from lakehouse_spark.lake.pruning import Bounds
 from lakehouse_spark.lake.snapshots import State, ancestors, load, state
 from lakehouse_spark.table import Table
@@ -44,7 +44,7 @@ def append(spark: SparkSession, table: Table, rows: DataFrame, base: State, curs
 
     def write(branch: str) -> None:
         writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
-        writer.option(f"snapshot-property.{CURSOR}", _json(cursor)).option("fanout-enabled", "true").append()
+        writer.option(f"snapshot-property.{CURSOR}", cursor.to_json()).option("fanout-enabled", "true").append()
 
     return _publish(spark, table, base, cursor, write)
 
@@ -116,7 +116,7 @@ def outdate(spark: SparkSession, table: Table) -> None:
         base = state(spark, table)
         if base.cursor is None or base.rules == 1:
             return
-        cursor = {**base.cursor, "rules": 1}
+        cursor = replace(base.cursor, rules=1)
         _publish(spark, table, base, cursor, lambda branch: _stage_progress(spark, table, branch, cursor))
 
     again_if_overtaken(attempt)
@@ -124,13 +124,13 @@ def outdate(spark: SparkSession, table: Table) -> None:
 
 def _stage_progress(spark: SparkSession, table: Table, branch: str, cursor: Cursor) -> None:
     staged = load(spark, table).newAppend()
-    staged.set(CURSOR, _json(cursor))
+    staged.set(CURSOR, cursor.to_json())
     staged.toBranch(branch).commit()
 
 
 def _ruled(cursor: Cursor) -> Cursor:
     """The cursor with today's rules: whoever commits has made the table by them, or has derived it whole before."""
-    return {**cursor, "rules": RULES_VERSION}
+    return replace(cursor, rules=RULES_VERSION)
 
 
 def again_if_overtaken(attempt: Callable[[], None]) -> None:
@@ -158,7 +158,7 @@ def _publish(
             iceberg.refresh()
             staged = iceberg.snapshot(branch).snapshotId()
             if _fast_forwarded(iceberg, branch, staged):
-                return State(staged, cursor, from_text(cursor["stamp"]) if cursor else base.stamp)
+                return State(staged, cursor, cursor.stamp if cursor else base.stamp)
         except BaseException:
             _drop(iceberg, branch)
             raise
@@ -227,12 +227,8 @@ def _drop(iceberg: Any, branch: str) -> None:
 def _summary(spark: SparkSession, cursor: Cursor | None) -> Iterator[None]:
     """MERGE takes no write options; the session hands its commit the cursor, if there is one."""
     if cursor is not None:
-        spark.conf.set(_CONF, _json(cursor))
+        spark.conf.set(_CONF, cursor.to_json())
     try:
         yield
     finally:
         spark.conf.unset(_CONF)
-
-
-def _json(cursor: Cursor) -> str:
-    return json.dumps(cursor, separators=(",", ":"), sort_keys=True)

@@ -1,19 +1,215 @@
-"""What a commit consumed and counted, as the snapshot that it made says."""
+"""What a commit consumed and counted, as the snapshot that it made says: JSON in the snapshot's summary.
 
+Any reader of Iceberg finds it there, so the JSON is a public contract: keys keep their meaning, and may be added. An
+instant is ISO 8601 in UTC with microseconds. Where a field's JSON key is not its name, its docstring begins with it.
+"""
+
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 CURSOR = "lakehouse.cursor"
-"""Snapshot property that holds, as JSON, what a commit consumed and counted."""
+"""Snapshot property that holds the cursor."""
 
-Cursor = Mapping[str, Any]
+_REBUILT = " rebuilt"
+"""Follows the name of a table in the JSON's `upto`, where that table's `rebuilt` stands."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """What every commit says. Of control tables and dead letters, it is all: they follow nothing."""
+
+    stamp: datetime
+    """The commit's own stamp, later than all of the table's before it; the rows it wrote carry the same."""
+    rules: int = 1
+    """Version of the rules that the table is made by; not in the JSON of the first version."""
+    rebuilt: datetime | None = None
+    """Stamp of the last commit at which history changed, so that what is downstream is derived whole; None: never."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What this commit counted, by name: rows inserted, updated and deleted; of silver, records by outcome too."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """Everything else in the JSON, each under its own key: what was done to a control table, for people to read
+    (`{"reserved": "dim_trader"}`), and fields of a later release, which are handed on."""
+
+    @property
+    def place(self) -> object:
+        """How far it has consumed what it follows; None where that is nothing."""
+        return None
+
+    def to_json(self) -> str:
+        return json.dumps({**self.notes, **self._fields()}, separators=(",", ":"), sort_keys=True)
+
+    def _fields(self) -> dict[str, Any]:
+        rules = None if self.rules == 1 else self.rules
+        optional = {"rules": rules, "rebuilt": to_text(self.rebuilt), "counts": dict(self.counts)}
+        return {"stamp": to_text(self.stamp), **{name: value for name, value in optional.items() if value}}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Records that Kafka no longer had when they were due, and that a user accepted as lost."""
+
+    accepted: str
+    """What was missing, in a sentence."""
+    was: Mapping[int, int]
+    """The next offset to read, by partition, as it was before the gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopicCursor(Cursor):
+    """Of a bronze table: how far its topic was read. The change log also says which file the commit landed."""
+
+    topic: str | None = None
+    """Name of the topic in Kafka; None where no record was read from one, as in a change log of files alone."""
+    topic_id: str | None = None
+    """Kafka's id of the topic, another one when it is deleted and created again."""
+    began: Mapping[int, int] = field(default_factory=dict)
+    """`from`: the first offset of this commit, by partition."""
+    following: Mapping[int, int] = field(default_factory=dict)
+    """`to`: the next offset to read, by partition."""
+    epoch: datetime | None = None
+    """Rows stamped later are of the topic as it is now; None: all are, for it was never made anew."""
+    gaps: tuple[Gap, ...] = ()
+    """Gaps that were accepted with this commit."""
+    source: str | None = None
+    """The file whose records this commit landed in the change log; None where it read the topic."""
+
+    @property
+    def place(self) -> object:
+        return self.following
+
+    def _fields(self) -> dict[str, Any]:
+        said = super()._fields()
+        if self.topic is not None:
+            said |= {"topic": self.topic, "topic_id": self.topic_id}
+            said |= {"from": _with_text_keys(self.began), "to": _with_text_keys(self.following)}
+        gaps = [{"accepted": gap.accepted, "was": _with_text_keys(gap.was)} for gap in self.gaps]
+        optional = {"epoch": to_text(self.epoch), "gaps": gaps, "source": self.source}
+        return said | {name: value for name, value in optional.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamCursor(Cursor):
+    """Of a table that follows one other by its stamps: of a dimension, its place in the change log."""
+
+    source: str
+    """The table that is followed."""
+    after: datetime | None
+    """`from`: rows of the source up to this stamp were consumed before; None: this commit consumed all there were."""
+    upto: datetime | None
+    """`to`: rows of the source up to this stamp are consumed; None: none are, yet."""
+
+    @property
+    def place(self) -> object:
+        return None if self.after is None and self.upto is None else (self.after, self.upto)
+
+    def _fields(self) -> dict[str, Any]:
+        place = {"source": self.source, "from": to_text(self.after), "to": to_text(self.upto)}
+        return {"rebuilt": None, **super()._fields(), **place}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedCursor(UpstreamCursor):
+    """Of a silver table that judges the records of a bronze table: with it, every bronze row is accounted for."""
+
+    since: datetime
+    """Stamp of the commit from which on `totals` are counted."""
+    totals: Mapping[str, int]
+    """The `counts` of all commits since then, added up. Rejected records that were accepted later are in `replayed`
+    and stay in `rejected`."""
+
+    def _fields(self) -> dict[str, Any]:
+        said = super()._fields() | {"since": to_text(self.since), "totals": dict(self.totals)}
+        return {name: value for name, value in said.items() if name != "rebuilt" or value}
+
+
+@dataclass(frozen=True)
+class Consumed:
+    """How much of a source a table has consumed, or how much there is of it to consume."""
+
+    stamp: datetime | None = None
+    """Its newest stamp; of a dimension, how far it has followed the change log. None: nothing."""
+    rebuilt: datetime | None = None
+    """Its `rebuilt` at that time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpstreamsCursor(Cursor):
+    """Of a table that is built from several others."""
+
+    upto: Mapping[str, Consumed]
+    """By name of the source, what of it is consumed. In JSON the stamp stands under the name, and `rebuilt` under
+    `<name> rebuilt`. A source that is missing was declared after this commit: it is consumed up to `stamp`."""
+
+    @property
+    def place(self) -> object:
+        return self.upto
+
+    def _fields(self) -> dict[str, Any]:
+        stamps = {name: to_text(consumed.stamp) for name, consumed in self.upto.items()}
+        rebuilt = {name + _REBUILT: to_text(consumed.rebuilt) for name, consumed in self.upto.items()}
+        return {**super()._fields(), "upto": stamps | rebuilt}
+
+
+def from_json(text: str) -> Cursor:
+    """The cursor that a summary holds; its keys tell which one it is."""
+    said = json.loads(text)
+    common: dict[str, Any] = {
+        "stamp": from_text(said.pop("stamp")), "rules": said.pop("rules", 1),
+        "rebuilt": from_text(said.pop("rebuilt", None)), "counts": said.pop("counts", {}),
+    }  # fmt: skip
+    match said:
+        case {"upto": dict(upto)}:
+            del said["upto"]
+            names = [name for name in upto if not name.endswith(_REBUILT)]
+            consumed = {n: Consumed(from_text(upto[n]), from_text(upto.get(n + _REBUILT))) for n in names}
+            return UpstreamsCursor(**common, upto=consumed, notes=said)
+        case {"source": _, "to": _, "totals": totals, "since": since}:
+            place, notes = _place(said)
+            return FeedCursor(**common, **place, since=_instant(since), totals=totals, notes=notes)
+        case {"topic": _}:
+            return _of_topic(common, said)
+        case {"source": _, "to": _}:
+            place, notes = _place(said)
+            return UpstreamCursor(**common, **place, notes=notes)
+        case {"source": _} if "read" not in said:  # a file, in a change log that has read no topic yet
+            return _of_topic(common, said)
+    return Cursor(**common, notes=said)
+
+
+def _of_topic(common: Mapping[str, Any], said: dict[str, Any]) -> TopicCursor:
+    gaps = tuple(Gap(gap["accepted"], _with_int_keys(gap["was"])) for gap in said.pop("gaps", ()))
+    named = {name: said.pop(name, None) for name in ("topic", "topic_id", "source")}
+    began, following = (_with_int_keys(said.pop(key, {})) for key in ("from", "to"))
+    epoch = from_text(said.pop("epoch", None))
+    return TopicCursor(**common, **named, began=began, following=following, epoch=epoch, gaps=gaps, notes=said)
+
+
+def _place(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of an UpstreamCursor, and the rest."""
+    place = {"source": said["source"], "after": from_text(said.get("from")), "upto": from_text(said["to"])}
+    others = {*said} - {"source", "from", "to", "since", "totals"}
+    return place, {name: said[name] for name in others}
 
 
 def to_text(instant: datetime | None) -> str | None:
-    """An instant as a cursor holds it."""
+    """An instant as a cursor's JSON holds it."""
     return None if instant is None else instant.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def from_text(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+    return None if text is None else _instant(text)
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _with_text_keys(offsets: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(offsets.items())}
+
+
+def _with_int_keys(offsets: Mapping[str, int]) -> dict[int, int]:
+    return {int(partition): offset for partition, offset in offsets.items()}

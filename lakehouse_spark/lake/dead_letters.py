@@ -12,7 +12,7 @@ from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import Cursor, to_text
 from lakehouse_spark.lake.pruning import days_of, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import settle
@@ -62,8 +62,8 @@ def keep(
 
     Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
     """
-    told = {"source": source_table, "read": to_text(upto.stamp)}
-    _bring_up(spark, letters, _of_batch(source_table, after), (REPLAYED, DISCARDED), told)
+    done = {"source": source_table, "read": to_text(upto.stamp)}
+    _bring_up(spark, letters, _of_batch(source_table, after), (REPLAYED, DISCARDED), done)
 
 
 def of_batch(spark: SparkSession, told: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
@@ -86,7 +86,7 @@ def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> No
 
 
 def _bring_up(
-    spark: SparkSession, refused: DataFrame, within: Column, closed: Sequence[str], told: Mapping[str, Any]
+    spark: SparkSession, refused: DataFrame, within: Column, closed: Sequence[str], done: Mapping[str, Any]
 ) -> None:
     """Adds the letters `refused`, or brings those up to them that are there; ones of the status `closed` stay."""
     key = list(TABLE.key)
@@ -102,7 +102,7 @@ def _bring_up(
             before = held.select(*key, F.col("attempts").alias("_attempts"))
             again = due.join(before, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
             fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
-            settle(spark, TABLE, fresh, held, base, told)
+            settle(spark, TABLE, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes=done))
 
     with kept(refused) as rows:
         commit.again_if_overtaken(lambda: write(rows))
@@ -128,7 +128,7 @@ def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
 
     def attempt() -> None:
         base = snapshots.state(spark, TABLE)
-        cursor = {"resolved": True, "stamp": to_text(base.next_stamp(now))}
+        cursor = Cursor(stamp=base.next_stamp(now), notes={"resolved": True})
         bounds = within_days("_ingested_at", days)
         held = snapshots.at(spark, TABLE, base.snapshot_id).where(bounds(F.col) & (F.col("status") == OPEN))
         rows = letters.join(held.select(*TABLE.key), on=list(TABLE.key), how="left_semi")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim import members
 from lakehouse_spark.dim.dimension import Dimension, changes, with_reasons
 from lakehouse_spark.dim.reference_log import LOG, of_dimension, readable
-from lakehouse_spark.lake import commit, dead_letters, snapshots
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
+from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.pruning import keys_of, of_keys
 from lakehouse_spark.lake.queries import kept
@@ -21,6 +21,13 @@ from lakehouse_spark.silver import rejected_records
 
 _MOST_NAMES = 10
 _LONGEST_NAME = 40
+
+
+class _Place(NamedTuple):
+    """A dimension's place in the change log: records stamped later than `after` are those its commit consumed."""
+
+    after: datetime | None
+    upto: datetime | None
 
 
 def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -> Done:
@@ -40,27 +47,29 @@ def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -
 
 
 def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
-    base, upstream = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
+    news = upstream.read(spark, [dimension.table])
+    base, log = news.states[dimension.table.name], news.states[LOG.name]
     is_whole = rebuild or base.is_outdated or base.is_lost
-    seen = from_text((base.cursor or {}).get("to"))
+    seen = news.consumed(LOG)
     after = None if is_whole else seen
-    if not is_whole and (upstream.stamp is None or (after is not None and upstream.stamp <= after)):
+    if not is_whole and not news.is_new:
         return Done({})
-    fresh = records(spark, dimension, snapshots.changes(spark, LOG, upstream, after))
+    fresh = records(spark, dimension, snapshots.changes(spark, LOG, log, after))
     with kept(with_reasons(fresh, dimension)) as judged:
         counts = _counted(judged, dimension)
         if not counts["records"] and not (is_whole and base.cursor):
             return Done({})
         refused = judged.where(F.size("_reasons") > 0)
-        since = (base.cursor or {}).get("from") if is_whole and seen == upstream.stamp else to_text(seen)
-        place = {"source": LOG.name, "from": since, "to": to_text(upstream.stamp)}
+        last = base.cursor_as(UpstreamCursor)
+        since = last.after if last and is_whole and seen == log.stamp else seen
+        place = _Place(since, log.stamp)
         if is_whole:
-            return _apply_whole(spark, dimension, judged, counts, base, upstream, place)
+            return _apply_whole(spark, dimension, judged, counts, base, log, place)
         if counts["rejected"]:
-            dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, after, upstream)
+            dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, after, log)
         good = judged.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
-            done = _rederive(spark, dimension, keys, None, base, upstream, place)
+            done = _rederive(spark, dimension, keys, None, base, log, place)
         return Done({**counts, **done.counts}, done.snapshot_id, _ignored_names(judged, dimension, counts))
 
 
@@ -70,8 +79,8 @@ def _apply_whole(
     judged: DataFrame,
     counts: Mapping[str, int],
     base: snapshots.State,
-    upstream: snapshots.State,
-    place: Mapping[str, Any],
+    log: snapshots.State,
+    place: _Place,
 ) -> Done:
     """Brings the dimension and the dead letters of its records up to what today's rules say of all of them."""
     key, is_good = list(rejected_records.TABLE.key), F.size("_reasons") == 0
@@ -79,7 +88,7 @@ def _apply_whole(
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == LOG.name)
     with kept(letters.join(verdicts.select(*key), on=key, how="left_semi")) as known:
         is_open = known.where(F.col("status") == rejected_records.OPEN).select(*key, F.lit(True).alias("_open"))
-        seen = F.col("_ingested_at") <= F.lit(from_text((base.cursor or {}).get("to"))).cast("timestamp")
+        seen = F.col("_ingested_at") <= F.lit(_seen(base)).cast("timestamp")
         changed = verdicts.join(is_open, on=key, how="left").agg(
             F.count_if(~is_good & F.col("_open").isNull() & seen), F.count_if(is_good & F.col("_open").isNotNull())
         )
@@ -90,7 +99,7 @@ def _apply_whole(
         is_due = base.is_outdated or base.is_lost  # a job that dies before it commits has all of this before it again
         if accepted_now and is_due:
             dead_letters.close(spark, known, accepted, "derived", place=key)
-        done = _rederive(spark, dimension, None, None, base, upstream, place)
+        done = _rederive(spark, dimension, None, None, base, log, place)
         if accepted_now and not is_due:
             dead_letters.close(spark, known, accepted, "derived", place=key)
     why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
@@ -141,13 +150,20 @@ def _derive_seen(spark: SparkSession, dimension: Dimension, named: DataFrame, wa
 
     def attempt() -> None:
         nonlocal done
-        base, upstream = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
-        seen = {name: (base.cursor or {}).get(name) for name in ("from", "to")}
+        base, log = snapshots.state(spark, dimension.table), snapshots.state(spark, LOG)
+        last = base.cursor_as(UpstreamCursor)
+        place = _Place(last.after, last.upto) if last else _Place(None, None)
         with kept(named.distinct()) as keys:
-            done = _rederive(spark, dimension, keys, wanted, base, upstream, {**seen, "source": LOG.name})
+            done = _rederive(spark, dimension, keys, wanted, base, log, place)
 
     commit.again_if_overtaken(attempt)
     return done
+
+
+def _seen(base: snapshots.State) -> datetime | None:
+    """Up to where the dimension has consumed the change log."""
+    cursor = base.cursor_as(UpstreamCursor)
+    return cursor.upto if cursor else None
 
 
 def _rederive(
@@ -156,18 +172,18 @@ def _rederive(
     keys: DataFrame | None,
     wanted: DataFrame | None,
     base: snapshots.State,
-    upstream: snapshots.State,
-    place: Mapping[str, Any],
+    read: snapshots.State,
+    place: _Place,
 ) -> Done:
-    """Derives the members of `keys` (None: all) from all their changes up to the `place` in the log, and commits what
-    differs.
+    """Derives the members of `keys` (None: all) from all their changes up to the `place` in the log, as `read`, and
+    commits what differs.
 
     Facts and gold follow the log's new records. Where more differs than these can explain, because today's rules see
     the past otherwise, or the place was lost, they notice by the cursor's `rebuilt`.
     """
     key, stamp = dimension.natural_key, F.col(str(LOG.stamp))
-    upto, seen = from_text(place["to"]), from_text((base.cursor or {}).get("to"))
-    log = snapshots.at(spark, LOG, upstream.snapshot_id).where(of_dimension(dimension))
+    upto, seen = place.upto, _seen(base)
+    log = snapshots.at(spark, LOG, read.snapshot_id).where(of_dimension(dimension))
     theirs = log.where(F.lit(False) if upto is None else stamp <= F.lit(upto).cast("timestamp"))
     rows_of_members = snapshots.at(spark, dimension.table, base.snapshot_id)
     if keys is not None:
@@ -181,7 +197,7 @@ def _rederive(
         kept(rows_of_members) as held,
     ):
         is_seen = F.lit(False) if seen is None else stamp <= F.lit(seen).cast("timestamp")
-        rebuilt, now = (base.cursor or {}).get("rebuilt"), to_text(base.next_stamp(datetime.now(UTC)))
+        rebuilt, now = base.cursor.rebuilt if base.cursor else None, base.next_stamp(datetime.now(UTC))
         rows, were = dimension.derive(good), dimension.derive(good.where(is_seen))
         if not dimension.is_versioned:
             rows = _with_refused(dimension, rows, theirs, held)
@@ -191,7 +207,8 @@ def _rederive(
         if dimension.is_versioned:
             rows = members.with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(with_surrogate_keys(spark, dimension, derived, held)) as fresh:
-            return settle(spark, dimension.table, fresh, held, base, {**place, "stamp": now, "rebuilt": rebuilt})
+            cursor = UpstreamCursor(stamp=now, rebuilt=rebuilt, source=LOG.name, after=place.after, upto=place.upto)
+            return settle(spark, dimension.table, fresh, held, base, cursor)
 
 
 def _with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:

@@ -1,16 +1,15 @@
 """From the rows a table holds to those it should: what differs, in one commit."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import date
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.lake import commit
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.pruning import Bounds, keys_of, ranges, within_days
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.snapshots import State
@@ -55,11 +54,12 @@ def settle(
     fresh: DataFrame,
     held: DataFrame | None,
     base: State,
-    cursor: Mapping[str, Any],
+    cursor: Cursor,
 ) -> Done:
     """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
-    Only rows that differ are written; where none does, the cursor alone moves; where that stands still too, nothing is
+    Rows carry the cursor's stamp; where it has no counts of its own, the rows are counted. Only rows that differ are
+    written; where none does, the cursor alone moves; where that stands still too, nothing is
     committed, unless older rules made the rows. Raises LostRaceError like `append`.
     """
     names = ("inserted", "updated", "deleted")
@@ -68,18 +68,18 @@ def settle(
             F.count_if("_new"), F.count_if(~F.col("_new") & ~F.col("_gone")), F.count_if("_gone"), _days(table)
         ).collect()[0]
         counts = dict(zip(names, numbers, strict=True))
-        stamp = from_text(cursor.get("stamp")) or base.next_stamp(datetime.now(UTC))
-        told = {"counts": counts, **cursor, "stamp": to_text(stamp)}
-        stamped = rows.withColumn(str(table.stamp), F.lit(stamp).cast("timestamp"))
-        if not any(counts.values()) and _same_place(cursor, base.cursor) and not base.is_outdated:
+        consumed = base.cursor.place if base.cursor else None
+        if not any(counts.values()) and cursor.place == consumed and not base.is_outdated:
             return Done(counts)
+        cursor = replace(cursor, counts=cursor.counts or counts)
+        stamped = rows.withColumn(str(table.stamp), F.lit(cursor.stamp).cast("timestamp"))
         if not any(counts.values()):
-            state = commit.advance(spark, table, base, told)
+            state = commit.advance(spark, table, base, cursor)
         elif not counts["updated"] and not counts["deleted"]:
-            state = commit.append(spark, table, stamped, base, told)
+            state = commit.append(spark, table, stamped, base, cursor)
         else:
             state = commit.merge(
-                spark, table, stamped, base, told,
+                spark, table, stamped, base, cursor,
                 bounds=_bounds(table, rows, days),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
@@ -103,7 +103,3 @@ def _bounds(table: Table, rows: DataFrame, days: Iterable[date] | None) -> Bound
     key = table.key[0]
     found = keys_of(rows, key)
     return lambda column: F.lit(True) if found is None else column(key).isin(*found)
-
-
-def _same_place(cursor: Mapping[str, Any], last: Mapping[str, Any] | None) -> bool:
-    return all(cursor.get(name) == (last or {}).get(name) for name in ("from", "to", "upto"))

@@ -1,17 +1,19 @@
 """What a table holds as of one of its snapshots: its state, its rows, its sizes; reads, and writes nothing."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_text
+from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json, from_text
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+Shape = TypeVar("Shape", bound=Cursor)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,15 @@ class State:
     cursor: Cursor | None
     stamp: datetime | None
 
+    def cursor_as(self, shape: type[Shape]) -> Shape | None:
+        """The cursor, which has to be of this shape, if there is one."""
+        if self.cursor is None or isinstance(self.cursor, shape):
+            return self.cursor
+        raise LakehouseError(
+            f"snapshot {self.snapshot_id}: expected a {shape.__name__}, found the cursor {self.cursor.to_json()}; "
+            "another program wrote it. Roll the table back to the snapshot before"
+        )
+
     @property
     def is_lost(self) -> bool:
         """Whether there are rows, and no cursor that says what they were made from."""
@@ -30,7 +41,7 @@ class State:
     @property
     def rules(self) -> int | None:
         """The version of the rules by which the rows were made; None without a cursor."""
-        return None if self.cursor is None else int(self.cursor.get("rules", 1))
+        return None if self.cursor is None else self.cursor.rules
 
     @property
     def is_outdated(self) -> bool:
@@ -57,8 +68,8 @@ def state(spark: SparkSession, table: Table) -> State:
     for snapshot in ancestors(iceberg, head):
         written = snapshot.summary().get(CURSOR)
         if written is not None:
-            cursor = json.loads(written)
-            return State(head.snapshotId(), cursor, from_text(cursor["stamp"]))
+            cursor = from_json(written)
+            return State(head.snapshotId(), cursor, cursor.stamp)
     rows = at(spark, table, head.snapshotId())
     return State(head.snapshotId(), None, newest(rows, str(table.stamp)))
 

@@ -1,10 +1,13 @@
 """Surrogate keys: reserved, then used, and with their version for ever, even where it was gone meanwhile."""
 
+from datetime import UTC, datetime
+
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
@@ -61,7 +64,7 @@ def _retire(spark: SparkSession, dimension: Dimension, leaving: DataFrame) -> No
         base = snapshots.state(spark, table)
         held = snapshots.at(spark, table, base.snapshot_id).where(F.col("table_name") == dimension.name)
         held = held.join(fresh, on=list(table.key), how="left_semi")
-        settle(spark, table, fresh, held, base, {"retired": dimension.name})
+        settle(spark, table, fresh, held, base, _cursor(base, "retired", dimension))
 
     commit.again_if_overtaken(attempt)
 
@@ -78,7 +81,11 @@ def reserve(spark: SparkSession, dimension: Dimension, count: int) -> int:
         first = max(found["last_issued_key"] + 1 if found else dimension.first_key, dimension.first_key)
         row = [(dimension.name, first + count - 1)]
         fresh = spark.createDataFrame(row, "table_name string, last_issued_key long")
-        settle(spark, table, fresh, held, base, {"reserved": dimension.name})
+        settle(spark, table, fresh, held, base, _cursor(base, "reserved", dimension))
 
     commit.again_if_overtaken(attempt)
     return first
+
+
+def _cursor(base: snapshots.State, done: str, dimension: Dimension) -> Cursor:
+    return Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes={done: dimension.name})

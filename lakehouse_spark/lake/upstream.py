@@ -1,98 +1,91 @@
-"""How far a table has consumed each of the tables it is built from, and what they hold beyond that."""
+"""What the sources of a table hold beyond what it has consumed of them, as a job reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.lake import dimension_records, snapshots
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake import dimension_records, progress, snapshots
+from lakehouse_spark.lake.cursor import UpstreamsCursor
+from lakehouse_spark.lake.progress import Progress
 from lakehouse_spark.table import Table
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """The upstream tables of one table, read at one moment.
-
-    A dimension is followed by the change log it was derived from: a version that vanished leaves no row with a stamp.
-    """
+    """The declared sources of a table, or of several that are derived together, read at one moment."""
 
     spark: SparkSession
+    tables: Sequence[Table]
     states: Mapping[str, snapshots.State]
-    upto: Mapping[str, str | None]
-    before: Mapping[str, str | None]
+    """Of the tables and of the sources that they follow."""
+    progress: Progress
     rebuild: bool = False
-    """Whether everything is derived whatever is new: on demand, or because older rules made the table."""
+    """Whether everything is derived whatever is new."""
 
     @property
     def is_new(self) -> bool:
         """Whether there is anything to do."""
-        return self.rebuild or any(self.upto[name] != self.before.get(name) for name in self.upto)
+        return self.rebuild or self.progress.is_behind
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything has to be derived: for the first time, by other rules, or because what is upstream was."""
-        return (
-            self.rebuild
-            or not self.before
-            or any(self.upto[name] != self.before.get(name) for name in self.upto if name.endswith(_REBUILT))
-        )
+        """Whether everything has to be derived: on demand, or for a reason of its own."""
+        return self.rebuild or self.progress.is_whole
 
     @property
-    def cursor(self) -> dict[str, Any]:
-        return {"upto": dict(self.upto)}
+    def cursor(self) -> UpstreamsCursor:
+        """What a commit that starts now, to any of the tables, says it has consumed."""
+        now = datetime.now(UTC)
+        stamp = max(self.states[table.name].next_stamp(now) for table in self.tables)
+        upto = {name: source.offers for name, source in self.progress.sources.items()}
+        return UpstreamsCursor(stamp=stamp, upto=upto)
+
+    def consumed(self, table: Table) -> datetime | None:
+        """The stamp up to which a source is consumed."""
+        return self.progress.sources[table.name].consumed.stamp
+
+    def has_moved(self, source: Table) -> bool:
+        """Whether the source holds more than is consumed."""
+        return self.progress.sources[source.name].has_moved
 
     def rows(self, table: Table) -> DataFrame:
+        """A source's rows as of the moment of reading; of one that is only looked up, as they are now."""
+        if not any(table.name in each.sources for each in self.tables):
+            raise ValueError(f"{', '.join(each.name for each in self.tables)}: sources do not name {table.name}")
+        if table.name not in self.states:
+            return self.spark.table(table.identifier)
         return snapshots.at(self.spark, table, self.states[table.name].snapshot_id)
 
     def changed(self, table: Table) -> DataFrame:
-        """The table's rows that were added or changed since; all of them for the first time."""
-        if self.upto[table.name] == self.before.get(table.name):
+        """A source's rows that were added or changed since; all of them for the first time."""
+        if not self.has_moved(table):
             return self.rows(table).where(F.lit(False))
-        return snapshots.changes(self.spark, table, self.states[table.name], from_text(self.before.get(table.name)))
+        return snapshots.changes(self.spark, table, self.states[table.name], self.consumed(table))
 
     def changed_members(self, dimension: Dimension) -> DataFrame:
         """Members with changes since, and the first day these can have touched: natural key, `from_day`."""
-        name = dimension.table.name
-        return dimension_records.changed_members(
-            self.spark, dimension, _instant(self.before.get(name)), _instant(self.upto[name])
-        )
-
-
-_REBUILT = " rebuilt"
+        source = self.progress.sources[dimension.table.name]
+        return dimension_records.changed_members(self.spark, dimension, source.consumed.stamp, source.offers.stamp)
 
 
 def read(
     spark: SparkSession,
-    bases: Sequence[snapshots.State],
     tables: Sequence[Table],
-    dimensions: Sequence[Dimension] = (),
     *,
     states: Mapping[str, snapshots.State] | None = None,
     rebuild: bool = False,
 ) -> Upstream:
-    """What the tables and dimensions hold beyond the cursors of `bases` (of several, the one that is behind)."""
-    found = {table.name: (states or {}).get(table.name) or snapshots.state(spark, table) for table in tables}
-    found |= {d.table.name: (states or {}).get(d.table.name) or snapshots.state(spark, d.table) for d in dimensions}
-    upto: dict[str, str | None] = {}
-    for table in tables:
-        upto[table.name] = to_text(found[table.name].stamp)
-        upto[table.name + _REBUILT] = (found[table.name].cursor or {}).get("rebuilt")
-    for dimension in dimensions:
-        cursor = found[dimension.table.name].cursor or {}
-        upto[dimension.table.name], upto[dimension.table.name + _REBUILT] = cursor.get("to"), cursor.get("rebuilt")
-    consumed = [(base.cursor or {}).get("upto") or {} for base in bases]
-    before = {} if not all(consumed) else {name: _least([c.get(name) for c in consumed]) for name in upto}
-    return Upstream(spark, found, upto, before, rebuild or any(base.is_outdated for base in bases))
+    """What the sources that the tables declare hold beyond their cursors; of several tables, the one that is behind.
 
-
-def _least(stamps: Sequence[str | None]) -> str | None:
-    return None if None in stamps else min(stamp for stamp in stamps if stamp is not None)
-
-
-def _instant(text: str | None) -> datetime | None:
-    return from_text(text)
+    `states` are those of tables that were read already.
+    """
+    known = dict(states or {})
+    found: dict[str, snapshots.State] = {}
+    for name in dict.fromkeys([*(each.name for each in tables), *(n for each in tables for n in each.follows)]):
+        found[name] = known.get(name) or snapshots.state(spark, BY_NAME[name])
+    return Upstream(spark, tables, found, progress.of(tables, found), rebuild)

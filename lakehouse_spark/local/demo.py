@@ -14,6 +14,7 @@ from lakehouse_spark.catalog import FEEDS, TABLES
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.local import simulator
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.feed import Feed
@@ -114,9 +115,9 @@ def _totals(spark: SparkSession) -> dict[str, dict[str, Any]]:
         return {feed.topic.name: zero for feed in FEEDS.values()}
     found = {}
     for feed in FEEDS.values():
-        cursor = snapshots.state(spark, feed.table).cursor
+        cursor = snapshots.state(spark, feed.table).cursor_as(FeedCursor)
         bronze = snapshots.health(spark, feed.topic.table)["rows"]
-        found[feed.topic.name] = {**zero, "bronze": bronze, **(cursor["totals"] if cursor else {})}
+        found[feed.topic.name] = {**zero, "bronze": bronze, **(cursor.totals if cursor else {})}
         found[feed.topic.name]["reasons"] = _reasons(spark, feed)
     return found
 

@@ -6,8 +6,8 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze.raw_reference import TABLE as LOG
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.rejected_records import TABLE as LETTERS
 from lakehouse_spark.table import Table

@@ -3,75 +3,41 @@
 Sizes, stamps and counts of the flow come from Iceberg's own metadata and from cursors, which cost no query.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import BY_NAME, DIMENSIONS, FACTS, FEEDS, TABLES
-from lakehouse_spark.dim.reference_log import LOG
+from lakehouse_spark.catalog import FACTS, FEEDS
 from lakehouse_spark.gold import (
     daily_trading_summary,
     portfolio_positions,
     trader_performance,
 )
-from lakehouse_spark.lake import snapshots
-from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.lake.pruning import day_predicate
-from lakehouse_spark.lake.queries import counts
+from lakehouse_spark.report.inventory import Lakehouse, opened, with_lags
 from lakehouse_spark.report.model import (
     Flow,
-    Lag,
     Minute,
     Position,
     Rejects,
     Report,
     SymbolDay,
-    TableState,
     Trader,
     TraderDay,
 )
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
-from lakehouse_spark.table import Table
 
 _FACTS = {fact.source.name: fact.table.name for fact in FACTS.values()}
-_DIMENSIONS = {dimension.table.name for dimension in DIMENSIONS.values()}
-_FOLLOWERS = {table.name for table in TABLES if table.namespace in ("silver", "gold")} | _DIMENSIONS
-_FOLLOWERS -= {rejected_records.TABLE.name}
-"""Tables that follow their sources by stamps, from their first run on."""
 _LATEST_DAYS = 7
 _STRAGGLERS = 0.1
 """A day with a smaller share of the trades of the busiest of the latest days holds stragglers, and is not chosen."""
 _MOST_POSITIONS = 10
 _MOST_DAYS = 1000
-
-
-@dataclass
-class Lakehouse:
-    """The tables that are there, with their states; what is not there is said in `missing`."""
-
-    spark: SparkSession
-    tables: dict[str, TableState] = field(default_factory=dict)
-    states: dict[str, snapshots.State] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-
-    def has(self, table: Table) -> bool:
-        return table.name in self.tables and self.tables[table.name].rows > 0
-
-    def rows(self, table: Table) -> DataFrame:
-        """The table as it was when the report began."""
-        state = self.states.get(table.name)
-        if state is None:
-            return self.spark.table(table.identifier)
-        return snapshots.at(self.spark, table, state.snapshot_id)
-
-    def cursor(self, table: Table) -> Mapping[str, Any]:
-        state = self.states.get(table.name)
-        return (state.cursor if state else None) or {}
 
 
 def read(
@@ -88,7 +54,7 @@ def read(
     The day is by default the newest one with more than stragglers, the symbol and the trader the most traded and the
     most active one of that day. P&L and positions are as of `day` where it is given, else as of now.
     """
-    lake = _opened(spark)
+    lake = opened(spark)
     chosen = _choice(lake, symbol, day)
     shown_trader = _trader(lake, trader, on=chosen[1] if chosen else None, upto=day)
     theirs = shown_trader.trader_id if shown_trader else None
@@ -96,7 +62,7 @@ def read(
     return Report(
         made_at=now or datetime.now(UTC),
         profile=settings.profile,
-        tables=_with_lags(lake),
+        tables=with_lags(lake),
         flows=_flows(lake),
         rejects=_rejects(lake),
         symbol_day=_symbol_day(lake, *chosen) if chosen else None,
@@ -105,115 +71,6 @@ def read(
         positions_of_trader=tuple(p for _, rank, p in positions if p.trader_id == theirs and rank <= _MOST_POSITIONS),
         missing=tuple(lake.missing),
     )
-
-
-# Tables
-
-
-def tables(spark: SparkSession) -> tuple[TableState, ...]:
-    """The state of every table that is there, from metadata and at most two queries; writes nothing."""
-    return _with_lags(_opened(spark))
-
-
-def _opened(spark: SparkSession) -> Lakehouse:
-    lake = Lakehouse(spark)
-    absent = []
-    for table in TABLES:
-        if not spark.catalog.tableExists(table.identifier):
-            absent.append(table.name)
-            continue
-        iceberg = snapshots.load(spark, table)
-        if table.stamp and iceberg.currentSnapshot() is not None:
-            lake.states[table.name] = snapshots.state(spark, table)
-            iceberg.refresh()
-        lake.tables[table.name] = _state_of(iceberg, table, lake.states.get(table.name))
-    if absent and not lake.tables:
-        lake.missing.append("There is no lakehouse here yet. Run: lakehouse migrate")
-    elif absent:
-        lake.missing.append(f"Tables are missing: {', '.join(absent)}. Run: lakehouse migrate")
-    _count_merged(lake)
-    return lake
-
-
-def _state_of(iceberg: Any, table: Table, state: snapshots.State | None) -> TableState:
-    head = iceberg.currentSnapshot() if state is None else iceberg.snapshot(state.snapshot_id)
-    summary = dict(head.summary()) if head is not None else {}
-
-    def total(name: str) -> int:
-        return int(summary.get(f"total-{name}") or 0)
-
-    return TableState(
-        name=table.name,
-        rows=total("records"),
-        data_files=total("data-files"),
-        bytes=total("files-size"),
-        delete_files=total("delete-files"),
-        snapshots=int(iceberg.operations().current().snapshots().size()),
-        stamp=state.stamp if state else None,
-    )
-
-
-def _count_merged(lake: Lakehouse) -> None:
-    """Counts the rows of tables with delete files, whose metadata tell only how many rows were written: one query."""
-    names = [name for name, state in lake.tables.items() if state.delete_files]
-    for name, rows in counts({name: lake.rows(BY_NAME[name]) for name in names}).items():
-        lake.tables[name] = replace(lake.tables[name], rows=rows)
-
-
-def _with_lags(lake: Lakehouse) -> tuple[TableState, ...]:
-    """The tables, each with the upstream tables that hold more than it has consumed: one query where any may."""
-    consumed = {name: dict(_consumed(lake, BY_NAME[name])) for name in lake.tables}
-    behind = {
-        (name, upstream): (newest, upto)
-        for name, seen in consumed.items()
-        for upstream, upto in seen.items()
-        if (newest := _newest(lake, upstream)) is not None and (upto is None or newest > upto)
-    }
-    counted = counts(
-        {
-            f"{name} {upstream}": _waiting(lake, name, upstream, upto)
-            for (name, upstream), (_, upto) in behind.items()
-            if upstream not in _DIMENSIONS
-        }
-    )
-    lags: dict[str, list[Lag]] = {}
-    for (name, upstream), (newest, upto) in behind.items():
-        rows = counted.get(f"{name} {upstream}")
-        if rows != 0:  # a commit without rows moves the stamp and leaves nothing to do
-            seconds = (newest - upto).total_seconds() if upto else None
-            lags.setdefault(name, []).append(Lag(upstream, rows, seconds))
-    return tuple(
-        replace(state, follows=bool(consumed[name]), lags=tuple(lags.get(name, ())))
-        for name, state in lake.tables.items()
-    )
-
-
-def _waiting(lake: Lakehouse, name: str, upstream: str, upto: datetime | None) -> DataFrame:
-    """The upstream table's rows that a table has not consumed; of the change log, those of its own dimension."""
-    source = BY_NAME[upstream]
-    rows = lake.rows(source) if upto is None else lake.rows(source).where(F.col(str(source.stamp)) > F.lit(upto))
-    return rows.where(F.col("dimension") == BY_NAME[name].short_name) if source is LOG else rows
-
-
-def _consumed(lake: Lakehouse, table: Table) -> Iterator[tuple[str, datetime | None]]:
-    """The upstream tables that a table follows by stamp, and how far it has consumed them."""
-    cursor = lake.cursor(table)
-    upto = cursor.get("upto")
-    if isinstance(upto, Mapping):
-        yield from ((name, from_text(text)) for name, text in upto.items() if name in lake.tables)
-    elif cursor.get("source") in lake.tables and "from" in cursor:
-        yield str(cursor["source"]), from_text(cursor["to"])
-    elif not cursor and table.name in _FOLLOWERS:  # members alone make no row: there is nothing to do for them yet
-        sources = (BY_NAME[name] for name in table.sources if name not in _DIMENSIONS)
-        yield from ((source.name, None) for source in sources if lake.has(source))
-
-
-def _newest(lake: Lakehouse, name: str) -> datetime | None:
-    """What there is to consume: a table's newest stamp; of a dimension, how far it has followed its change log."""
-    if name in _DIMENSIONS:
-        return from_text(lake.cursor(BY_NAME[name]).get("to"))
-    state = lake.states.get(name)
-    return state.stamp if state else None
 
 
 # The flow
@@ -225,7 +82,9 @@ def _flows(lake: Lakehouse) -> tuple[Flow, ...]:
         source, silver = feed.topic.table.name, feed.table.name
         if source not in lake.tables:
             continue
-        totals = lake.cursor(feed.table).get("totals", {})
+        state = lake.states.get(silver)
+        cursor = state.cursor_as(FeedCursor) if state else None
+        totals = cursor.totals if cursor else {}
         facts = _FACTS.get(silver)
         flows.append(
             Flow(

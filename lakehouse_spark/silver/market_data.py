@@ -42,6 +42,7 @@ TABLE = Table(
     properties=MERGE_ON_READ,
     retention=SILVER_RETENTION,
     sources=("bronze.raw_marketdata", "dim.dim_exchange"),
+    lookups=("dim.dim_exchange",),
 )
 
 INTERVALS = ("1m", "5m", "1h", "1d")

@@ -37,6 +37,7 @@ TABLE = Table(
     properties=MERGE_ON_READ,
     retention=SILVER_RETENTION,
     sources=("bronze.raw_orderbook", "dim.dim_exchange"),
+    lookups=("dim.dim_exchange",),
 )
 
 _DEPTH = 5

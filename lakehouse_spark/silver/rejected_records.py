@@ -34,6 +34,7 @@ TABLE = Table(
     stamp="_rejected_at",
     retention=SILVER_RETENTION,
     sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
+    lookups=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
 )
 
 OPEN, REPLAYED, DISCARDED = STATUSES = ("OPEN", "REPLAYED", "DISCARDED")

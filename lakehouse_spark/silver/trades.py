@@ -40,6 +40,7 @@ TABLE = Table(
     properties=MERGE_ON_READ,
     retention=SILVER_RETENTION,
     sources=("bronze.raw_trades", "dim.dim_exchange"),
+    lookups=("dim.dim_exchange",),
 )
 
 STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")

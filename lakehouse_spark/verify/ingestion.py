@@ -1,6 +1,7 @@
 """From Kafka to silver: every record is there, once, and accounted for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -8,8 +9,8 @@ from pyspark.sql import functions as F
 from lakehouse_spark.catalog import FEEDS, TOPICS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.lake import snapshots
-from lakehouse_spark.lake.cursor import from_text
+from lakehouse_spark.lake import snapshots, upstream
+from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor
 from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.lake.topic_progress import progress
 from lakehouse_spark.settings import Settings
@@ -47,7 +48,9 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
             yield Finding(check, table.name, None, silent)
             continue
         try:
-            found = kafka.offered(spark, settings, (state.cursor or {}).get("topic", settings.topic(source.name)))
+            cursor = state.cursor_as(TopicCursor)
+            named = cursor.topic if cursor else None
+            found = kafka.offered(spark, settings, named or settings.topic(source.name))
         except UsageError as error:
             yield Finding(check, table.name, None, f"not checked: {error}")
             continue
@@ -74,14 +77,15 @@ def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[
     for feed in FEEDS.values():
         source, table = feed.topic.table, feed.table
         state = snapshots.state(spark, table)
-        if state.cursor is None:
+        cursor = state.cursor_as(FeedCursor)
+        if cursor is None:
             seen = spark.table(source.identifier).count()
             detail = f"{seen} bronze rows wait for silver_processor"
             yield Finding("bronze rows = accepted + duplicates + rejected", table.name, 0, detail)
             continue
-        upto = F.lit(from_text(state.cursor["to"])).cast("timestamp")
+        upto = F.lit(cursor.upto).cast("timestamp")
         read = spark.table(source.identifier).where(F.col(str(source.stamp)) <= upto).count()
-        totals = state.cursor["totals"]
+        totals = cursor.totals
         counted = totals["accepted"] + totals["duplicates"] + totals["rejected"]
         detail = (
             f"{read:,} = {totals['accepted']:,} accepted + {totals['duplicates']:,} duplicates + "
@@ -93,13 +97,13 @@ def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[
         yield _rejects_match_counts(spark, feed, upto, totals)
 
 
-def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, totals: dict[str, int]) -> Finding:
+def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, totals: Mapping[str, int]) -> Finding:
     held = snapshots.at(spark, feed.table, state.snapshot_id).count()
     detail = f"{held:,} rows, {totals['rows']:,} expected"
     return Finding("accepted records are in the table once", feed.table.name, abs(held - totals["rows"]), detail)
 
 
-def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals: dict[str, int]) -> Finding:
+def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals: Mapping[str, int]) -> Finding:
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
     # Those of a batch that is under way, or whose job died, are written before silver counts them.
     counted = (
@@ -116,10 +120,7 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals:
 def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     """trader_activity is what the trades it has seen add up to."""
     table = trader_activity.TABLE
-    cursor = snapshots.state(spark, table).cursor
-    upto = from_text(cursor["to"]) if cursor else None
-    newest = snapshots.state(spark, trades.TABLE).stamp
-    if upto != newest:
+    if upstream.read(spark, [table]).progress.waits_for(trades.TABLE):
         yield Finding("activity = sums of trades", table.name, 0, "trades wait for silver_processor")
         return
     columns = [name for name in table.column_names if name != table.stamp]
@@ -129,7 +130,6 @@ def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Ite
     yield Finding("activity = sums of trades", table.name, off, f"{off} rows differ")
 
 
-def _of_epoch(rows: DataFrame, epoch: str | None) -> DataFrame:
+def _of_epoch(rows: DataFrame, epoch: datetime | None) -> DataFrame:
     """The rows of the topic as it is now, where a recreated one was accepted."""
-    since = F.lit(from_text(epoch)).cast("timestamp")
-    return rows if epoch is None else rows.where(F.col("_ingested_at") > since)
+    return rows if epoch is None else rows.where(F.col("_ingested_at") > F.lit(epoch))

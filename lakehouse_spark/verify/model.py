@@ -18,8 +18,8 @@ from lakehouse_spark.gold import (
     portfolio_positions,
     trade_analytics,
 )
-from lakehouse_spark.lake import snapshots
-from lakehouse_spark.lake.cursor import from_text, to_text
+from lakehouse_spark.lake import snapshots, upstream
+from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.settings import Settings
@@ -44,7 +44,8 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
     for dimension in DIMENSIONS.values():
         table = dimension.table
         state, check = snapshots.state(spark, table), "rows follow from the change log"
-        upto = from_text((state.cursor or {}).get("to"))
+        cursor = state.cursor_as(UpstreamCursor)
+        upto = cursor.upto if cursor else None
         if upto is None:
             yield Finding(check, table.name, 0, "nothing loaded yet")
             continue
@@ -109,7 +110,7 @@ def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Fin
     """A fact for every silver row, and no other."""
     for fact, source in ((each.table, each.source) for each in FACTS.values()):
         check, key = "one fact per silver row", fact.key[0]
-        if not _is_up_to_date(spark, fact, source):
+        if _waits(spark, fact, source):
             yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader")
             continue
         ours, theirs = (spark.table(table.identifier).select(key) for table in (fact, source))
@@ -128,9 +129,10 @@ def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Fi
         ),
         (fact_orderbook.TABLE, "snapshot_timestamp", (dim_symbol.TABLE, dim_time.TABLE)),
     ):
+        progress = upstream.read(spark, [fact]).progress
         for dimension in references:
             key = f"{dimension.short_name.removeprefix('dim_')}_key"
-            if _waits(spark, fact, dimension):
+            if progress.is_begun and progress.waits_for(dimension):
                 yield Finding(f"{key} resolves", fact.name, 0, f"{dimension.name} waits for fact_loader")
                 continue
             found = spark.table(dimension.identifier).withColumnRenamed(key, "_key")
@@ -160,7 +162,7 @@ def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
             {"analytics_date": "trade_date", "symbol": "symbol", "exchange": "exchange"},
         ),
     ):
-        if not _is_up_to_date(spark, table, trades.TABLE):
+        if _waits(spark, table, trades.TABLE):
             yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for its turn")
             continue
         rows, live = spark.table(table.identifier), _live(spark)
@@ -182,8 +184,9 @@ def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
         (open_lots.TABLE, "lot_date", _signed("side")),
         (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
     ):
-        waiting = [] if _is_up_to_date(spark, table, trades.TABLE) else [trades.TABLE.name]
-        waiting += [dim_account.TABLE.name] if _waits(spark, table, dim_account.TABLE) else []
+        progress = upstream.read(spark, [table]).progress
+        followed = (trades.TABLE, dim_account.TABLE) if progress.is_begun else (trades.TABLE,)
+        waiting = [source.name for source in followed if progress.waits_for(source)]
         if waiting:
             yield Finding(check, table.name, 0, f"{' and '.join(waiting)}: news wait for gold_aggregator")
             continue
@@ -218,17 +221,6 @@ def _total(rows: DataFrame, column: str) -> object:
     return found[0] if found else None
 
 
-def _waits(spark: SparkSession, table: Table, dimension: Table) -> bool:
-    """Whether the table follows the dimension, and has not consumed all that it says."""
-    consumed = (snapshots.state(spark, table).cursor or {}).get("upto") or {}
-    if dimension.name not in consumed:
-        return False
-    says = snapshots.state(spark, dimension).cursor or {}
-    followed = (consumed[dimension.name], consumed.get(f"{dimension.name} rebuilt"))
-    return followed != (says.get("to"), says.get("rebuilt"))
-
-
-def _is_up_to_date(spark: SparkSession, table: Table, source: Table) -> bool:
-    """Whether the table has consumed all that its source holds."""
-    newest = to_text(snapshots.state(spark, source).stamp)
-    return bool(newest == ((snapshots.state(spark, table).cursor or {}).get("upto") or {}).get(source.name))
+def _waits(spark: SparkSession, table: Table, source: Table) -> bool:
+    """Whether the table has not consumed all that its source holds."""
+    return upstream.read(spark, [table]).progress.waits_for(source)

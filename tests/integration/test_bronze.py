@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer
 from lakehouse_spark.lake import commit
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
 from lakehouse_spark.table import Table
@@ -288,8 +289,8 @@ def test_a_truncated_topic_is_refused(lake: Lake) -> None:
     lake.produce("raw_trades", *trades("T0", "T1"))
     lake.bronze("raw_trades")
     state = lake.state(TABLE.name)
-    assert state.cursor is not None
-    further = {**state.cursor, "to": {"0": 10}, "stamp": to_text(state.next_stamp(datetime.now(UTC)))}
+    assert isinstance(state.cursor, TopicCursor)
+    further = replace(state.cursor, following={0: 10}, stamp=state.next_stamp(datetime.now(UTC)))
     commit.advance(lake.spark, TABLE, state, further)
     with pytest.raises(RefusedError, match=r"partition 0, ends at 2, before the next offset to read, 10: it was trunc"):
         lake.bronze("raw_trades")

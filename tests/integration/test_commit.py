@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.errors import LostRaceError
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.commit import CURSOR, State
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
@@ -71,8 +71,8 @@ def table(session: SparkSession, empty: Table) -> Table:
     return empty
 
 
-def cursor(stamp: datetime, to: str) -> Cursor:
-    return {"to": to, "stamp": to_text(stamp)}
+def cursor(stamp: datetime, by: str) -> Cursor:
+    return Cursor(stamp=stamp, notes={"by": by})
 
 
 def rows(spark: SparkSession, table: Table, stamp: datetime, *pairs: tuple[str, int]) -> DataFrame:
@@ -330,7 +330,8 @@ def test_the_cursor_outlasts_snapshots_without_one(session: SparkSession, table:
     compact(session, table)
     rows(session, table, minute(5), ("foreign", 3)).writeTo(table.identifier).append()
     found = snapshots.state(session, table)
-    assert found.cursor == {"to": "rows", "stamp": "2025-03-01T00:02:00.000000+00:00", "rules": 2}
+    assert found.cursor is not None
+    assert found.cursor.to_json() == '{"by":"rows","rules":2,"stamp":"2025-03-01T00:02:00.000000+00:00"}'
     assert found.stamp == datetime(2025, 3, 1, 0, 2, tzinfo=UTC)
     assert found.snapshot_id == snapshots.load(session, table).currentSnapshot().snapshotId()
 
@@ -347,8 +348,8 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
     for author, _ in KINDS.values():
         done = author(session, table, snapshots.state(session, table), minute(10))
         summary = snapshots.load(session, table).snapshot(done.snapshot_id).summary()
-        to = done.cursor["to"]
-        assert summary.get(CURSOR) == f'{{"rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00","to":"{to}"}}'
+        by = done.cursor.notes["by"]
+        assert summary.get(CURSOR) == f'{{"by":"{by}","rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None
 
 

@@ -21,7 +21,7 @@ from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import open_lots
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
 from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import Cursor, to_text
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.transforms.attributes import ATTRIBUTES
 from lakehouse_spark.verify import model
@@ -98,7 +98,7 @@ class Market:
         filled = [tuple(row.get(column) for column in target.column_names) for row in rows]
         fresh = self.spark.createDataFrame(filled, target.schema)
         held = snapshots.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
-        settle(self.spark, target, fresh, held, base, {})
+        settle(self.spark, target, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC))))
 
     def refer(self, name: str, events: Sequence[dim_oracle.ChangeEvent]) -> None:
         """Enters changes of a dimension in their order."""
@@ -743,7 +743,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
 
     # a batch of duplicates moves the stamp of silver; a replayed reference record moves no stamp at all
     state = snapshots.state(worked.spark, table("silver.trades"))
-    moved = commit.advance(worked.spark, table("silver.trades"), state, {"stamp": to_text(datetime.now(UTC))})
+    moved = commit.advance(worked.spark, table("silver.trades"), state, Cursor(stamp=datetime.now(UTC)))
     members = worked.spark.createDataFrame([("BBB",)], "symbol string")
     dimension_members.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
     worked.load()

@@ -5,7 +5,7 @@ import shutil
 import struct
 import subprocess
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.lake import commit, dimension_members
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations import seeds
 from lakehouse_spark.report import page, reading
@@ -90,11 +90,11 @@ def enter_gold(lake: Lake) -> None:
         "gold.trader_performance": performance,
         "gold.portfolio_positions": positions,
     }
-    upto = {name: to_text(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
+    upto = {name: Consumed(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
     for name, held in rows.items():
         target = table(name)
         frame = lake.spark.createDataFrame([tuple(map(row.get, target.column_names)) for row in held], target.schema)
-        cursor = {"upto": upto, "stamp": "2025-01-16T00:00:00.000000+00:00"}
+        cursor = UpstreamsCursor(upto=upto, stamp=datetime(2025, 1, 16, tzinfo=UTC))
         commit.append(lake.spark, target, frame, lake.state(name), cursor)
 
 

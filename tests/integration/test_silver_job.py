@@ -12,44 +12,29 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_marketdata, raw_trades
-from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import to_text
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.report import reading
 from lakehouse_spark.silver import market_data, rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup, quality
 from lakehouse_spark.verify import ingestion, model, storage
-from tests.support.lake import TABLES, Lake, bar, book, enter_exchanges, trade
+from tests.support.lake import NOON, TABLES, Lake, arrive, bar, book, enter_exchanges, trade
 
-NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 TRADE_TABLES = (
     "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
 )  # fmt: skip
-RECORD = "value binary, topic string, partition int, offset long"
 
 
 @pytest.fixture
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     """The tables that trades pass through; their records come from `arrive`, not from a broker."""
     return Lake.new(spark, "127.0.0.1:9", tmp_path / "home", TRADE_TABLES)
-
-
-def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
-    """One bronze commit of the records, on the offsets that follow."""
-    table = topic.table
-    state = snapshots.state(lake.spark, table)
-    first = state.cursor["to"]["0"] if state.cursor else lake.spark.table(table.identifier).count()
-    records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
-    stamp = state.next_stamp(at)
-    rows = topic.build(lake.spark.createDataFrame(records, RECORD).coalesce(1), stamp, 1_000_000)
-    cursor = {"to": {"0": first + len(values)}, "topic_id": "id", "stamp": to_text(stamp)}
-    commit.append(lake.spark, table, rows, state, cursor)
 
 
 def process(lake: Lake) -> dict[str, int]:
@@ -411,7 +396,7 @@ def test_a_rebuild_keeps_a_row_whose_place_another_record_has_since_the_topic_wa
     process(lake)
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")  # as retention does
     base = snapshots.state(lake.spark, raw_trades.TABLE)
-    anew = {"to": {"0": 0}, "topic_id": "another", "stamp": to_text(base.stamp)}
+    anew = TopicCursor(stamp=base.stamp, topic="trades", topic_id="another", following={0: 0})
     commit.advance(lake.spark, raw_trades.TABLE, base, anew)
     arrive(lake, trade(trade_id="T9"), at=datetime.now(UTC))
     process(lake)

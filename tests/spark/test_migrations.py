@@ -18,6 +18,7 @@ from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor, TopicCursor, UpstreamCursor
 from lakehouse_spark.migrations import Migration, migrate, pending
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import DimTimeSettings, Settings
@@ -282,17 +283,18 @@ def lacking_the_gate(spark: SparkSession) -> None:
     rows = records.select("*", *(F.lit(None).cast(c.dataType).alias(c.name) for c in LOG.columns if c.name not in
                                  (*records.columns, "dimension", "_ingested_at")))  # fmt: skip
     rows = rows.withColumns({"dimension": F.lit("dim_trader"), "_ingested_at": F.lit(LANDED).cast("timestamp")})
-    commit.append(spark, LOG, rows, snapshots.state(spark, LOG), {"topic": "t", "to": {"0": 7}, "stamp": STAMP})
+    commit.append(spark, LOG, rows, snapshots.state(spark, LOG), READ)
     letter = spark.sql(
         f"SELECT 'id' AS rejected_id, array('missing_trader_id') AS reasons, {BAD} AS raw_payload, "
         "TIMESTAMP'2025-05-01' AS _rejected_at, TIMESTAMP'2025-05-01' AS _ingested_at"
     )
     rest = (F.lit(None).cast(c.dataType).alias(c.name) for c in LETTERS.columns if c.name not in letter.columns)
-    commit.append(spark, LETTERS, letter.select("*", *rest), snapshots.state(spark, LETTERS), {"stamp": STAMP})
-    commit.advance(spark, TRADERS, snapshots.state(spark, TRADERS), {"to": STAMP, "stamp": STAMP})
+    commit.append(spark, LETTERS, letter.select("*", *rest), snapshots.state(spark, LETTERS), Cursor(stamp=LANDED))
+    commit.advance(spark, TRADERS, snapshots.state(spark, TRADERS), DERIVED)
 
 
-STAMP = "2025-05-01T00:00:00.000000+00:00"
+READ = TopicCursor(stamp=LANDED, topic="t", topic_id="id", following={0: 7})
+DERIVED = UpstreamCursor(stamp=LANDED, source="bronze.raw_reference", after=None, upto=LANDED)
 
 
 def test_text_that_is_not_utf8_is_repaired_once_and_its_bytes_are_kept(sessions: Sessions) -> None:
@@ -319,9 +321,9 @@ def test_text_that_is_not_utf8_is_repaired_once_and_its_bytes_are_kept(sessions:
     assert [tuple(row) for row in letters] == [("M\ufffdller", b"M\xfcller", ["missing_trader_id"])]
     cursors = {table.name: snapshots.state(spark, table).cursor for table in (LOG, LETTERS, TRADERS)}
     assert cursors == {
-        "bronze.raw_reference": {"topic": "t", "to": {"0": 7}, "stamp": STAMP, "rules": 2},
-        "silver._rejected_records": {"stamp": STAMP, "rules": 2},
-        "dim.dim_trader": {"to": STAMP, "stamp": STAMP, "rules": 1},  # to be derived whole
+        "bronze.raw_reference": replace(READ, rules=2),
+        "silver._rejected_records": Cursor(stamp=LANDED, rules=2),
+        "dim.dim_trader": replace(DERIVED, rules=1),  # to be derived whole
     }
     before = [snapshots.state(spark, table).snapshot_id for table in (LOG, LETTERS, TRADERS)]
     repair.apply(spark, Settings(), NOW)

@@ -16,16 +16,21 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import Column, Row, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import broker
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
+
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
 ALL_TOPICS = (*TOPICS, "raw_reference")
@@ -47,6 +52,9 @@ BAR = {
     "symbol": "AAPL", "tick_time": "2025-01-15T15:30:00Z", "open": 187.0, "high": 188.0, "low": 186.5, "close": 187.5,
     "volume": 12000, "interval": "1m", "exchange": "NASDAQ", "vwap": 187.3, "trade_count": 17,
 }  # fmt: skip
+
+
+_RECORD = "value binary, topic string, partition int, offset long"
 
 
 def trade(**changes: Any) -> bytes:
@@ -150,16 +158,31 @@ class Lake:
     def state(self, table: str) -> State:
         return snapshots.state(self.spark, BY_NAME[table])
 
-    def cursor(self, table: str) -> Mapping[str, Any]:
+    def cursor(self, table: str) -> dict[str, Any]:
+        """The newest cursor, as any reader of the snapshot's summary sees it."""
         cursor = self.state(table).cursor
         assert cursor is not None
-        return cursor
+        said: dict[str, Any] = json.loads(cursor.to_json())
+        return said
 
     def content(self, table: str) -> list[Row]:
         """All rows without what legitimately differs between two runs: stamps."""
         stamps = {"_ingested_at", "_processed_at", "_rejected_at"}
         columns = [name for name in BY_NAME[table].column_names if name not in stamps]
         return sorted(self.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
+
+
+def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
+    """One bronze commit of the records, on the offsets that follow."""
+    table = topic.table
+    state = snapshots.state(lake.spark, table)
+    last = state.cursor_as(TopicCursor)
+    first = last.following[0] if last else lake.spark.table(table.identifier).count()
+    records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
+    stamp = state.next_stamp(at)
+    rows = topic.build(lake.spark.createDataFrame(records, _RECORD).coalesce(1), stamp, 1_000_000)
+    cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: first + len(values)})
+    commit.append(lake.spark, table, rows, state, cursor)
 
 
 def enter_exchanges(spark: SparkSession) -> None:
