@@ -31,9 +31,9 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations.seeds import seed_exchanges
 from lakehouse_spark.settings import conf_dir
 from tests.support import dim_oracle, histories
-from tests.support.dim_changes import OPEN, drawn, june
 from tests.support.dim_oracle import SYMBOL, ChangeEvent
 from tests.support.lake import Lake, refusing
+from tests.support.scd_changes import OPEN, drawn, june
 
 TABLES = (
     "bronze.raw_reference", "silver._rejected_records", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",

@@ -17,7 +17,7 @@ from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.transforms import sessions
 from tests.support import dim_oracle
-from tests.support.dim_nasties import reference_nasties
+from tests.support.hostile_references import hostile_references
 from tests.support.silver_oracle import Record
 
 STAMP = datetime(2025, 6, 2, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -42,7 +42,7 @@ def reasons(spark: SparkSession, *values: bytes | None) -> list[list[str]]:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "1"))))
 def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: SparkSession, seed: int) -> None:
-    records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(1500, 4100 + seed))]
+    records = [Record(value, offset, STAMP) for offset, value in enumerate(hostile_references(1500, 4100 + seed))]
     expected = [dim_oracle.refer(record, MOST) for record in records]
     log = log_of(spark, [record.value for record in records])
     judged = change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()

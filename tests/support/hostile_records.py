@@ -107,13 +107,13 @@ LEVELS = (
 )  # fmt: skip
 
 
-def nasties(topic: str, count: int, seed: int) -> list[bytes | None]:
+def hostile_records(topic: str, count: int, seed: int) -> list[bytes | None]:
     """`count` records for the topic: whole ones, bent ones and rubble, many of them under the same few keys."""
     chance = random.Random(seed)
-    return [_nasty(chance, topic) for _ in range(count)]
+    return [_record(chance, topic) for _ in range(count)]
 
 
-def _nasty(chance: random.Random, topic: str) -> bytes | None:
+def _record(chance: random.Random, topic: str) -> bytes | None:
     value = _bent_record(chance, topic)
     match chance.randrange(40):
         case 0:

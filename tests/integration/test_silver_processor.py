@@ -327,7 +327,7 @@ def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: 
 
 def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lakehouse_spark.kafka._TIMEOUT_MS", 15_000)
+        patch.setattr("lakehouse_spark.ingest.kafka._TIMEOUT_MS", 15_000)
         kafka = proved.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
         settings = proved.settings.model_copy(update={"kafka": kafka})
         findings = list(ingestion.offsets_are_complete(proved.spark, settings))
