@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.settings import Settings
-from tests.faults.child import STAGES, fault
-from tests.faults.test_kill import ROUNDS, Children, CrashError, crash
+from tests.support.child import Children
+from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
 from tests.support.lake import Lake
 
 TABLES = ("bronze.raw_reference", "silver._rejected_records", "_metadata.surrogate_keys", "dim.dim_symbol")

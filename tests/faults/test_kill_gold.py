@@ -7,9 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from tests.faults.child import STAGES, fault
-from tests.faults.test_kill import ROUNDS, CrashError, crash
-from tests.integration.test_gold import FRIDAY, Market, compare, market, trade
+from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from tests.support.market import FRIDAY, Market, compare, market, trade
 
 TABLES = (
     "dim.dim_symbol", "dim.dim_trader", "gold.fact_trades", "gold.daily_trading_summary", "gold.market_overview",

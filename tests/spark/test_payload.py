@@ -513,12 +513,8 @@ def test_a_record_is_read_up_to_the_limit_and_not_beyond(spark: SparkSession) ->
 
 def test_the_stamp_of_a_batch_is_no_part_of_the_code_that_reads_its_payloads(spark: SparkSession) -> None:
     """That code is large: written into it, the stamp would have it made and compiled anew for every batch."""
-    plan = (
-        in_memory.bronze(spark, "raw_trades", in_memory.records_of(["{}"]))
-        ._jdf.queryExecution()
-        .executedPlan()
-        .toString()
-    )
+    rows = in_memory.bronze(spark, "raw_trades", in_memory.records_of(["{}"]))
+    plan = rows._jdf.queryExecution().executedPlan().toString()
     steps = plan.split("Project [")
     assert ["makeValid" in step for step in steps if "AS _ingested_at" in step] == [True]
     assert not [step for step in steps if "makeValid" in step and ("from_json" in step or "RLIKE" in step)]
