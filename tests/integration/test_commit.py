@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.commit import CURSOR, State
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, to_text
+from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
@@ -347,6 +347,7 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
     for author, _ in KINDS.values():
         done = author(session, table, snapshots.state(session, table), minute(10))
         summary = snapshots.load(session, table).snapshot(done.snapshot_id).summary()
+        assert done.cursor is not None
         to = done.cursor["to"]
         assert summary.get(CURSOR) == f'{{"rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00","to":"{to}"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None
@@ -364,7 +365,7 @@ def test_changes_are_the_rows_stamped_later_that_were_there_when_they_were_asked
 
 
 def test_idempotent_work_that_was_overtaken_is_done_again(session: SparkSession, table: Table) -> None:
-    tries = []
+    tries: list[int] = []
 
     def attempt() -> None:
         base = snapshots.state(session, table)
@@ -379,7 +380,7 @@ def test_idempotent_work_that_was_overtaken_is_done_again(session: SparkSession,
 
 
 def test_work_that_is_always_overtaken_gives_up() -> None:
-    tries = []
+    tries: list[int] = []
 
     def attempt() -> None:
         tries.append(1)

@@ -355,7 +355,7 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def told(lake: Lake, dimension: str, *sources: Path, **options: bool) -> Summary:
+def told(lake: Lake, dimension: str, *sources: Path, **options: Any) -> Summary:
     (summary,) = dimension_loader.run(lake.spark, [dimension], [str(source) for source in sources], **options)
     return summary
 
@@ -424,6 +424,7 @@ def test_files_of_symbols_as_excel_pandas_and_exports_write_them_load_as_meant(l
 
 def day_of_load(lake: Lake, symbol: str) -> date:
     ((day,),) = found(lake, "dim_symbol", symbol, "effective_date")
+    assert isinstance(day, date)
     assert day in (datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(1))  # it may be midnight
     return day
 
@@ -664,7 +665,7 @@ def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
         own = lake.spark.newSession()
         for name in ("uri", "warehouse"):
             setting = f"spark.sql.catalog.lake.{name}"
-            own.conf.set(setting, lake.spark.conf.get(setting))
+            own.conf.set(setting, str(lake.spark.conf.get(setting)))
         own.table("lake._metadata.surrogate_keys")  # a thread's first look at a catalog has to be Spark's own
         barrier.wait(60)
         return work(own)

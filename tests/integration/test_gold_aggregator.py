@@ -37,7 +37,8 @@ from tests.support.scd_changes import drawn
 
 
 def size(history: History) -> int:
-    return sum(map(len, (history.trades, history.books, history.symbols, history.traders, history.accounts)))
+    rows = len(history.trades) + len(history.books)
+    return rows + len(history.symbols) + len(history.traders) + len(history.accounts)
 
 
 def unblank(events: Sequence[dim_oracle.ChangeEvent]) -> list[dim_oracle.ChangeEvent]:
@@ -69,8 +70,9 @@ def test_any_history_in_any_batches_ends_as_the_reference_and_a_rebuild_say(
         first = dice.sample(before, dice.randrange(len(before) + 1))
         stated += [{**row, "status": status} for status in (*first, row["status"])]
     dice.shuffle(stated)
-    references = (unblank(log) for log in (history.symbols, history.traders, history.accounts))
-    parts = [cut(items, dice, BATCHES) for items in (stated, history.books, *references)]
+    references = [unblank(log) for log in (history.symbols, history.traders, history.accounts)]
+    arriving: list[Sequence[Any]] = [stated, history.books, *references]
+    parts = [cut(items, dice, BATCHES) for items in arriving]
     for trades, books, symbols, traders, accounts in zip(*parts, strict=True):
         found.refer("dim_symbol", symbols)
         found.refer("dim_trader", traders)
@@ -240,7 +242,8 @@ def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobod
     assert totals == {FRIDAY: None, MONDAY: Decimal("10.000000")}
     assert broken(found) == []
 
-    moved, find = [], gold_aggregator._moved_traders
+    moved: list[str] = []
+    find = gold_aggregator._moved_traders
 
     def seen(*given: Any) -> DataFrame:
         traders = find(*given)
@@ -275,7 +278,7 @@ def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: M
         rows = (row for row in worked.rows(name) if mine.items() & row.items())
         return sorted(tuple(row[column] for column in columns) for row in rows)
 
-    names = ("analytics_date", "exchange", "market_session", "trade_count", "volume")
+    names: tuple[str, ...] = ("analytics_date", "exchange", "market_session", "trade_count", "volume")
     assert values("gold.trade_analytics", *names) == [
         (eve, "LSE", "REGULAR", 1, 10),
         (eve, "NYSE", "AFTER_HOURS", 1, 40),

@@ -124,7 +124,7 @@ def test_a_clock_set_back_between_two_batches_hides_no_record(lake: Lake, monkey
 def set_clock(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        def now(cls, tz: Any = None) -> Any:
             return now
 
     monkeypatch.setattr(silver_processor, "datetime", Clock)
@@ -233,7 +233,7 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[tuple[str, int | None]]]]:
+def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int | None]]]:
     """Gives the tables that a check finds broken, with the number of violations."""
     monkeypatch.setattr(storage, "TABLES", tuple(BY_NAME[name] for name in PROVED))
 
@@ -264,7 +264,10 @@ def repeat_a_row(table: str) -> Callable[[Lake], None]:
 
 
 def run_sql(statement: str) -> Callable[[Lake], None]:
-    return lambda lake: lake.spark.sql(statement) and None
+    def run(lake: Lake) -> None:
+        lake.spark.sql(statement)
+
+    return run
 
 
 BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, int]]]] = (

@@ -82,12 +82,12 @@ def test_a_status_only_moves_forward_and_the_first_record_stays_the_rows_own(spa
     assert found == [({outcomes}, {(0, last)}) for outcomes, last in STATUS_STORIES.values()]
 
 
-CONFLICTS = (
+CONFLICTS: tuple[Changes, ...] = (
     {"symbol": "MSFT"}, {"price": 187.500001}, {"quantity": 99}, {"trade_type": "SELL"}, {"order_type": "STOP"},
     {"trader_id": "TR2"}, {"exchange": "NYSE"}, {"timestamp": "2025-01-15T15:30:00.000001Z"}, {"account_id": "A1"},
     {"commission": 0}, {"price": 188, "status": "CANCELLED"},
 )  # fmt: skip
-SAME = (
+SAME: tuple[Changes, ...] = (
     {}, {"price": "187.5000004"}, {"price": "18750e-2"}, {"quantity": "1e2"}, {"symbol": " aapl"},
     {"trade_type": "buy"}, {"timestamp": "2025-01-15T16:30:00+01:00"}, {"timestamp": 1736955000000},
     {"status": "executed"}, {"status": None}, {"account_id": ""}, {"commission": None}, {"venue": "X"},
@@ -96,7 +96,7 @@ SAME = (
 
 
 def test_every_business_column_but_the_status_tells_a_conflict_from_a_duplicate(spark: SparkSession) -> None:
-    histories = [[{}, changes] for changes in (*CONFLICTS, *SAME)]
+    histories: list[list[Changes]] = [[{}, changes] for changes in (*CONFLICTS, *SAME)]
     found = list(played(spark, "raw_trades", histories, "status", "quantity", "account_id"))
     row = {(0, "EXECUTED", 100, None)}
     assert found == [({(ACCEPTED, CONFLICT)}, row)] * len(CONFLICTS) + [({(ACCEPTED, DUPLICATE)}, row)] * len(SAME)
@@ -140,7 +140,7 @@ def test_statuses_with_times_in_any_order_and_any_cut_end_where_the_oracle_does(
 
 
 def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -> None:
-    history = [
+    history: list[Changes] = [
         {"price": 0}, {}, {"price": 0}, {"quantity": 7, "status": "CANCELLED"}, {"exchange": "?"}, {},
         {"status": "CANCELLED"},
     ]  # fmt: skip
@@ -150,15 +150,15 @@ def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -
 
 
 def test_an_order_book_is_never_restated(spark: SparkSession) -> None:
-    history = [{}, {"bids": [[187.4, 1]]}, {}, {"bids": [[187.49, 50], [187.49, 250]]}, {"bids": []}]
-    same_top = [{}, {"bids": [["187.490", "1e2"], [187.48, 200], [187.3, 0]]}]
+    history: list[Changes] = [{}, {"bids": [[187.4, 1]]}, {}, {"bids": [[187.49, 50], [187.49, 250]]}, {"bids": []}]
+    same_top: list[Changes] = [{}, {"bids": [["187.490", "1e2"], [187.48, 200], [187.3, 0]]}]
     found = list(played(spark, "raw_orderbook", [history, same_top], "best_bid_qty"))
     outcomes = (ACCEPTED, CONFLICT, DUPLICATE, CONFLICT, CONFLICT)
     assert found == [({outcomes}, {(0, 100)}), ({(ACCEPTED, DUPLICATE)}, {(0, 100)})]
 
 
 def test_the_latest_new_content_of_a_bar_wins_and_an_old_one_never_returns(spark: SparkSession) -> None:
-    histories = [
+    histories: list[list[Changes]] = [
         [{}, {"volume": 1}, {}, {"vwap": ...}, {"volume": 1}, {"vwap": ""}],
         [{}, {"trade_count": 0}, {"trade_count": ...}, {"volume": -1}],
         [{"vwap": 0, "trade_count": ...}, {"vwap": ..., "trade_count": 0}],

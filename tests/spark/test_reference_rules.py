@@ -131,9 +131,11 @@ def test_flags_dates_and_numbers_take_what_pandas_writes_and_nothing_else(spark:
         return said("dim_trader", trader_id="T1", **fields)
 
     true = [trader(is_deleted=value) for value in ("1", "1.0", "true", "T", "YES", "y", True, 1, 1.0)]
-    false = [trader(is_deleted=value) for value in ("0", "0.0", "False", "f", "no", "N", "", "NaN", None, False, 0)]
+    no: tuple[Any, ...] = ("0", "0.0", "False", "f", "no", "N", "", "NaN", None, False, 0)
+    false = [trader(is_deleted=value) for value in no]
     missing = [trader(effective_date=value, sequence=value, registration_date=value) for value in ("NaT", "nan", " ")]
-    wrong = [trader(is_deleted=value) for value in ("2", "on", "ye\u017f", "1e0", [])]
+    no_flags: tuple[Any, ...] = ("2", "on", "ye\u017f", "1e0", [])
+    wrong = [trader(is_deleted=value) for value in no_flags]
     log = log_of(spark, [*true, *false, *missing, *wrong, trader(effective_date="2026-01-05 00:00:00", sequence="2.0")])
     assert [
         row["_reasons"] for row in change_log.judged(log, MOST).orderBy("_kafka_offset").select("_reasons").collect()

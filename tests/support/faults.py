@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from lakehouse_spark.lake import commit
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "2"))
@@ -22,7 +24,8 @@ def crash() -> None:
 @contextmanager
 def fault(table: str, stage: str, strike: Callable[[], None]) -> Iterator[None]:
     """Within it, `strike` is called where a commit to `table` has come to `stage`, once."""
-    publish, forward, struck = commit._publish, commit._fast_forwarded, []
+    publish, forward = commit._publish, commit._fast_forwarded
+    struck: list[str] = []
 
     def once() -> None:
         if not struck:
@@ -35,19 +38,17 @@ def fault(table: str, stage: str, strike: Callable[[], None]) -> Iterator[None]:
         if stage == STAGES[0]:
             once()
         if stage == STAGES[1]:
-            commit._fast_forwarded = struck_first
+            patch.setattr(commit, "_fast_forwarded", struck_first)
         done = publish(spark, to, *rest)
         if stage == STAGES[2]:
             once()
         return done
 
     def struck_first(*given: Any) -> bool:
-        commit._fast_forwarded = forward
+        patch.setattr(commit, "_fast_forwarded", forward)
         once()
         return forward(*given)
 
-    commit._publish = publishing
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit, "_publish", publishing)
         yield
-    finally:
-        commit._publish, commit._fast_forwarded = publish, forward

@@ -5,10 +5,11 @@ some bytes changed, JSON of any shape and bytes of no shape.
 import json
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from tests.support.lake import BAR, BOOK, TRADE
 
-BASES = {
+BASES: dict[str, dict[str, Any]] = {
     "raw_trades": {**TRADE, "account_id": "A1", "status": "EXECUTED", "commission": 0.25},
     "raw_orderbook": BOOK,
     "raw_marketdata": BAR,

@@ -35,15 +35,15 @@ TABLES = (
     "dim.dim_exchange",
 )  # fmt: skip
 
-TRADE = {
+TRADE: dict[str, Any] = {
     "trade_id": "T1", "symbol": "AAPL", "price": 187.5, "quantity": 100, "trade_type": "BUY", "order_type": "LIMIT",
     "trader_id": "TR1", "exchange": "NASDAQ", "timestamp": "2025-01-15T15:30:00Z",
 }  # fmt: skip
-BOOK = {
+BOOK: dict[str, Any] = {
     "symbol": "AAPL", "snapshot_time": "2025-01-15T15:30:00Z", "bids": [[187.49, 100], [187.48, 200]],
     "asks": [[187.51, 150], [187.52, 50]], "exchange": "NASDAQ",
 }  # fmt: skip
-BAR = {
+BAR: dict[str, Any] = {
     "symbol": "AAPL", "tick_time": "2025-01-15T15:30:00Z", "open": 187.0, "high": 188.0, "low": 186.5, "close": 187.5,
     "volume": 12000, "interval": "1m", "exchange": "NASDAQ", "vwap": 187.3, "trade_count": 17,
 }  # fmt: skip

@@ -69,7 +69,7 @@ class Market:
 
     def trade(self, rows: Sequence[dict[str, Any]]) -> None:
         """Enters new trades and later statuses of old ones, as silver_processor would."""
-        fresh = {}
+        fresh: dict[str, dict[str, Any]] = {}
         for row in rows:
             held = fresh.get(row["trade_id"]) or self.trades.get(row["trade_id"])
             if held is None or STATUSES.index(row["status"]) > STATUSES.index(held["status"]):
