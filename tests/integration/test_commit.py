@@ -17,9 +17,9 @@ from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, to_text
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
+from tests.support.lakehouses import connect
 
 Commit = Callable[[SparkSession, Table, State, datetime], State]
 
@@ -33,14 +33,7 @@ def minute(number: int) -> datetime:
 
 @pytest.fixture(scope="module")
 def session(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
-    return connect(spark, tmp_path_factory.mktemp("commits"))
-
-
-def connect(spark: SparkSession, home: Path) -> SparkSession:
-    settings = Settings(home=home)
-    own = spark.newSession()
-    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
-    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    own = connect(spark, tmp_path_factory.mktemp("commits"))
     own.sql(ddl.create_namespace("gold"))
     return own
 

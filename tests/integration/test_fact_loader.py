@@ -32,7 +32,7 @@ def test_facts_look_at_the_versions_of_their_days_however_many_there_are(spark: 
 
 
 def test_dim_time_is_extended_by_the_years_that_hold_a_fact_and_no_others(spark: SparkSession, tmp_path: Path) -> None:
-    found = market(spark, tmp_path / "home")
+    found = market(spark, tmp_path / "home", years=())
     days = [date(2008, 3, 3), *(date(2024, 1, 1) + timedelta(days=number) for number in range(0, 140, 2))]
     found.trade([trade(number, f"{day}T15:00", "BUY", 1, "10") for number, day in enumerate(days)])
     fact_loader.run(found.spark, found.lake.settings)

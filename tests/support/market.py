@@ -15,10 +15,12 @@ from lakehouse_spark.bronze.raw_reference import ATTRIBUTES
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.lake import change_log, dimension_members, snapshots
 from lakehouse_spark.lake.reconcile import settle
+from lakehouse_spark.migrations.seeds import seed_time
+from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import model
 from tests.support import dim_oracle, gold_oracle
 from tests.support.histories import STATUSES, History
-from tests.support.lake import Lake, table
+from tests.support.lake import Lake, create_tables, table
 
 TABLES = (
     "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference", "silver._rejected_records",
@@ -126,18 +128,21 @@ def utc(row: Row) -> dict[str, Any]:
     return {n: v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for n, v in row.asDict().items()}
 
 
-def market(spark: SparkSession, home: Path) -> Market:
-    lake = Lake.new(spark, "127.0.0.1:9", home, TABLES)
-    found = Market(lake)
+def market(spark: SparkSession, home: Path, years: Sequence[int] = (2025,)) -> Market:
+    """Two exchanges that nobody has traded at, and the minutes of these years."""
     zones = {"NYSE": ("XNYS", "America/New_York"), "LSE": ("XLON", "Europe/London")}
-    found.refer(
-        "dim_exchange",
-        [
-            dim_oracle.ChangeEvent(code, date(1900, 1, 1), None, 0, False, {"mic": mic, "timezone": zone})
-            for code, (mic, zone) in zones.items()
-        ],
-    )
-    return found
+    exchanges = [
+        dim_oracle.ChangeEvent(code, date(1900, 1, 1), None, 0, False, {"mic": mic, "timezone": zone})
+        for code, (mic, zone) in zones.items()
+    ]
+
+    def make(own: SparkSession) -> None:
+        create_tables(own, TABLES)
+        Market(Lake(own, Settings())).refer("dim_exchange", exchanges)
+        seed_time(own, years)
+
+    lake = Lake.copied(spark, "127.0.0.1:9", home, f"market {years}", make)
+    return Market(lake, changes={"dim_exchange": exchanges}, arrivals=len(exchanges))
 
 
 def compare(found: Market) -> None:
