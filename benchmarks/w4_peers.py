@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from benchmarks import contents, lake
@@ -162,7 +163,7 @@ class ToParquet(lake.InSpark):
     is_limit = True
 
     def work(self) -> None:
-        def keys(table: str, *columns: str) -> Any:
+        def keys(table: str, *columns: str | Column) -> Any:
             versions = self.spark.read.parquet(*self.job.inputs["dims"][table])
             current = versions.where("is_current") if "is_current" in versions.columns else versions
             return F.broadcast(current.select(*columns))

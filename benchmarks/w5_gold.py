@@ -31,7 +31,7 @@ class Ours(lake.InSpark):
 class OursNothingNew(Ours):
     name = "lakehouse, nothing new"
     note = "the same job once more; files and commits are those of this turn alone"
-    before: Mapping[str, int] | None = None
+    before: Mapping[str, int | None] | None = None
 
     def prepare(self) -> None:
         if self.before is None:

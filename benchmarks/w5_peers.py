@@ -17,7 +17,7 @@ from lakehouse_spark.transforms import market_hours
 _DIGESTS = {daily_trading_summary.TABLE.name: {"daily": DAILY}, market_overview.TABLE.name: {"overview": OVERVIEW}}
 
 
-def iceberg_result(job: Job, since: Mapping[str, int] | None = None) -> Result:
+def iceberg_result(job: Job, since: Mapping[str, int | None] | None = None) -> Result:
     """Two tables' rows, and what was written to all of gold since the increment, or since these snapshots."""
     catalog = contents.catalog(Path(job.inputs["home"]))
     snapshots = since or job.inputs["snapshots"]
@@ -33,7 +33,7 @@ def iceberg_result(job: Job, since: Mapping[str, int] | None = None) -> Result:
     )
 
 
-def current_snapshots(job: Job) -> dict[str, int]:
+def current_snapshots(job: Job) -> dict[str, int | None]:
     """Of every gold table, as the catalog says now."""
     catalog = contents.catalog(Path(job.inputs["home"]))
     return {table.name: catalog.load_table(table.name).metadata.current_snapshot_id for table in GOLD}

@@ -64,7 +64,7 @@ class JobByJob(Contender):
             "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.job.inputs["servers"],
         }
         for job in ("bronze_writer", "dimension_loader", "silver_processor", "fact_loader", "gold_aggregator"):
-            command = [sys.executable, "-m", "lakehouse_spark.submit", job]
+            command = [sys.executable, "-m", "lakehouse_spark.cli.submit", job]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise LakehouseError(f"spark-submit of {job} failed:\n{(done.stdout + done.stderr)[-2000:]}")

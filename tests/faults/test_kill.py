@@ -4,12 +4,10 @@ SOAK_ROUNDS sets how many times a working process is killed at a random moment; 
 also strikes at every named point instead of three.
 """
 
-import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +19,10 @@ from pyspark.sql import Row, SparkSession
 from lakehouse_spark.errors import LakehouseError, LostRaceError
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings
-from tests.faults.child import STAGES, TABLES, chain, fault, meet, round_of
+from tests.support.child import TABLES, Children, chain, meet, round_of
+from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
 from tests.support.lake import Lake
 
-ROUNDS = int(os.environ.get("SOAK_ROUNDS", "2"))
 MADE = (*TABLES, "dim.dim_exchange")
 POINTS = [(table, stage) for table in TABLES for stage in STAGES]
 KILLED = POINTS if ROUNDS >= 20 else [
@@ -32,53 +30,6 @@ KILLED = POINTS if ROUNDS >= 20 else [
     ("silver._rejected_records", "after the fast-forward"),
     ("silver.trades", "between staging and fast-forward"),
 ]  # fmt: skip
-START_SECONDS, JOB_SECONDS = 180.0, 180.0
-
-
-class Child:
-    """A process of its own, with a JVM of its own, on the same lakehouse."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        self._answers, self.log, self._read = folder / "answers", folder / "log", 0
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.child", settings.model_dump_json(), self._answers],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True,
-                cwd=Path(__file__).parents[2],
-            )  # fmt: skip
-        assert self.answer(START_SECONDS) == "ready"
-
-    def tell(self, job: str, **more: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"job": job, **more}) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self, seconds: float = JOB_SECONDS) -> Any:
-        """The next answer; None if the process ends without one."""
-        deadline = time.monotonic() + seconds
-        while True:
-            ended = self.process.poll() is not None
-            lines = self._answers.read_text().splitlines(keepends=True) if self._answers.exists() else []
-            if len(lines) > self._read and lines[self._read].endswith("\n"):
-                self._read += 1
-                return json.loads(lines[self._read - 1])
-            if ended:
-                return None
-            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.02)
-
-    def await_stop(self) -> None:
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-        assert self.process.poll() is None, self.log.read_text()[-3000:]
-
-    def kill(self) -> None:
-        """Python and its JVM at once."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
 
 @pytest.fixture
@@ -90,23 +41,12 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
 
 
 @pytest.fixture
-def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator["Children"]:
+def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[Children]:
     update = {"cache": settings.jar_cache, "spark": settings.spark}
     started = Children(lake.settings.model_copy(update=update), tmp_path)
     yield started
     for child in started.all:
         child.kill()
-
-
-class Children:
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings, self._folder = settings, folder
-        self.all: list[Child] = []
-
-    def start(self) -> Child:
-        child = Child(self._settings, self._folder / f"child {len(self.all)}")
-        self.all.append(child)
-        return child
 
 
 @pytest.fixture
@@ -135,18 +75,10 @@ def assert_as_if_nothing_had_happened(lake: Lake, undisturbed: Lake, records: in
         assert totals["rows"] == each.spark.table("lake.silver.trades").count() == records // 3
 
 
-class CrashError(Exception):
-    """Stands for the end of the process: nobody cleans up behind it."""
-
-
-def crash() -> None:
-    raise CrashError
-
-
 def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
     points = POINTS if ROUNDS >= 20 else POINTS[::2]
     for number, (table, stage) in enumerate(points):
         lake.produce("raw_trades", *round_of(number))

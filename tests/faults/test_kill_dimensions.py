@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.settings import Settings
-from tests.faults.child import STAGES, fault
-from tests.faults.test_kill import ROUNDS, Children, CrashError, crash
+from tests.support.child import Children
+from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
 from tests.support.lake import Lake
 
 TABLES = ("bronze.raw_reference", "silver._rejected_records", "_metadata.surrogate_keys", "dim.dim_symbol")
@@ -103,7 +103,7 @@ def strike_everywhere(lake: Lake, folder: Path, strike: Callable[[str, str, list
 def test_a_load_that_dies_at_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
 
     def strike(table: str, stage: str, sources: list[str]) -> None:
         with pytest.raises(CrashError), fault(table, stage, crash):

@@ -7,9 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from tests.faults.child import STAGES, fault
-from tests.faults.test_kill import ROUNDS, CrashError, crash
-from tests.integration.test_gold import FRIDAY, Market, compare, market, trade
+from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from tests.support.market import FRIDAY, Market, compare, market, trade
 
 TABLES = (
     "dim.dim_symbol", "dim.dim_trader", "gold.fact_trades", "gold.daily_trading_summary", "gold.market_overview",
@@ -35,7 +34,7 @@ def enter(found: Market, number: int) -> None:
 def test_a_load_that_dies_after_any_commit_is_completed_by_the_next_one(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
     found = market(spark, tmp_path / "home")
     for number, name in enumerate(CHOSEN):
         enter(found, number)

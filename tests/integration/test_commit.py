@@ -14,12 +14,12 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.commit import CURSOR, State
-from lakehouse_spark.lake.cursor import Cursor
+from lakehouse_spark.lake.cursor import CURSOR, Cursor
+from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
+from tests.support.lakehouses import connect
 
 Commit = Callable[[SparkSession, Table, State, datetime], State]
 
@@ -33,14 +33,7 @@ def minute(number: int) -> datetime:
 
 @pytest.fixture(scope="module")
 def session(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
-    return connect(spark, tmp_path_factory.mktemp("commits"))
-
-
-def connect(spark: SparkSession, home: Path) -> SparkSession:
-    settings = Settings(home=home)
-    own = spark.newSession()
-    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
-    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    own = connect(spark, tmp_path_factory.mktemp("commits"))
     own.sql(ddl.create_namespace("gold"))
     return own
 
@@ -348,6 +341,7 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
     for author, _ in KINDS.values():
         done = author(session, table, snapshots.state(session, table), minute(10))
         summary = snapshots.load(session, table).snapshot(done.snapshot_id).summary()
+        assert done.cursor is not None
         by = done.cursor.notes["by"]
         assert summary.get(CURSOR) == f'{{"by":"{by}","rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None
@@ -365,7 +359,7 @@ def test_changes_are_the_rows_stamped_later_that_were_there_when_they_were_asked
 
 
 def test_idempotent_work_that_was_overtaken_is_done_again(session: SparkSession, table: Table) -> None:
-    tries = []
+    tries: list[int] = []
 
     def attempt() -> None:
         base = snapshots.state(session, table)
@@ -380,7 +374,7 @@ def test_idempotent_work_that_was_overtaken_is_done_again(session: SparkSession,
 
 
 def test_work_that_is_always_overtaken_gives_up() -> None:
-    tries = []
+    tries: list[int] = []
 
     def attempt() -> None:
         tries.append(1)

@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_reference
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest.reference_files.looking import look
 from lakehouse_spark.ingest.reference_files.paths import Hadoop, behind
@@ -26,14 +27,13 @@ from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, surrogate_keys
-from lakehouse_spark.lake.change_log import DIMENSIONS
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations.seeds import seed_exchanges
 from lakehouse_spark.settings import conf_dir
 from tests.support import dim_oracle, histories
-from tests.support.dim_changes import OPEN, drawn, june
 from tests.support.dim_oracle import SYMBOL, ChangeEvent
 from tests.support.lake import Lake, refusing
+from tests.support.scd_changes import OPEN, drawn, june
 
 TABLES = (
     "bronze.raw_reference", "silver._rejected_records", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
@@ -355,7 +355,7 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     return path
 
 
-def told(lake: Lake, dimension: str, *sources: Path, **options: bool) -> Summary:
+def told(lake: Lake, dimension: str, *sources: Path, **options: Any) -> Summary:
     (summary,) = dimension_loader.run(lake.spark, [dimension], [str(source) for source in sources], **options)
     return summary
 
@@ -424,6 +424,7 @@ def test_files_of_symbols_as_excel_pandas_and_exports_write_them_load_as_meant(l
 
 def day_of_load(lake: Lake, symbol: str) -> date:
     ((day,),) = found(lake, "dim_symbol", symbol, "effective_date")
+    assert isinstance(day, date)
     assert day in (datetime.now(UTC).date(), datetime.now(UTC).date() - timedelta(1))  # it may be midnight
     return day
 
@@ -664,7 +665,7 @@ def at_once(lake: Lake, *works: Callable[[SparkSession], Any]) -> list[Any]:
         own = lake.spark.newSession()
         for name in ("uri", "warehouse"):
             setting = f"spark.sql.catalog.lake.{name}"
-            own.conf.set(setting, lake.spark.conf.get(setting))
+            own.conf.set(setting, str(lake.spark.conf.get(setting)))
         own.table("lake._metadata.surrogate_keys")  # a thread's first look at a catalog has to be Spark's own
         barrier.wait(60)
         return work(own)
@@ -822,7 +823,7 @@ def land(lake: Lake, dimension: str, number: int, events: Sequence[ChangeEvent])
         "*", "CAST(NULL AS string) AS _kafka_topic", "CAST(NULL AS int) AS _kafka_partition",
         "CAST(NULL AS bigint) AS _kafka_offset", "CAST(NULL AS binary) AS _raw_bytes",
     )  # fmt: skip
-    change_log.land(lake.spark, change_log.DIMENSIONS[dimension], frame, f"memory:{dimension}", str(number))
+    change_log.land(lake.spark, DIMENSIONS[dimension], frame, f"memory:{dimension}", str(number))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -83,7 +84,7 @@ def enter_gold(lake: Lake) -> None:
             (DAY - timedelta(1), "TR1", "MSFT", 100, 2000),
         )
     ]  # fmt: skip
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "gold.fact_trades": facts,
         "gold.fact_orderbook": books,
         "gold.daily_trading_summary": summaries,

@@ -13,7 +13,7 @@ from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator,
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.settings import KafkaSettings, Settings
 from tests.support.lake import Lake
-from tests.support.lakehouses import unpack
+from tests.support.lakehouses import connect, unpack
 
 OPEN_END = date(9999, 12, 31)
 
@@ -34,10 +34,7 @@ def upgraded(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> t
     home = tmp_path_factory.mktemp("upgraded") / "home"
     unpack("7e782d6", home)
     settings = Settings(home=home, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"))
-    own = spark.newSession()
-    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
-    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
-    lake = Lake(own, settings)
+    lake = Lake(connect(spark, home), settings)
     return lake, {summary.table: summary for summary in run_all(lake)}
 
 

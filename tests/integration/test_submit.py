@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -36,8 +37,9 @@ class Done:
     complaints: list[str]
 
     @property
-    def report(self) -> Mapping[str, object]:
-        return json.loads(self.lines[-1])
+    def report(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.lines[-1])
+        return report
 
     @property
     def counts(self) -> dict[str, dict[str, int]]:

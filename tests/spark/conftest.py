@@ -9,18 +9,9 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.migrations import migrate
 from lakehouse_spark.settings import Settings
+from tests.support.lakehouses import connect
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
-
-
-def connect(spark: SparkSession, home: Path) -> SparkSession:
-    """A session of its own on the lakehouse in this folder."""
-    home.mkdir(parents=True, exist_ok=True)
-    settings = Settings(home=home)
-    own = spark.newSession()
-    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
-    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
-    return own
 
 
 @pytest.fixture

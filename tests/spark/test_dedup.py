@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from tests.support import pure, silver_oracle
+from tests.support import in_memory, silver_oracle
 from tests.support.lake import bar, book, trade
 from tests.support.silver_oracle import ACCEPTED, DUPLICATE, REJECTED, Record
 
@@ -27,12 +27,12 @@ def batches(*values: Iterable[bytes | None]) -> list[list[Record]]:
     made: list[list[Record]] = []
     for number, group in enumerate(values):
         first = sum(len(batch) for batch in made)
-        made.append(pure.records_of(group, stamp=pure.STAMP + timedelta(seconds=number), first=first))
+        made.append(in_memory.records_of(group, stamp=in_memory.STAMP + timedelta(seconds=number), first=first))
     return made
 
 
-def run(spark: SparkSession, topic: str, parts: Sequence[Sequence[Record]]) -> pure.Table:
-    table = pure.Table(topic)
+def run(spark: SparkSession, topic: str, parts: Sequence[Sequence[Record]]) -> in_memory.Table:
+    table = in_memory.Table(topic)
     for number, part in enumerate(parts):
         table.apply(spark, part, from_start=number == 0)
     return table
@@ -82,12 +82,12 @@ def test_a_status_only_moves_forward_and_the_first_record_stays_the_rows_own(spa
     assert found == [({outcomes}, {(0, last)}) for outcomes, last in STATUS_STORIES.values()]
 
 
-CONFLICTS = (
+CONFLICTS: tuple[Changes, ...] = (
     {"symbol": "MSFT"}, {"price": 187.500001}, {"quantity": 99}, {"trade_type": "SELL"}, {"order_type": "STOP"},
     {"trader_id": "TR2"}, {"exchange": "NYSE"}, {"timestamp": "2025-01-15T15:30:00.000001Z"}, {"account_id": "A1"},
     {"commission": 0}, {"price": 188, "status": "CANCELLED"},
 )  # fmt: skip
-SAME = (
+SAME: tuple[Changes, ...] = (
     {}, {"price": "187.5000004"}, {"price": "18750e-2"}, {"quantity": "1e2"}, {"symbol": " aapl"},
     {"trade_type": "buy"}, {"timestamp": "2025-01-15T16:30:00+01:00"}, {"timestamp": 1736955000000},
     {"status": "executed"}, {"status": None}, {"account_id": ""}, {"commission": None}, {"venue": "X"},
@@ -96,7 +96,7 @@ SAME = (
 
 
 def test_every_business_column_but_the_status_tells_a_conflict_from_a_duplicate(spark: SparkSession) -> None:
-    histories = [[{}, changes] for changes in (*CONFLICTS, *SAME)]
+    histories: list[list[Changes]] = [[{}, changes] for changes in (*CONFLICTS, *SAME)]
     found = list(played(spark, "raw_trades", histories, "status", "quantity", "account_id"))
     row = {(0, "EXECUTED", 100, None)}
     assert found == [({(ACCEPTED, CONFLICT)}, row)] * len(CONFLICTS) + [({(ACCEPTED, DUPLICATE)}, row)] * len(SAME)
@@ -131,7 +131,7 @@ def test_statuses_with_times_in_any_order_and_any_cut_end_where_the_oracle_does(
     wanted = []
     for history in histories:
         said = silver_oracle.silver(
-            "raw_trades", pure.records_of(trade(**changes) for changes in history), pure.EXCHANGES
+            "raw_trades", in_memory.records_of(trade(**changes) for changes in history), in_memory.EXCHANGES
         )
         (row,) = said.rows.values()
         outcomes = tuple(" ".join(reasons) or outcome for outcome, reasons in said.outcomes.values())
@@ -140,7 +140,7 @@ def test_statuses_with_times_in_any_order_and_any_cut_end_where_the_oracle_does(
 
 
 def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -> None:
-    history = [
+    history: list[Changes] = [
         {"price": 0}, {}, {"price": 0}, {"quantity": 7, "status": "CANCELLED"}, {"exchange": "?"}, {},
         {"status": "CANCELLED"},
     ]  # fmt: skip
@@ -150,15 +150,15 @@ def test_a_refused_record_neither_makes_nor_changes_a_row(spark: SparkSession) -
 
 
 def test_an_order_book_is_never_restated(spark: SparkSession) -> None:
-    history = [{}, {"bids": [[187.4, 1]]}, {}, {"bids": [[187.49, 50], [187.49, 250]]}, {"bids": []}]
-    same_top = [{}, {"bids": [["187.490", "1e2"], [187.48, 200], [187.3, 0]]}]
+    history: list[Changes] = [{}, {"bids": [[187.4, 1]]}, {}, {"bids": [[187.49, 50], [187.49, 250]]}, {"bids": []}]
+    same_top: list[Changes] = [{}, {"bids": [["187.490", "1e2"], [187.48, 200], [187.3, 0]]}]
     found = list(played(spark, "raw_orderbook", [history, same_top], "best_bid_qty"))
     outcomes = (ACCEPTED, CONFLICT, DUPLICATE, CONFLICT, CONFLICT)
     assert found == [({outcomes}, {(0, 100)}), ({(ACCEPTED, DUPLICATE)}, {(0, 100)})]
 
 
 def test_the_latest_new_content_of_a_bar_wins_and_an_old_one_never_returns(spark: SparkSession) -> None:
-    histories = [
+    histories: list[list[Changes]] = [
         [{}, {"volume": 1}, {}, {"vwap": ...}, {"volume": 1}, {"vwap": ""}],
         [{}, {"trade_count": 0}, {"trade_count": ...}, {"volume": -1}],
         [{"vwap": 0, "trade_count": ...}, {"vwap": ..., "trade_count": 0}],
@@ -175,7 +175,7 @@ def test_the_latest_new_content_of_a_bar_wins_and_an_old_one_never_returns(spark
 
 
 def test_arrival_is_the_stamp_then_the_partition_then_the_offset(spark: SparkSession) -> None:
-    early, late = pure.STAMP, pure.STAMP + timedelta(microseconds=1)
+    early, late = in_memory.STAMP, in_memory.STAMP + timedelta(microseconds=1)
 
     def placed(value: bytes, stamp: datetime, partition: int, offset: int) -> Record:
         return Record(value, offset, stamp, partition)
@@ -201,10 +201,10 @@ def test_arrival_is_the_stamp_then_the_partition_then_the_offset(spark: SparkSes
 
 def test_a_bar_that_is_accepted_late_replaces_nothing_and_is_remembered(spark: SparkSession) -> None:
     """As when a refused bar is replayed after a later one: its own repeat is no restatement."""
-    late, last = (pure.STAMP + timedelta(seconds=n) for n in (1, 2))
-    table = pure.Table("raw_marketdata")
+    late, last = (in_memory.STAMP + timedelta(seconds=n) for n in (1, 2))
+    table = in_memory.Table("raw_marketdata")
     table.apply(spark, [Record(bar(volume=2), 1, late)])
-    table.apply(spark, [Record(bar(volume=1), 0, pure.STAMP)], from_start=True)
+    table.apply(spark, [Record(bar(volume=1), 0, in_memory.STAMP)], from_start=True)
     (row,) = table.rows.values()
     assert (row["volume"], row["_source_offset"], row["_ingested_at"]) == (2, 1, late.replace(tzinfo=None))
     table.apply(spark, [Record(bar(volume=1), 2, last)])
@@ -215,9 +215,9 @@ def test_a_bar_that_is_accepted_late_replaces_nothing_and_is_remembered(spark: S
 
 def test_another_record_in_the_place_of_the_rows_own_is_judged_by_the_row(spark: SparkSession) -> None:
     """A topic that was made anew counts its offsets from the beginning."""
-    table = pure.Table("raw_trades")
-    table.apply(spark, [Record(trade(price=10), 0, pure.STAMP)])
-    later = Record(trade(price=11, status="CANCELLED"), 0, pure.STAMP + timedelta(seconds=1))
+    table = in_memory.Table("raw_trades")
+    table.apply(spark, [Record(trade(price=10), 0, in_memory.STAMP)])
+    later = Record(trade(price=11, status="CANCELLED"), 0, in_memory.STAMP + timedelta(seconds=1))
     table.apply(spark, [later], from_start=True)
     assert table.outcomes == {(0, 0): (REJECTED, [CONFLICT])}
     (row,) = table.rows.values()
@@ -226,8 +226,8 @@ def test_another_record_in_the_place_of_the_rows_own_is_judged_by_the_row(spark:
 
 def test_the_rows_own_record_comes_first_where_all_are_read_again(spark: SparkSession) -> None:
     """Others of its key that arrived before it were refused then, and are good now."""
-    stamp = pure.STAMP
-    trades = pure.Table("raw_trades")
+    stamp = in_memory.STAMP
+    trades = in_memory.Table("raw_trades")
     trades.apply(spark, [Record(trade(price=2), 2, stamp)])
     values = (trade(price=1, status="CANCELLED"), trade(price=2, status="PARTIAL"), trade(price=2))
     trades.apply(spark, [Record(value, offset, stamp) for offset, value in enumerate(values)], from_start=True)
@@ -235,7 +235,7 @@ def test_the_rows_own_record_comes_first_where_all_are_read_again(spark: SparkSe
     (row,) = trades.rows.values()
     assert (row["price"], row["status"], row["_source_offset"]) == (2, "EXECUTED", 2)
 
-    bars = pure.Table("raw_marketdata")
+    bars = in_memory.Table("raw_marketdata")
     bars.apply(spark, [Record(bar(volume=2), 1, stamp)])
     bars.apply(spark, [Record(bar(volume=1), 0, stamp), Record(bar(volume=2), 1, stamp)], from_start=True)
     bars.apply(spark, [Record(bar(volume=1), 2, stamp + timedelta(seconds=1))])
@@ -260,18 +260,18 @@ def test_records_read_or_sent_again_change_no_row(spark: SparkSession, topic: st
     first, second = batches(STORY[topic], STORY[topic])
     table = run(spark, topic, [first])
 
-    from_start = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    from_start = in_memory.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
     from_start.apply(spark, first, from_start=True)
     assert from_start.outcomes == table.outcomes
     assert from_start.rows == table.rows
 
-    sent_again = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    sent_again = in_memory.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
     sent_again.apply(spark, second)
     assert sent_again.rows == table.rows
     assert sent_again.counts[ACCEPTED] == 0
     assert sent_again.counts[REJECTED] == table.counts[REJECTED]
 
-    both_from_start = pure.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
+    both_from_start = in_memory.Table(topic, rows={key: dict(row) for key, row in table.rows.items()})
     both_from_start.apply(spark, first + second, from_start=True)
     assert both_from_start.rows == table.rows
     assert both_from_start.counts[ACCEPTED] == table.counts[ACCEPTED]
@@ -312,10 +312,10 @@ def test_any_cut_into_batches_ends_where_the_oracle_does(
     for value, number in sorted(zip(values, numbers, strict=True), key=lambda pair: pair[1]):
         batch = next(n for n, edge in enumerate(edges) if number < edge)
         partition = chance.randrange(2)
-        parts[batch].append(Record(value, following[partition], pure.STAMP + timedelta(seconds=batch), partition))
+        parts[batch].append(Record(value, following[partition], in_memory.STAMP + timedelta(seconds=batch), partition))
         following[partition] += 1
     everything = [record for part in parts for record in part]
-    wanted = silver_oracle.silver(topic, everything, pure.EXCHANGES)
+    wanted = silver_oracle.silver(topic, everything, in_memory.EXCHANGES)
 
     table = run(spark, topic, [part for part in parts if part])
     assert table.outcomes == wanted.outcomes

@@ -11,8 +11,8 @@ from lakehouse_spark.dim import dim_symbol, dim_trader
 from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trade_analytics, trader_performance
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.transforms import lots, market_hours
-from tests.support.pure import silver_trades
-from tests.support.pure import trade_row as row
+from tests.support.in_memory import silver_trades
+from tests.support.in_memory import trade_row as row
 
 NOON = datetime(2025, 1, 15, 12, tzinfo=UTC)
 

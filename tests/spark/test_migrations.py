@@ -148,7 +148,8 @@ def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
 def test_an_edited_migration_is_refused(migrated: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     initial, *_ = migrations.migrations()
     monkeypatch.setattr(migrations, "migrations", lambda: [replace(initial, checksum="0" * 64)])
-    for ask in (lambda: pending(migrated), lambda: migrate(migrated, Settings(), NOW)):
+    asks: list[Callable[[], object]] = [lambda: pending(migrated), lambda: migrate(migrated, Settings(), NOW)]
+    for ask in asks:
         with pytest.raises(RefusedError, match=r"V001 was edited after it was applied here .* as a new migration"):
             ask()
 

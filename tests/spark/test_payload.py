@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from tests.support import pure
+from tests.support import in_memory
 from tests.support.lake import TRADE
 
 MALFORMED = ["malformed_json"]
@@ -43,14 +43,14 @@ def _read(rows: DataFrame, offset: str) -> Read:
 @pytest.fixture(scope="module")
 def bronze(spark: SparkSession) -> Read:
     """The bronze rows of offered payloads; the instant as `micros`, since Python cannot hold them all."""
-    rows = pure.bronze(spark, "raw_trades", pure.records_of(_ALL))
+    rows = in_memory.bronze(spark, "raw_trades", in_memory.records_of(_ALL))
     return _read(rows.selectExpr("*", "unix_micros(timestamp) AS micros").drop("timestamp"), "_kafka_offset")
 
 
 @pytest.fixture(scope="module")
 def silver(spark: SparkSession) -> Read:
     """The judged rows of offered payloads."""
-    rows = pure.judged(spark, "raw_trades", pure.records_of(_ALL))
+    rows = in_memory.judged(spark, "raw_trades", in_memory.records_of(_ALL))
     return _read(rows.drop("trade_timestamp", "trade_date", "_event_time"), "_source_offset")
 
 
@@ -501,8 +501,10 @@ def test_a_record_is_read_up_to_the_limit_and_not_beyond(spark: SparkSession) ->
     digits = "7" * 2_000_000
     quoted, bare = with_token("price", f'"{digits}"'), with_token("price", digits)
     damaged = quoted.encode().replace(b"7", b"\xff", 1)  # its text, once repaired, is two bytes longer
-    records = pure.records_of((quoted, bare, quoted + " ", quoted.replace("7", "\u00e9", 1), damaged, damaged + b" "))
-    rows = pure.judged(spark, "raw_trades", records, max_bytes=len(quoted)).orderBy("_source_offset").collect()
+    records = in_memory.records_of(
+        (quoted, bare, quoted + " ", quoted.replace("7", "\u00e9", 1), damaged, damaged + b" ")
+    )
+    rows = in_memory.judged(spark, "raw_trades", records, max_bytes=len(quoted)).orderBy("_source_offset").collect()
     assert [row["_reasons"] for row in rows] == [
         ["invalid_price"], MALFORMED, ["oversized_record"], ["oversized_record"], ["invalid_encoding"],
         ["oversized_record"],
@@ -511,7 +513,8 @@ def test_a_record_is_read_up_to_the_limit_and_not_beyond(spark: SparkSession) ->
 
 def test_the_stamp_of_a_batch_is_no_part_of_the_code_that_reads_its_payloads(spark: SparkSession) -> None:
     """That code is large: written into it, the stamp would have it made and compiled anew for every batch."""
-    plan = pure.bronze(spark, "raw_trades", pure.records_of(["{}"]))._jdf.queryExecution().executedPlan().toString()
+    rows = in_memory.bronze(spark, "raw_trades", in_memory.records_of(["{}"]))
+    plan = rows._jdf.queryExecution().executedPlan().toString()
     steps = plan.split("Project [")
     assert ["makeValid" in step for step in steps if "AS _ingested_at" in step] == [True]
     assert not [step for step in steps if "makeValid" in step and ("from_json" in step or "RLIKE" in step)]

@@ -16,7 +16,7 @@ from lakehouse_spark.dim.dimension import changes
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.transforms import market_hours
 from tests.support import dim_oracle
-from tests.support.dim_nasties import reference_nasties
+from tests.support.hostile_references import hostile_references
 from tests.support.silver_oracle import Record
 
 STAMP = datetime(2025, 6, 2, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -41,7 +41,7 @@ def reasons(spark: SparkSession, *values: bytes | None) -> list[list[str]]:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("SOAK_ROUNDS", "1"))))
 def test_any_record_of_the_topic_says_what_the_reference_reads_in_it(spark: SparkSession, seed: int) -> None:
-    records = [Record(value, offset, STAMP) for offset, value in enumerate(reference_nasties(1500, 4100 + seed))]
+    records = [Record(value, offset, STAMP) for offset, value in enumerate(hostile_references(1500, 4100 + seed))]
     expected = [dim_oracle.refer(record, MOST) for record in records]
     log = log_of(spark, [record.value for record in records])
     judged = reference_log.judged(log, DIMENSIONS.values(), MOST).orderBy("_kafka_offset").select("_reasons").collect()
@@ -130,9 +130,11 @@ def test_flags_dates_and_numbers_take_what_pandas_writes_and_nothing_else(spark:
         return said("dim_trader", trader_id="T1", **fields)
 
     true = [trader(is_deleted=value) for value in ("1", "1.0", "true", "T", "YES", "y", True, 1, 1.0)]
-    false = [trader(is_deleted=value) for value in ("0", "0.0", "False", "f", "no", "N", "", "NaN", None, False, 0)]
+    no: tuple[Any, ...] = ("0", "0.0", "False", "f", "no", "N", "", "NaN", None, False, 0)
+    false = [trader(is_deleted=value) for value in no]
     missing = [trader(effective_date=value, sequence=value, registration_date=value) for value in ("NaT", "nan", " ")]
-    wrong = [trader(is_deleted=value) for value in ("2", "on", "ye\u017f", "1e0", [])]
+    no_flags: tuple[Any, ...] = ("2", "on", "ye\u017f", "1e0", [])
+    wrong = [trader(is_deleted=value) for value in no_flags]
     log = log_of(spark, [*true, *false, *missing, *wrong, trader(effective_date="2026-01-05 00:00:00", sequence="2.0")])
     assert [
         row["_reasons"]

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.transforms import scd_type1
 from tests.support import dim_oracle, histories
-from tests.support.dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, together
+from tests.support.scd_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, together
 
 COLUMNS = "code string, name string, mic string"
 PLACE = ("effective_date", *ORDER)

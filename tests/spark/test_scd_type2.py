@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.transforms import scd_type2
 from tests.support import dim_oracle, histories
-from tests.support.dim_changes import (
+from tests.support.dim_oracle import SYMBOL, ChangeEvent
+from tests.support.scd_changes import (
     OPEN,
     ORDER,
     Change,
@@ -23,7 +24,6 @@ from tests.support.dim_changes import (
     june,
     together,
 )
-from tests.support.dim_oracle import SYMBOL, ChangeEvent
 
 VERSION = "symbol string, sector string, effective_date date, expiry_date date, is_current boolean"
 BEGINNING = date(1900, 1, 1)

@@ -10,7 +10,7 @@ from lakehouse_spark.dim import dim_account
 from lakehouse_spark.transforms import scd_type3
 from lakehouse_spark.transforms.scd_type3 import Pair
 from tests.support import dim_oracle, histories
-from tests.support.dim_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, june, together
+from tests.support.scd_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, june, together
 
 PLACE = ("effective_date", *ORDER)
 TIER = Pair("tier", "current_tier", "previous_tier", "tier_change_date")

@@ -11,15 +11,15 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import Row, SparkSession
 
-from tests.support import pure, silver_oracle
+from tests.support import in_memory, silver_oracle
+from tests.support.hostile_records import hostile_records
 from tests.support.lake import bar, book, trade
-from tests.support.nasties import nasties
 
 Cases = list[tuple[bytes | None, list[str]]]
 
 
 def refused_as_expected(spark: SparkSession, topic: str, cases: Cases) -> None:
-    rows = pure.judged(spark, topic, pure.records_of(payload for payload, _ in cases))
+    rows = in_memory.judged(spark, topic, in_memory.records_of(payload for payload, _ in cases))
     found = [row["_reasons"] for row in rows.orderBy("_source_offset").collect()]
     named = [(payload, reasons) for (payload, _), reasons in zip(cases, found, strict=True)]
     assert named == cases
@@ -239,12 +239,12 @@ def test_a_record_is_refused_for_just_these_reasons(spark: SparkSession, topic: 
 
 def accepted(spark: SparkSession, topic: str, *payloads: bytes) -> Any:
     """The judged records by place, business columns and place alone."""
-    rows = pure.judged(spark, topic, pure.records_of(payloads))
+    rows = in_memory.judged(spark, topic, in_memory.records_of(payloads))
     return rows.drop("_reasons", "_event_time", "_ingested_at").orderBy("_source_offset")
 
 
 def expected(spark: SparkSession, topic: str, *rows: tuple[Any, ...]) -> Any:
-    table = pure.FEEDS[topic].table
+    table = in_memory.FEEDS[topic].table
     names = [name for name in table.column_names if not name.startswith("_")]
     kinds = ", ".join(f"`{name}` {table.schema[name].dataType.simpleString()}" for name in names)
     placed = [(*row, "topic", 0, offset) for offset, row in enumerate(rows)]
@@ -360,7 +360,7 @@ def test_a_bar_is_typed_and_named(spark: SparkSession) -> None:
 
 # The oracle
 
-NASTIES = 500
+RECORDS = 500
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "2"))
 TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
 
@@ -381,16 +381,16 @@ def test_nasty_records_of_any_seed_fare_as_the_oracle_says(spark: SparkSession, 
 
 def fare_as_the_oracle_says(spark: SparkSession, topic: str, seed: int) -> None:
     """Bronze byte for byte, and every record's fate, reasons and values."""
-    records = pure.records_of(nasties(topic, NASTIES, seed))
-    said = silver_oracle.silver(topic, records, pure.EXCHANGES)
-    assert min(said.counts.values()) > NASTIES / 20
+    records = in_memory.records_of(hostile_records(topic, RECORDS, seed))
+    said = silver_oracle.silver(topic, records, in_memory.EXCHANGES)
+    assert min(said.counts.values()) > RECORDS / 20
 
-    rows = pure.bronze(spark, topic, records).orderBy("_kafka_offset").collect()
+    rows = in_memory.bronze(spark, topic, records).orderBy("_kafka_offset").collect()
     for record, row in zip(records, rows, strict=True):
         wanted = {name: _arrays(value) for name, value in silver_oracle.bronze(topic, record).items()}
         assert (record.value, _typed(topic, row)) == (record.value, wanted)
 
-    table = pure.Table(topic)
+    table = in_memory.Table(topic)
     table.apply(spark, records)
     differing = {
         record.value: (table.outcomes[0, record.offset], said.outcomes[0, record.offset])

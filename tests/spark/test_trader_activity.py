@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.silver import trader_activity, trades
 from tests.support import silver_oracle
-from tests.support.pure import silver_trades
-from tests.support.pure import trade_row as row
+from tests.support.in_memory import silver_trades
+from tests.support.in_memory import trade_row as row
 
 
 def activity(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:

@@ -1,9 +1,10 @@
 """A lakehouse of one test: its own catalog and warehouse, its own topics on the shared broker."""
 
 import csv
+import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from lakehouse_spark.local import broker
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
+from tests.support.lakehouses import connect, copy
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
@@ -40,15 +42,15 @@ TABLES = (
     "dim.dim_exchange",
 )  # fmt: skip
 
-TRADE = {
+TRADE: dict[str, Any] = {
     "trade_id": "T1", "symbol": "AAPL", "price": 187.5, "quantity": 100, "trade_type": "BUY", "order_type": "LIMIT",
     "trader_id": "TR1", "exchange": "NASDAQ", "timestamp": "2025-01-15T15:30:00Z",
 }  # fmt: skip
-BOOK = {
+BOOK: dict[str, Any] = {
     "symbol": "AAPL", "snapshot_time": "2025-01-15T15:30:00Z", "bids": [[187.49, 100], [187.48, 200]],
     "asks": [[187.51, 150], [187.52, 50]], "exchange": "NASDAQ",
 }  # fmt: skip
-BAR = {
+BAR: dict[str, Any] = {
     "symbol": "AAPL", "tick_time": "2025-01-15T15:30:00Z", "open": 187.0, "high": 188.0, "low": 186.5, "close": 187.5,
     "volume": 12000, "interval": "1m", "exchange": "NASDAQ", "vwap": 187.3, "trade_count": 17,
 }  # fmt: skip
@@ -81,24 +83,30 @@ class Lake:
 
     @classmethod
     def new(cls, spark: SparkSession, bootstrap_servers: str, home: Path, tables: Sequence[str] = TABLES) -> "Lake":
+        """Just these tables, empty, and where reference records have no table, the exchanges."""
+
+        def make(own: SparkSession) -> None:
+            create_tables(own, tables)
+            if "dim.dim_exchange" in tables and "bronze.raw_reference" not in tables:
+                enter_exchanges(own)
+
+        return cls.copied(spark, bootstrap_servers, home, " ".join(tables), make)
+
+    @classmethod
+    def copied(
+        cls, spark: SparkSession, bootstrap_servers: str, home: Path, name: str, make: Callable[[SparkSession], None]
+    ) -> "Lake":
+        """A copy of the lakehouse that `make` fills, the first time its name is asked for: in the time of one file."""
         prefix = f"t{uuid.uuid4().hex[:8]}"
         topics = {name: f"{prefix}_{name}" for name in ALL_TOPICS}
         kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics=topics)
-        settings = Settings(home=home, kafka=kafka)
-        own = spark.newSession()
-        own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
-        own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+        warehouse = str(spark.conf.get("spark.sql.catalog.lake.warehouse")).removeprefix("file://")
+        original = Path(warehouse).parent / "originals" / hashlib.md5(name.encode()).hexdigest()
+        if not original.exists():
+            make(connect(spark, original))
         home.mkdir(parents=True, exist_ok=True)
-        lake = cls(own, settings)
-        for statement in ddl.create_namespaces():
-            own.sql(statement)
-        for name in tables:
-            for statement in ddl.create_table(BY_NAME[name]):
-                own.sql(statement)
-            commit.open_table(own, BY_NAME[name])
-        if "dim.dim_exchange" in tables and "bronze.raw_reference" not in tables:
-            enter_exchanges(own)
-        return lake
+        copy(original, home)
+        return cls(connect(spark, home), Settings(home=home, kafka=kafka))
 
     def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:
         wanted = {self.settings.topic(name): partitions for name in names}
@@ -183,6 +191,15 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     rows = topic.build(lake.spark.createDataFrame(records, _RECORD).coalesce(1), stamp, 1_000_000)
     cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
+
+
+def create_tables(spark: SparkSession, names: Sequence[str]) -> None:
+    for statement in ddl.create_namespaces():
+        spark.sql(statement)
+    for name in names:
+        for statement in ddl.create_table(BY_NAME[name]):
+            spark.sql(statement)
+        commit.open_table(spark, BY_NAME[name])
 
 
 def enter_exchanges(spark: SparkSession) -> None:

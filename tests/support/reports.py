@@ -25,6 +25,20 @@ SUMMARY = {
     "price_change_pct": Decimal("-1.2345"), "vwap": Decimal("187.654321"), "total_volume": 1_234_567,
     "trade_count": 3, "avg_spread": Decimal("0.020000"),
 }  # fmt: skip
+MINUTES = (
+    Minute(870, Decimal("187.5"), Decimal("187.1"), Decimal("187.5"), 300, 2, 0.02, 4),
+    Minute(872, Decimal("187.9"), Decimal("187.9"), Decimal("188.25"), 100, 1),
+    Minute(873, spread=0.04, books=1),
+)
+TRADER = Trader(
+    "TR1",
+    "Ada",
+    (
+        TraderDay(date(2025, 6, 4), Decimal("100.50"), 3, Decimal("5000"), Decimal("1.0000")),
+        TraderDay(date(2025, 6, 5), Decimal("-30.25"), 1, Decimal("900"), Decimal("0.0000")),
+        TraderDay(FRIDAY, Decimal("10"), 2, None, Decimal("0.6250")),
+    ),
+)
 
 FULL = Report(
     made_at=NOW,
@@ -45,22 +59,10 @@ FULL = Report(
     symbol_day=SymbolDay(
         "AAPL",
         FRIDAY,
-        (
-            Minute(870, Decimal("187.5"), Decimal("187.1"), Decimal("187.5"), 300, 2, 0.02, 4),
-            Minute(872, Decimal("187.9"), Decimal("187.9"), Decimal("188.25"), 100, 1),
-            Minute(873, spread=0.04, books=1),
-        ),
+        MINUTES,
         SUMMARY,
     ),
-    trader=Trader(
-        "TR1",
-        "Ada",
-        (
-            TraderDay(date(2025, 6, 4), Decimal("100.50"), 3, Decimal("5000"), Decimal("1.0000")),
-            TraderDay(date(2025, 6, 5), Decimal("-30.25"), 1, Decimal("900"), Decimal("0.0000")),
-            TraderDay(FRIDAY, Decimal("10"), 2, None, Decimal("0.6250")),
-        ),
-    ),
+    trader=TRADER,
     positions=(
         Position(FRIDAY, "TR1", "AC1", "AAPL", -40, Decimal("10"), Decimal("12"), Decimal("-480"), Decimal("-80"),
                  Decimal("-20")),
@@ -75,8 +77,8 @@ HOSTILE = replace(
     tables=(replace(FULL.tables[1], name=f"silver.{EVIL}", lags=(Lag(EVIL, 1, 1.0),)),),
     flows=(replace(FULL.flows[0], topic=EVIL),),
     rejects=(Rejects(EVIL, EVIL, 3),),
-    symbol_day=SymbolDay(EVIL, FRIDAY, FULL.symbol_day.minutes, {**SUMMARY, "company_name": EVIL, "sector": EVIL}),
-    trader=replace(FULL.trader, trader_id=EVIL, name=EVIL),
+    symbol_day=SymbolDay(EVIL, FRIDAY, MINUTES, {**SUMMARY, "company_name": EVIL, "sector": EVIL}),
+    trader=replace(TRADER, trader_id=EVIL, name=EVIL),
     positions=(replace(FULL.positions[0], trader_id=EVIL, account_id=EVIL, symbol=EVIL),),
     positions_of_trader=(replace(FULL.positions[0], trader_id=EVIL, account_id=EVIL, symbol=EVIL),),
     missing=(EVIL,),

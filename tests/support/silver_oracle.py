@@ -328,7 +328,7 @@ class _Fields:
         return value
 
     def event_time(self, name: str) -> datetime | None:
-        value = self.read(name, to_instant)
+        value: datetime | None = self.read(name, to_instant)
         if value is not None and value - self.record.ingested_at > timedelta(minutes=5):
             self.refuse(name, "future_timestamp")
         if value is not None and value < datetime(2000, 1, 1, tzinfo=UTC):
@@ -394,22 +394,23 @@ def _book(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
     symbol, exchange, instant = fields.symbol(), fields.exchange(), fields.event_time("snapshot_time")
     bids, bid_depth = _side(fields, "bids", descending=True)
     asks, ask_depth = _side(fields, "asks", descending=False)
-    bid, ask = bids[0] if bids else (None, None), asks[0] if asks else (None, None)
-    best_bid, best_ask = bid[0] and fitting(bid[0]), ask[0] and fitting(ask[0])
+    bid, bid_quantity = bids[0] if bids else (None, None)
+    ask, ask_quantity = asks[0] if asks else (None, None)
+    best_bid, best_ask = bid and fitting(bid), ask and fitting(ask)
     if not {"bids", "asks", "levels"} & set(fields.reasons):
         if not bids and not asks:
             fields.refuse("book", "empty_book")
-        if bids and asks and bid[0] >= ask[0]:  # as the payload writes them
+        if bid is not None and ask is not None and bid >= ask:  # as the payload writes them
             fields.refuse("book", "crossed_book")
     values = {
-        "snapshot_id": symbol and exchange and instant and md5(symbol, exchange, instant_text(instant)),
+        "snapshot_id": md5(symbol, exchange, instant_text(instant)) if symbol and exchange and instant else None,
         "symbol": symbol,
         "snapshot_time": instant,
         "best_bid_price": best_bid,
-        "best_bid_qty": bid[1],
+        "best_bid_qty": bid_quantity,
         "best_ask_price": best_ask,
-        "best_ask_qty": ask[1],
-        "spread": best_ask - best_bid if bids and asks else None,
+        "best_ask_qty": ask_quantity,
+        "spread": None if best_bid is None or best_ask is None else best_ask - best_bid,
         "bid_depth_5": bid_depth,
         "ask_depth_5": ask_depth,
         "exchange": exchange,
@@ -444,16 +445,20 @@ def _bar(fields: _Fields) -> tuple[dict[str, Any], datetime | None]:
         fields.refuse("interval", "invalid_interval")
     prices = {name: fields.read(name, to_decimal) for name in ("open", "high", "low", "close")}
     # Silent in SEMANTICS: looked at only where all four prices are there.
-    if None not in prices.values():
-        ends = prices["open"], prices["close"]
-        if prices["low"] > min(ends) or prices["high"] < max(ends):
+    known = {name: price for name, price in prices.items() if price is not None}
+    if len(known) == 4:
+        ends = known["open"], known["close"]
+        if known["low"] > min(ends) or known["high"] < max(ends):
             fields.refuse("ohlc", "inconsistent_ohlc")
     volume = fields.read("volume", to_long)
     if volume is not None and volume < 0:
         fields.refuse("volume", "invalid_volume")
-    key = symbol and exchange and interval and instant
     values = {
-        "market_data_id": key and md5(symbol, exchange, interval, instant_text(instant)),
+        "market_data_id": (
+            md5(symbol, exchange, interval, instant_text(instant))
+            if symbol and exchange and interval and instant
+            else None
+        ),
         "symbol": symbol,
         "tick_time": instant,
         "interval": interval,

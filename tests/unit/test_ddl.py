@@ -1,6 +1,7 @@
 """DDL texts: pure functions of declarations."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,8 @@ from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT, TEXTS
 COMMITTED = Path(__file__).parents[2] / "infra" / "ddl"
 
 
-def declared(**changes: object) -> Table:
-    arguments: dict[str, object] = {
+def declared(**changes: Any) -> Table:
+    arguments: dict[str, Any] = {
         "name": "silver.bars",
         "doc": "Bars, a trader's view.",
         "columns": (
@@ -25,7 +26,7 @@ def declared(**changes: object) -> Table:
         "key": ("timestamp",),
         "retention": Retention(snapshot_days=7),
     }
-    return Table(**(arguments | changes))  # type: ignore[arg-type]
+    return Table(**(arguments | changes))
 
 
 def test_a_table_becomes_one_statement_with_quoted_names_and_escaped_comments() -> None:

@@ -17,12 +17,12 @@ import pytest
 from pyarrow import parquet
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.cli.entry import parse
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest.reference_files.headers import folded, judge
 from lakehouse_spark.ingest.reference_files.looking import Looked, look
 from lakehouse_spark.ingest.reference_files.paths import File, find
-from lakehouse_spark.lake.change_log import DIMENSIONS
 
 NO_SPARK = cast(SparkSession, None)
 SYMBOL, ACCOUNT = DIMENSIONS["dim_symbol"], DIMENSIONS["dim_account"]

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,9 +100,8 @@ def test_an_empty_lakehouse_has_a_page_that_says_so() -> None:
     "part", ["tables", "flows", "rejects", "symbol_day", "trader", "positions"], ids=lambda part: f"without {part}"
 )
 def test_a_partly_filled_lakehouse_has_a_page(part: str) -> None:
-    nothing = None if part in ("symbol_day", "trader") else ()
-
-    assert Parsed(page.render(replace(FULL, **{part: nothing}))).count("section") == 7
+    nothing: dict[str, Any] = {part: None if part in ("symbol_day", "trader") else ()}
+    assert Parsed(page.render(replace(FULL, **nothing))).count("section") == 7
 
 
 def test_a_symbol_without_a_summary_keeps_its_chart() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import settings
+from lakehouse_spark import jars, settings
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import session
 
@@ -98,7 +98,7 @@ def test_secrets_come_from_a_mounted_folder_too(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(session.jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
+    monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
     loaded = profile(
         monkeypatch,
         "docker",

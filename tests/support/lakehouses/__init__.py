@@ -1,12 +1,18 @@
-"""Small lakehouses that earlier releases wrote, each an archive named for its commit; see `make.py`."""
+"""Lakehouses in other places than they were made in: those of earlier releases, each an archive named for its commit
+(see `make.py`), and copies."""
 
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import fastavro
+from pyspark.sql import SparkSession
+
+from lakehouse_spark.settings import Settings
 
 
 def unpack(commit: str, home: Path) -> None:
@@ -17,10 +23,37 @@ def unpack(commit: str, home: Path) -> None:
             assert content is not None, f"{member.name} is no file"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content.read())
-    with sqlite3.connect(home / "catalog.db") as catalog:
+    with closing(sqlite3.connect(home / "catalog.db")) as catalog:
         (location,) = catalog.execute("SELECT metadata_location FROM iceberg_tables").fetchone()
-        was, now = location.partition("/warehouse/")[0].removeprefix("file:"), str(home)
-        was = "/" + was.lstrip("/")
+    _relocate(home, "/" + location.partition("/warehouse/")[0].removeprefix("file:").lstrip("/"))
+
+
+def copy(source: Path, home: Path) -> None:
+    """Puts a copy of the lakehouse in `source`, in which nobody writes or has deleted anything, into `home`."""
+    if (source / "warehouse").exists():
+        shutil.copytree(source / "warehouse", home / "warehouse", ignore=shutil.ignore_patterns("*.crc"))
+    with (
+        closing(sqlite3.connect(source / "catalog.db")) as catalog,
+        closing(sqlite3.connect(home / "catalog.db")) as copied,
+    ):
+        catalog.backup(copied)
+    _relocate(home, str(source))
+
+
+def connect(spark: SparkSession, home: Path) -> SparkSession:
+    """A session of its own on the lakehouse in this folder, which may be new."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=home)
+    own = spark.newSession()
+    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
+    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    return own
+
+
+def _relocate(home: Path, was: str) -> None:
+    """Gives every absolute path in the lakehouse of the folder `was`, now in `home`, its new beginning."""
+    now = str(home)
+    with closing(sqlite3.connect(home / "catalog.db")) as catalog, catalog:
         for column in ("metadata_location", "previous_metadata_location"):
             catalog.execute(f"UPDATE iceberg_tables SET {column} = replace({column}, ?, ?)", (was, now))
         catalog.execute(

@@ -5,10 +5,11 @@ some bytes changed, JSON of any shape and bytes of no shape.
 import json
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from tests.support.lake import BAR, BOOK, TRADE
 
-BASES = {
+BASES: dict[str, dict[str, Any]] = {
     "raw_trades": {**TRADE, "account_id": "A1", "status": "EXECUTED", "commission": 0.25},
     "raw_orderbook": BOOK,
     "raw_marketdata": BAR,
@@ -107,13 +108,13 @@ LEVELS = (
 )  # fmt: skip
 
 
-def nasties(topic: str, count: int, seed: int) -> list[bytes | None]:
+def hostile_records(topic: str, count: int, seed: int) -> list[bytes | None]:
     """`count` records for the topic: whole ones, bent ones and rubble, many of them under the same few keys."""
     chance = random.Random(seed)
-    return [_nasty(chance, topic) for _ in range(count)]
+    return [_record(chance, topic) for _ in range(count)]
 
 
-def _nasty(chance: random.Random, topic: str) -> bytes | None:
+def _record(chance: random.Random, topic: str) -> bytes | None:
     value = _bent_record(chance, topic)
     match chance.randrange(40):
         case 0:

@@ -5,8 +5,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tests.support import nasties
-from tests.support.nasties import BASES
+from tests.support import hostile_records
+from tests.support.hostile_records import BASES
 
 FLAGS = (
     "1", "1.0", "true", "T", "Yes", "y", "TRUE", "0", "0.0", "False", "f", "NO", "n", "nan", "NaN", "", " yes ", "2",
@@ -74,13 +74,13 @@ OTHERS = ("desk", "compnay_name", "symbol_", "Dimension")
 BASES.update({name: {"dimension": name, **dict.fromkeys(columns, "x")} for name, columns in FEEDS.items()})
 
 
-def reference_nasties(count: int, seed: int) -> list[bytes | None]:
+def hostile_references(count: int, seed: int) -> list[bytes | None]:
     """`count` records of the reference topic: whole ones, bent ones and rubble."""
     chance = random.Random(seed)
-    return [_nasty(chance) for _ in range(count)]
+    return [_reference(chance) for _ in range(count)]
 
 
-def _nasty(chance: random.Random) -> bytes | None:
+def _reference(chance: random.Random) -> bytes | None:
     dimension = chance.choice(list(FEEDS))
     value = _record(chance, dimension)
     match chance.randrange(30):
@@ -91,9 +91,9 @@ def _nasty(chance: random.Random) -> bytes | None:
         case 2:
             return chance.choice(("\ufeff", "\ufeff ", "\ufeff\ufeff")).encode() + value
         case 3 | 4:
-            return nasties._changed(chance, value)
+            return hostile_records._changed(chance, value)
         case 5:
-            return nasties._any_json(chance, dimension, 3).encode(errors="surrogatepass")
+            return hostile_records._any_json(chance, dimension, 3).encode(errors="surrogatepass")
         case 6:
             return chance.choice((chance.randbytes(chance.randrange(9)), value + b" " * 3000))
         case _:
@@ -109,9 +109,9 @@ def _record(chance: random.Random, dimension: str) -> bytes:
         pairs.append((chance.choice(OTHERS), chance.choice(("FX", True, ["a", 1.50, {"b": None}], {}))))
     fields = [(json.dumps(name), json.dumps(value, ensure_ascii=chance.random() < 0.3)) for name, value in pairs]
     for _ in range(chance.choice((0, 0, 0, 1, 2))):
-        fields = nasties._bent(chance, fields)
+        fields = hostile_records._bent(chance, fields)
     text = "{" + ", ".join(f"{name}: {value}" for name, value in fields) + "}"
-    return (nasties._broken(chance, text) if chance.random() < 0.05 else text).encode(errors="surrogatepass")
+    return (hostile_records._broken(chance, text) if chance.random() < 0.05 else text).encode(errors="surrogatepass")
 
 
 def _value(chance: random.Random, values: Sequence[Any]) -> Any:

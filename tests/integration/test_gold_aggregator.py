@@ -3,170 +3,48 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import types as T
+from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.gold import open_lots
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected
-from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator
+from lakehouse_spark.lake import commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor, to_text
-from lakehouse_spark.lake.reconcile import settle
-from lakehouse_spark.transforms.attributes import ATTRIBUTES
 from lakehouse_spark.verify import model
-from tests.support import dim_oracle, gold_oracle
+from tests.support import dim_oracle
 from tests.support.histories import STATUSES, History, histories
-from tests.support.lake import Lake, older_rules, refusing, table
-
-TABLES = (
-    "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference", "silver._rejected_records",
-    "silver.trades", "silver.orderbook_snapshots", "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader",
-    "dim.dim_account", "dim.dim_time", "gold.fact_trades", "gold.fact_orderbook", "gold.daily_trading_summary",
-    "gold.market_overview", "gold.trade_analytics", "gold._open_lots", "gold.trader_performance",
-    "gold.portfolio_positions",
-)  # fmt: skip
-RECORDS = T.StructType(
-    [
-        T.StructField("dimension", T.StringType()),
-        T.StructField("attributes", ATTRIBUTES),
-        T.StructField("raw_payload", T.StringType()),
-        T.StructField("_kafka_topic", T.StringType()),
-        T.StructField("_kafka_partition", T.IntegerType()),
-        T.StructField("_kafka_offset", T.LongType()),
-        T.StructField("_source_row", T.LongType()),
-        T.StructField("_raw_bytes", T.BinaryType()),
-    ]
+from tests.support.lake import older_rules, refusing, table
+from tests.support.market import (
+    FRIDAY,
+    MONDAY,
+    TABLES,
+    TUESDAY,
+    Market,
+    broken,
+    change,
+    compare,
+    market,
+    trade,
 )
-HOURS = {
-    "NYSE": (ZoneInfo("America/New_York"), time(9, 30), time(16)),
-    "LSE": (ZoneInfo("Europe/London"), time(8), time(16, 30)),
-}
+from tests.support.scd_changes import drawn
 
 
-def session(exchange: str, instant: datetime) -> str:
-    zone, opens, closes = HOURS[exchange]
-    local = instant.astimezone(zone)
-    if local.weekday() >= 5:
-        return "CLOSED"
-    return "PRE_MARKET" if local.time() < opens else "REGULAR" if local.time() < closes else "AFTER_HOURS"
-
-
-@dataclass
-class Market:
-    """A lakehouse from silver up; what arrives is kept for the reference."""
-
-    lake: Lake
-    trades: dict[str, dict[str, Any]] = field(default_factory=dict)
-    books: dict[str, dict[str, Any]] = field(default_factory=dict)
-    changes: dict[str, list[dim_oracle.ChangeEvent]] = field(default_factory=dict)
-    arrivals: int = 0
-
-    @property
-    def spark(self) -> SparkSession:
-        return self.lake.spark
-
-    def trade(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Enters new trades and later statuses of old ones, as silver_processor would."""
-        fresh = {}
-        for row in rows:
-            held = fresh.get(row["trade_id"]) or self.trades.get(row["trade_id"])
-            if held is None or STATUSES.index(row["status"]) > STATUSES.index(held["status"]):
-                fresh[row["trade_id"]] = row
-        self.trades |= fresh
-        self._write("silver.trades", list(fresh.values()), "trade_id", "trade_timestamp")
-
-    def book(self, rows: Sequence[dict[str, Any]]) -> None:
-        self.books |= {row["snapshot_id"]: row for row in rows}
-        self._write("silver.orderbook_snapshots", rows, "snapshot_id", "snapshot_time")
-
-    def _write(self, name: str, rows: Sequence[dict[str, Any]], key: str, day: str) -> None:
-        if not rows:
-            return
-        target = table(name)
-        base = snapshots.state(self.spark, target)
-        filled = [tuple(row.get(column) for column in target.column_names) for row in rows]
-        fresh = self.spark.createDataFrame(filled, target.schema)
-        held = snapshots.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
-        settle(self.spark, target, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC))))
-
-    def refer(self, name: str, events: Sequence[dim_oracle.ChangeEvent]) -> None:
-        """Enters changes of a dimension in their order."""
-        if not events:
-            return
-        key = change_log.DIMENSIONS[name].natural_key
-        records = []
-        for number, event in enumerate(events):
-            kept = {n: None if v is None else str(v) for n, v in event.attributes.items()}
-            told = {key: event.natural_key, "effective_date": str(event.effective_date)}
-            told["is_deleted"] = str(event.is_deleted)
-            if event.sequence is not None:
-                told["sequence"] = str(event.sequence)
-            records.append((name, {**kept, **told}, None, None, None, None, number, None))
-            self.changes.setdefault(name, []).append(replace(event, arrival=self.arrivals))
-            self.arrivals += 1
-        frame = self.spark.createDataFrame(records, RECORDS)
-        dimension = change_log.DIMENSIONS[name]
-        change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
-        dimension_members.apply(self.spark, dimension)
-
-    def load(self) -> None:
-        fact_loader.run(self.spark, self.lake.settings)
-        gold_aggregator.run(self.spark, self.lake.settings)
-
-    def rows(self, name: str, without: Sequence[str] = ()) -> list[dict[str, Any]]:
-        target = table(name)
-        left_out = {target.stamp, *without}
-        frame = self.spark.table(target.identifier)
-        return [utc(row) for row in frame.select(*(c for c in target.column_names if c not in left_out)).collect()]
-
-
-def utc(row: Row) -> dict[str, Any]:
-    return {n: v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for n, v in row.asDict().items()}
-
-
-def market(spark: SparkSession, home: Path) -> Market:
-    lake = Lake.new(spark, "127.0.0.1:9", home, TABLES)
-    found = Market(lake)
-    zones = {"NYSE": ("XNYS", "America/New_York"), "LSE": ("XLON", "Europe/London")}
-    found.refer(
-        "dim_exchange",
-        [
-            dim_oracle.ChangeEvent(code, date(1900, 1, 1), None, 0, False, {"mic": mic, "timezone": zone})
-            for code, (mic, zone) in zones.items()
-        ],
-    )
-    return found
-
-
-def drawn(number: int, of: int = 60) -> list[History]:
-    """The richest of some random histories; blank texts made NULL, as feeds have them."""
-    found: list[History] = []
-
-    @seed(number)
-    @settings(
-        max_examples=of, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
-    @given(histories())
-    def collect(history: History) -> None:
-        found.append(history)
-
-    collect()
-    found.sort(key=lambda h: len(h.trades) + len(h.books) + len(h.symbols) + len(h.traders) + len(h.accounts))
-    return found
+def size(history: History) -> int:
+    rows = len(history.trades) + len(history.books)
+    return rows + len(history.symbols) + len(history.traders) + len(history.accounts)
 
 
 def unblank(events: Sequence[dim_oracle.ChangeEvent]) -> list[dim_oracle.ChangeEvent]:
+    """Blank texts made NULL, as feeds have them."""
     return [replace(e, attributes={n: v if v != "" else None for n, v in e.attributes.items()}) for e in events]
 
 
@@ -175,62 +53,6 @@ def cut(items: Sequence[Any], dice: Random, batches: int) -> list[list[Any]]:
     for item in items:
         made[dice.randrange(batches)].append(item)
     return made
-
-
-def compare(found: Market) -> None:
-    """Every table against the reference."""
-    trades = sorted(found.trades.values(), key=lambda t: (t["trade_timestamp"], t["trade_id"]))
-    books = list(found.books.values())
-    history = History(trades, books, *(found.changes.get(n, []) for n in ("dim_symbol", "dim_trader", "dim_account")))
-    symbols = dim_oracle.dimension(dim_oracle.SYMBOL, history.symbols, history.symbol_facts)
-    traders = dim_oracle.dimension(dim_oracle.TRADER, history.traders, history.trader_facts)
-    accounts = dim_oracle.accounts(history.accounts)
-
-    held = {name: found.rows(f"dim.{name}") for name in ("dim_symbol", "dim_trader", "dim_account")}
-
-    def real(rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """Rows without surrogate keys; inferred members are compared through the facts that need them."""
-        kept = (row for row in rows if not row.get("is_inferred"))
-        return [{name: value for name, value in row.items() if not name.endswith("_key")} for row in kept]
-
-    same_rows(real(symbols), real(held["dim_symbol"]), "symbol", "effective_date")
-    same_rows(real(traders), real(held["dim_trader"]), "trader_id", "effective_date")
-    same_rows(accounts, real(held["dim_account"]), "account_id")
-
-    symbol_of = {row["symbol_key"]: (row["symbol"], row["effective_date"]) for row in held["dim_symbol"]}
-    trader_of = {row["trader_key"]: (row["trader_id"], row["effective_date"]) for row in held["dim_trader"]}
-    exchange_of = {row["exchange_key"]: row["exchange_code"] for row in found.rows("dim.dim_exchange")}
-    facts = [
-        {
-            **row,
-            "symbol_key": symbol_of[row["symbol_key"]],
-            "trader_key": trader_of[row["trader_key"]],
-            "exchange_key": exchange_of[row["exchange_key"]],
-        }
-        for row in found.rows("gold.fact_trades")
-    ]
-    same_rows(gold_oracle.fact_trades(trades, symbols, traders), facts, "trade_id")
-    book_facts = [{**row, "symbol_key": symbol_of[row["symbol_key"]]} for row in found.rows("gold.fact_orderbook")]
-    same_rows(gold_oracle.fact_orderbook(books, symbols), book_facts, "snapshot_id")
-
-    summaries = gold_oracle.daily_trading_summary(trades, books, symbols)
-    expected = {
-        "gold.daily_trading_summary": summaries,
-        "gold.market_overview": gold_oracle.market_overview(trades, books, summaries),
-        "gold.trade_analytics": gold_oracle.trade_analytics(trades, symbols, session),
-        "gold.trader_performance": gold_oracle.trader_performance(trades, accounts, traders),
-        "gold.portfolio_positions": gold_oracle.portfolio_positions(trades, accounts),
-    }
-    for name, rows in expected.items():
-        same_rows(rows, found.rows(name), *table(name).key)
-
-
-def same_rows(expected: Sequence[Any], found: Sequence[Any], *key: str) -> None:
-    ours, theirs = ({tuple(row[k] for k in key): row for row in rows} for rows in (found, expected))
-    assert len(ours) == len(found), f"several rows of one {key}"
-    assert sorted(ours, key=repr) == sorted(theirs, key=repr)
-    wrong = {k: gold_oracle.differing(theirs[k], ours[k]) for k in ours}
-    assert not any(wrong.values()), {k: (v, theirs[k], ours[k]) for k, v in wrong.items() if v}
 
 
 ROUNDS = range(int(os.environ.get("SOAK_ROUNDS", "1")))
@@ -242,7 +64,7 @@ def test_any_history_in_any_batches_ends_as_the_reference_and_a_rebuild_say(
     spark: SparkSession, tmp_path: Path, number: int
 ) -> None:
     dice = Random(number)
-    history = drawn(number)[-1 - number % 5]
+    history = sorted(drawn(histories(), 60, number), key=size)[-1 - number % 5]
     found = market(spark, tmp_path / "home")
     stated = []
     for row in history.trades:
@@ -250,8 +72,9 @@ def test_any_history_in_any_batches_ends_as_the_reference_and_a_rebuild_say(
         first = dice.sample(before, dice.randrange(len(before) + 1))
         stated += [{**row, "status": status} for status in (*first, row["status"])]
     dice.shuffle(stated)
-    references = (unblank(log) for log in (history.symbols, history.traders, history.accounts))
-    parts = [cut(items, dice, BATCHES) for items in (stated, history.books, *references)]
+    references = [unblank(log) for log in (history.symbols, history.traders, history.accounts)]
+    arriving: list[Sequence[Any]] = [stated, history.books, *references]
+    parts = [cut(items, dice, BATCHES) for items in arriving]
     for trades, books, symbols, traders, accounts in zip(*parts, strict=True):
         found.refer("dim_symbol", symbols)
         found.refer("dim_trader", traders)
@@ -267,24 +90,6 @@ def test_any_history_in_any_batches_ends_as_the_reference_and_a_rebuild_say(
 
 
 # One market by hand: a short sale closed over two days, a cancelled opening, a position carried over a weekend
-
-
-def trade(number: int, when: str, side: str, quantity: int, price: str, **other: Any) -> dict[str, Any]:
-    instant = datetime.fromisoformat(f"{when}:00+00:00")
-    told = {
-        "trade_id": f"T{number}", "symbol": "AAA", "price": Decimal(price), "quantity": quantity, "trade_type": side,
-        "total_value": Decimal(price) * quantity, "order_type": "LIMIT", "trader_id": "TR1", "exchange": "NYSE",
-        "trade_timestamp": instant, "trade_date": instant.date(), "account_id": None, "status": "EXECUTED",
-        "commission": None,
-    }  # fmt: skip
-    return {**told, **other}
-
-
-FRIDAY, MONDAY, TUESDAY = date(2025, 6, 6), date(2025, 6, 9), date(2025, 6, 10)
-
-
-def change(key: str, day: date, **attributes: Any) -> dim_oracle.ChangeEvent:
-    return dim_oracle.ChangeEvent(key, day, None, 0, False, attributes)
 
 
 @pytest.fixture(scope="module")
@@ -354,16 +159,6 @@ BREAKS = (
     ("dim.dim_time", "DELETE FROM lake.dim.dim_time WHERE date = DATE '2025-03-01'"),
     ("dim.dim_time", "DELETE FROM lake.dim.dim_time WHERE time_key = 202512312359"),
 )
-MODEL_CHECKS = (
-    model.dimensions_follow_from_their_log, model.versions_are_disjoint, model.previous_values_have_a_date,
-    model.facts_follow_silver, model.foreign_keys_resolve, model.values_add_up, model.lots_add_up,
-    model.days_have_1440_minutes,
-)  # fmt: skip
-
-
-def broken(found: Market, *checks: Any) -> list[tuple[str, str, int | None]]:
-    findings = [finding for check in checks or MODEL_CHECKS for finding in check(found.spark, found.lake.settings)]
-    return sorted((f.check, f.table, f.violations) for f in findings if not f.holds)
 
 
 def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market) -> None:
@@ -435,121 +230,6 @@ def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_da
     worked.spark.sql(f"CALL lake.system.rollback_to_snapshot('dim.dim_symbol', {before})")
 
 
-def test_facts_look_at_the_versions_of_their_days_however_many_there_are(spark: SparkSession, tmp_path: Path) -> None:
-    found = market(spark, tmp_path)
-    changes = [change("AAA", FRIDAY + timedelta(days=day), company_name=str(day)) for day in range(-30, 30)]
-    found.refer("dim_symbol", changes)
-
-    def begun(*days: tuple[date, date]) -> list[date]:
-        rows = fact_loader._versions(found.spark, change_log.DIMENSIONS["dim_symbol"], days).collect()
-        return sorted(row["effective_date"] for row in rows)
-
-    assert begun((FRIDAY, FRIDAY)) == [FRIDAY]
-    assert begun((date(2020, 1, 1), date(2020, 1, 2))) == []
-    assert begun((FRIDAY, FRIDAY), (MONDAY, TUESDAY)) == [FRIDAY + timedelta(days=day) for day in range(5)]
-    assert begun((date(2030, 1, 1), date(2030, 1, 1))) == [FRIDAY + timedelta(days=29)]
-    assert begun() == []
-
-
-def test_dim_time_is_extended_by_the_years_that_hold_a_fact_and_no_others(spark: SparkSession, tmp_path: Path) -> None:
-    found = market(spark, tmp_path / "home")
-    days = [date(2008, 3, 3), *(date(2024, 1, 1) + timedelta(days=number) for number in range(0, 140, 2))]
-    found.trade([trade(number, f"{day}T15:00", "BUY", 1, "10") for number, day in enumerate(days)])
-    fact_loader.run(found.spark, found.lake.settings)
-    years = found.spark.table("lake.dim.dim_time").groupBy("year").count().orderBy("year").collect()
-    assert [tuple(row) for row in years] == [(2008, 366 * 1440), (2024, 366 * 1440)]
-
-
-def test_a_rebuild_of_facts_applies_another_commission(spark: SparkSession, tmp_path: Path) -> None:
-    found = market(spark, tmp_path)
-    found.trade([trade(1, "2025-06-06T14:00", "BUY", 100, "10"), trade(2, "2025-06-06T15:00", "BUY", 100, "10")])
-    found.trade([trade(3, "2025-06-06T16:00", "BUY", 100, "10", commission=Decimal("7.000000"))])
-    found.load()
-    settings = found.lake.settings
-    dearer = settings.model_copy(update={"gold": settings.gold.model_copy(update={"commission_bps": Decimal("2.5")})})
-    for updated in (2, 0):
-        (done, _) = fact_loader.run(found.spark, dearer, rebuild=True)
-        assert done.counts == {"inserted": 0, "updated": updated, "deleted": 0}
-    commissions = {row["trade_id"]: row["commission"] for row in found.rows("gold.fact_trades")}
-    assert commissions == {"T1": Decimal("0.250000"), "T2": Decimal("0.250000"), "T3": Decimal("7.000000")}
-
-
-def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = market(spark, tmp_path)
-    born = change("AAA", date(2025, 1, 1), company_name="A")
-    found.refer("dim_symbol", [born])
-    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
-    infer = dimension_members.infer
-
-    def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
-        if dimension.name == "dim_trader":  # the symbols were looked at already
-            found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
-        infer(spark, dimension, wanted)
-
-    monkeypatch.setattr(dimension_members, "infer", meanwhile)
-    fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
-    (fact,) = found.rows("gold.fact_trades")
-    (member,) = (row for row in found.rows("dim.dim_symbol") if row["symbol_key"] == fact["symbol_key"])
-    assert (member["effective_date"], member["is_inferred"]) == (date(2025, 6, 1), True)
-
-
-def test_a_dimension_whose_cursor_is_lost_keeps_its_versions_when_a_member_is_inferred(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    found = market(spark, tmp_path)
-    found.refer("dim_symbol", [change("AAA", MONDAY, company_name="A")])
-    found.trade([trade(1, "2025-06-09T14:00", "BUY", 1, "10")])
-    found.load()
-    found.lake.expire("dim.dim_symbol")
-    found.trade([trade(2, "2025-06-06T14:00", "BUY", 1, "10")])
-    fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
-    assert names_of(found)[0] == {"T1": "A", "T2": "AAA"}
-    found.load()
-    assert names_of(found)[1] == {MONDAY: "A", FRIDAY: "AAA"}
-
-
-def names_of(found: Market) -> tuple[dict[str, str], dict[date, str]]:
-    """The symbol's name by trade, through the facts' keys, and by day, in the daily summaries."""
-    keys = {row["symbol_key"]: row["company_name"] for row in found.rows("dim.dim_symbol")}
-    facts = {row["trade_id"]: keys[row["symbol_key"]] for row in found.rows("gold.fact_trades")}
-    return facts, {row["summary_date"]: row["company_name"] for row in found.rows("gold.daily_trading_summary")}
-
-
-def test_a_record_that_todays_rules_accept_reaches_the_facts_and_gold_of_its_days(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    found = market(spark, tmp_path)
-    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10"), trade(2, "2025-06-10T14:00", "BUY", 1, "10")])
-    with refusing("company_name", "Refused"):
-        found.refer("dim_symbol", [change("AAA", FRIDAY, company_name="Refused")])
-        found.refer("dim_account", [change("AC1", FRIDAY, trader_id="TR1", company_name="Refused")])
-        found.load()
-    found.refer("dim_symbol", [change("AAA", TUESDAY, company_name="A2")])
-    found.refer("dim_account", [change("AC1", TUESDAY, trader_id="TR1", tier="GOLD")])
-    found.load()
-    assert names_of(found) == ({"T1": "Refused", "T2": "A2"}, {FRIDAY: "Refused", TUESDAY: "A2"})
-    assert {row["account_id"] for row in found.rows("gold.portfolio_positions")} == {"AC1"}
-    assert broken(found) == []
-
-
-def test_a_discarded_record_enters_no_dimension_whatever_the_rules_say_later(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    found = market(spark, tmp_path)
-    found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10"), trade(2, "2025-06-10T14:00", "BUY", 1, "10")])
-    with refusing("company_name", "Refused"):
-        found.refer("dim_symbol", [change("AAA", FRIDAY, company_name="Refused")])
-    assert rejected.discard(found.spark, rejected.Selection(reason="no"), "a test") == 1
-    found.load()
-    assert broken(found) == []
-    found.refer("dim_symbol", [change("AAA", TUESDAY, company_name="A2")])
-    found.load()
-    assert names_of(found) == ({"T1": "AAA", "T2": "A2"}, {FRIDAY: "AAA", TUESDAY: "A2"})
-    assert broken(found) == []
-
-
 def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobody_without_trades(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,7 +244,8 @@ def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobod
     assert totals == {FRIDAY: None, MONDAY: Decimal("10.000000")}
     assert broken(found) == []
 
-    moved, find = [], open_lots.moved_traders
+    moved: list[str] = []
+    find = open_lots.moved_traders
 
     def seen(*given: Any) -> DataFrame:
         traders = find(*given)
@@ -599,7 +280,7 @@ def test_a_short_session_a_clock_change_two_exchanges_and_two_accounts(worked: M
         rows = (row for row in worked.rows(name) if mine.items() & row.items())
         return sorted(tuple(row[column] for column in columns) for row in rows)
 
-    names = ("analytics_date", "exchange", "market_session", "trade_count", "volume")
+    names: tuple[str, ...] = ("analytics_date", "exchange", "market_session", "trade_count", "volume")
     assert values("gold.trade_analytics", *names) == [
         (eve, "LSE", "REGULAR", 1, 10),
         (eve, "NYSE", "AFTER_HOURS", 1, 40),
@@ -745,7 +426,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     state = snapshots.state(worked.spark, table("silver.trades"))
     moved = commit.advance(worked.spark, table("silver.trades"), state, Cursor(stamp=datetime.now(UTC)))
     members = worked.spark.createDataFrame([("BBB",)], "symbol string")
-    dimension_members.rederive(worked.spark, change_log.DIMENSIONS["dim_symbol"], members)
+    dimension_members.rederive(worked.spark, DIMENSIONS["dim_symbol"], members)
     worked.load()
     assert names() == {"Refused"}
     derived = {name for name in TABLES if name.startswith("gold.")} - {"gold.fact_orderbook"}
@@ -760,9 +441,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
 
 def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) -> None:
     """A version goes and its fact has an inferred member; a key that facts refer to stays, and verify names it."""
-    dimension_members.apply(
-        worked.spark, change_log.DIMENSIONS["dim_symbol"], rebuild=True
-    )  # letters that others left open
+    dimension_members.apply(worked.spark, DIMENSIONS["dim_symbol"], rebuild=True)  # letters that others left open
     with older_rules():
         worked.refer("dim_symbol", [change("OLD", FRIDAY, company_name="Old Inc", ipo_date="soon")])
         broken_hours = {"timezone": "EST/EDT", "market_open_time": "9:30 AM", "exchange_name": "Old Exchange"}
@@ -812,7 +491,7 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
     dimension_loader.run(worked.spark)
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
-    dimension_members.apply(worked.spark, change_log.DIMENSIONS["dim_exchange"], rebuild=True)
+    dimension_members.apply(worked.spark, DIMENSIONS["dim_exchange"], rebuild=True)
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
     worked.refer("dim_exchange", [change("OLDX", FRIDAY, timezone="Asia/Tokyo")])
     mended = {row["exchange_code"]: row for row in worked.rows("dim.dim_exchange")}["OLDX"]

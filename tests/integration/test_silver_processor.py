@@ -109,7 +109,7 @@ def test_a_clock_set_back_between_two_batches_hides_no_record(lake: Lake, monkey
 def set_clock(monkeypatch: pytest.MonkeyPatch, now: datetime) -> None:
     class Clock(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+        def now(cls, tz: Any = None) -> Any:
             return now
 
     monkeypatch.setattr(silver_processor, "datetime", Clock)
@@ -218,7 +218,7 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[tuple[str, int | None]]]]:
+def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int | None]]]:
     """Gives the tables that a check finds broken, with the number of violations."""
     monkeypatch.setattr(storage, "TABLES", tuple(BY_NAME[name] for name in PROVED))
 
@@ -249,7 +249,10 @@ def repeat_a_row(table: str) -> Callable[[Lake], None]:
 
 
 def run_sql(statement: str) -> Callable[[Lake], None]:
-    return lambda lake: lake.spark.sql(statement) and None
+    def run(lake: Lake) -> None:
+        lake.spark.sql(statement)
+
+    return run
 
 
 BREAKS: Sequence[tuple[str, Any, str, Callable[[Lake], None], list[tuple[str, int]]]] = (
@@ -312,7 +315,7 @@ def test_verify_finds_a_file_that_is_gone(proved: Lake, checked: Any, tmp_path: 
 
 def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lakehouse_spark.kafka._TIMEOUT_MS", 15_000)
+        patch.setattr("lakehouse_spark.ingest.kafka._TIMEOUT_MS", 15_000)
         kafka = proved.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
         settings = proved.settings.model_copy(update={"kafka": kafka})
         findings = list(ingestion.offsets_are_complete(proved.spark, settings))
@@ -396,6 +399,7 @@ def test_a_rebuild_keeps_a_row_whose_place_another_record_has_since_the_topic_wa
     process(lake)
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")  # as retention does
     base = snapshots.state(lake.spark, raw_trades.TABLE)
+    assert base.stamp is not None
     anew = TopicCursor(stamp=base.stamp, topic="trades", topic_id="another", following={0: 0})
     commit.advance(lake.spark, raw_trades.TABLE, base, anew)
     arrive(lake, trade(trade_id="T9"), at=datetime.now(UTC))

@@ -1,62 +1,28 @@
 """A process that runs jobs on command and dies, stops or waits at a named point of a commit.
 
-Commands come as lines of JSON on stdin, answers go as lines of JSON to a file; see `Child` in test_kill.
+Commands come as lines of JSON on stdin, answers go as lines of JSON to a file; `Child` is the handle on one.
 """
 
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jobs import dimension_loader
-from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import Settings
+from tests.support.faults import fault
 from tests.support.lake import Lake, trade
 
 TABLES = ("bronze.raw_trades", "silver._rejected_records", "silver.trades", "silver.trader_activity")
 """In the order in which a chain commits to them."""
-STAGES = ("before it is staged", "between staging and fast-forward", "after the fast-forward")
-
-
-@contextmanager
-def fault(table: str, stage: str, strike: Callable[[], None]) -> Iterator[None]:
-    """Within it, `strike` is called where a commit to `table` has come to `stage`, once."""
-    publish, forward, struck = commit._publish, commit._fast_forwarded, []
-
-    def once() -> None:
-        if not struck:
-            struck.append(stage)
-            strike()
-
-    def publishing(spark: Any, to: Any, *rest: Any) -> Any:
-        if to.name != table:
-            return publish(spark, to, *rest)
-        if stage == STAGES[0]:
-            once()
-        if stage == STAGES[1]:
-            commit._fast_forwarded = struck_first
-        done = publish(spark, to, *rest)
-        if stage == STAGES[2]:
-            once()
-        return done
-
-    def struck_first(*given: Any) -> bool:
-        commit._fast_forwarded = forward
-        once()
-        return forward(*given)
-
-    commit._publish = publishing
-    try:
-        yield
-    finally:
-        commit._publish, commit._fast_forwarded = publish, forward
+START_SECONDS, JOB_SECONDS = 180.0, 180.0
 
 
 def round_of(number: int) -> list[bytes]:
@@ -115,6 +81,63 @@ def _obey(lake: Lake, command: dict[str, Any]) -> None:
         return
     with fault(command["table"], command["stage"], _strike(command)):
         jobs[command["job"]]()
+
+
+class Child:
+    """A process of its own, with a JVM of its own, on the same lakehouse."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._answers, self.log, self._read = folder / "answers", folder / "log", 0
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.child", settings.model_dump_json(), self._answers],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, text=True, start_new_session=True,
+                cwd=Path(__file__).parents[2],
+            )  # fmt: skip
+        assert self.answer(START_SECONDS) == "ready"
+
+    def tell(self, job: str, **more: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"job": job, **more}) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self, seconds: float = JOB_SECONDS) -> Any:
+        """The next answer; None if the process ends without one."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self.process.poll() is not None
+            lines = self._answers.read_text().splitlines(keepends=True) if self._answers.exists() else []
+            if len(lines) > self._read and lines[self._read].endswith("\n"):
+                self._read += 1
+                return json.loads(lines[self._read - 1])
+            if ended:
+                return None
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.02)
+
+    def await_stop(self) -> None:
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+
+    def kill(self) -> None:
+        """Python and its JVM at once."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+class Children:
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings, self._folder = settings, folder
+        self.all: list[Child] = []
+
+    def start(self) -> Child:
+        child = Child(self._settings, self._folder / f"child {len(self.all)}")
+        self.all.append(child)
+        return child
 
 
 def main() -> None:
