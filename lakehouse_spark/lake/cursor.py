@@ -92,7 +92,10 @@ class TopicCursor(Cursor):
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamCursor(Cursor):
-    """Of a table that follows one other by its stamps: of a dimension, its place in the change log."""
+    """Of a table that follows one other by its stamps: of a dimension, its place in the change log.
+
+    Trader activity hands the `rebuilt` of the trades on as its own.
+    """
 
     source: str
     """The table that is followed."""

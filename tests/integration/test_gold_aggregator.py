@@ -18,7 +18,7 @@ from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.gold import open_lots
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator
 from lakehouse_spark.lake import commit, dimension_members, snapshots
-from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.cursor import Cursor, UpstreamsCursor, to_text
 from lakehouse_spark.verify import model
 from tests.support import dim_oracle
 from tests.support.histories import STATUSES, History, histories
@@ -437,6 +437,34 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     before = {name: worked.lake.snapshots(name) for name in TABLES}
     worked.load()
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+
+
+def test_a_source_that_older_cursors_do_not_name_is_consumed_up_to_their_stamps(worked: Market) -> None:
+    """As after an upgrade, by which tables declare one source more than they followed before."""
+    added = {
+        "gold.fact_trades": "dim.dim_trader", "gold.daily_trading_summary": "dim.dim_symbol",
+        "gold.trader_performance": "silver.trades",
+    }  # fmt: skip
+    for name, source in added.items():
+        state = snapshots.state(worked.spark, table(name))
+        assert isinstance(state.cursor, UpstreamsCursor)
+        upto = {named: consumed for named, consumed in state.cursor.upto.items() if named != source}
+        older = replace(state.cursor, upto=upto, stamp=state.next_stamp(datetime.now(UTC)))
+        commit.advance(worked.spark, table(name), state, older)
+    before = {name: worked.lake.snapshots(name) for name in TABLES}
+    worked.load()
+    assert {name: worked.lake.snapshots(name) for name in TABLES} == before
+
+    worked.refer("dim_symbol", [change("BBB", FRIDAY, company_name="Renamed")])
+    worked.trade([trade(150, "2025-06-07T14:00", "BUY", 1, "10", trader_id="TR2", symbol="BBB")])
+    worked.load()
+    said = {row["company_name"] for row in worked.rows("gold.daily_trading_summary") if row["symbol"] == "BBB"}
+    assert said == {"Renamed"}
+    traded = {row["performance_date"] for row in worked.rows("gold.trader_performance") if row["trader_id"] == "TR2"}
+    assert traded == {FRIDAY, date(2025, 6, 7)}
+    for name, source in added.items():
+        assert source in worked.lake.cursor(name)["upto"]
+    assert broken(worked) == []
 
 
 def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) -> None:

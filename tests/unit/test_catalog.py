@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -120,3 +121,10 @@ def test_a_table_knows_the_column_of_its_days() -> None:
         "_metadata.schema_migrations", "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference",
         "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account", "dim.dim_time",
     }  # fmt: skip
+
+
+def test_a_table_looks_up_only_what_it_declares_among_its_sources() -> None:
+    facts = catalog.BY_NAME["gold.fact_trades"]
+    assert facts.follows == ("silver.trades", "dim.dim_symbol", "dim.dim_trader")
+    with pytest.raises(ValueError, match=r"looks up what is not among its sources: \['dim.dim_account'\]"):
+        replace(facts, lookups=("dim.dim_account",))

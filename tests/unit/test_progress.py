@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 
@@ -11,6 +12,7 @@ from lakehouse_spark.lake import progress
 from lakehouse_spark.lake.cursor import Consumed, Cursor, FeedCursor, UpstreamCursor, UpstreamsCursor
 from lakehouse_spark.lake.progress import Progress
 from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
 FACTS, TRADES, SYMBOLS, TRADERS = "gold.fact_trades", "silver.trades", "dim.dim_symbol", "dim.dim_trader"
@@ -184,3 +186,29 @@ def test_a_control_tables_cursor_is_never_behind() -> None:
     letters = State(1, Cursor(stamp=at(1), rules=RULES_VERSION), at(1))
     found = progress.of([BY_NAME["silver._rejected_records"]], {"silver._rejected_records": letters, TRADES: silver(9)})
     assert (found.is_behind, found.sources) == (False, {})
+
+
+def news(found: Progress, states: Mapping[str, State] = UP_TO_DATE, *, rebuild: bool = False) -> Upstream:
+    return Upstream(Mock(), [BY_NAME[FACTS]], states, found, rebuild)
+
+
+def test_a_commit_consumes_what_there_was_when_it_was_read_and_is_stamped_later_than_any_before() -> None:
+    ahead = built(6, trades=Consumed(at(5)), symbols=Consumed(at(2)), traders=Consumed(at(3)))
+    ahead = replace(ahead, stamp=datetime(2999, 1, 1, tzinfo=UTC))  # by a clock that ran ahead
+    states = {**UP_TO_DATE, TRADES: silver(7, rebuilt=7), FACTS: ahead}
+    cursor = news(progress.of([BY_NAME[FACTS]], states), states).cursor
+    assert cursor.stamp == datetime(2999, 1, 1, 0, 0, 0, 1, tzinfo=UTC)
+    assert cursor.upto == {TRADES: Consumed(at(7), at(7)), SYMBOLS: Consumed(at(2)), TRADERS: Consumed(at(3))}
+
+
+def test_a_rebuild_is_new_and_whole_whatever_waits() -> None:
+    assert (news(facts()).is_new, news(facts()).is_whole) == (False, False)
+    assert (news(facts(), rebuild=True).is_new, news(facts(), rebuild=True).is_whole) == (True, True)
+    moved = news(facts(trades=silver(7)))
+    assert (moved.is_new, moved.is_whole, moved.consumed(BY_NAME[TRADES])) == (True, False, at(5))
+    assert (moved.has_moved(BY_NAME[TRADES]), moved.has_moved(BY_NAME[SYMBOLS])) == (True, False)
+
+
+def test_a_table_that_is_no_declared_source_is_not_read() -> None:
+    with pytest.raises(ValueError, match=r"^gold.fact_trades: sources do not name silver.market_data$"):
+        news(facts()).rows(BY_NAME["silver.market_data"])
