@@ -240,28 +240,27 @@ def to_decimal(text: Column, kind: T.DecimalType) -> Column:
 
 def to_exact(text: Column, kind: T.DecimalType) -> Column:
     """The very number a trimmed text writes; NULL if its type does not hold that to the last digit."""
-    # Digits without a point, less the zeros at their end: so many of them are behind the point once the exponent moved
-    # it.
-    whole, fraction, exponent = (F.regexp_extract(text, _PARTS, group) for group in (1, 2, 3))
-    digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
-    point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
-    is_whole = (F.length(digits) - point <= kind.scale) | (F.ltrim(digits, F.lit("0")) == "")
-    return F.when(text.rlike(_SHORT_PRICE), text.try_cast(kind)).when(is_number(text) & is_whole, text.try_cast(kind))
+    is_held = is_number(text) & _has_places(text, kind.scale)
+    return F.when(text.rlike(_SHORT_PRICE), text.try_cast(kind)).when(is_held, text.try_cast(kind))
 
 
 def to_long(text: Column) -> Column:
     """The integral number a trimmed text writes (100, 100.0, 1e2); NULL for fractions and beyond 64 bits."""
-    # Digits without a point; integral where those behind the point, once the exponent has moved it, are all zero.
-    whole, fraction, exponent = (F.regexp_extract(text, _PARTS, group) for group in (1, 2, 3))
-    digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
-    point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
-    integral = (F.length(digits) <= point) | (F.ltrim(digits, F.lit("0")) == "")
     return F.when(text.rlike(_SHORT_WHOLE), text.try_cast("bigint")).when(
         is_number(text),
         F.when(text.rlike(_WHOLE), F.substring_index(text, ".", 1).try_cast("bigint")).when(
-            integral, text.try_cast(T.DecimalType(38, 0)).try_cast("bigint")
+            _has_places(text, 0), text.try_cast(T.DecimalType(38, 0)).try_cast("bigint")
         ),
     )
+
+
+def _has_places(text: Column, most: int) -> Column:
+    """Whether a number has at most so many digits behind the point once the exponent has moved it, zeros at the end
+    left out."""
+    whole, fraction, exponent = (F.regexp_extract(text, _PARTS, group) for group in (1, 2, 3))
+    digits = F.rtrim(F.concat(whole, fraction), F.lit("0"))
+    point = F.length(whole) + F.coalesce(F.nullif(exponent, F.lit("")).try_cast("int"), F.lit(0))
+    return (F.length(digits) - point <= most) | (F.ltrim(digits, F.lit("0")) == "")
 
 
 def to_instant(text: Column) -> Column:
