@@ -146,7 +146,7 @@ def crash() -> None:
 def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
     points = POINTS if ROUNDS >= 20 else POINTS[::2]
     for number, (table, stage) in enumerate(points):
         lake.produce("raw_trades", *round_of(number))
