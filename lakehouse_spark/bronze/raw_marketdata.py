@@ -6,7 +6,7 @@ from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
 from lakehouse_spark.table import BRONZE_RETENTION, Table, column
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import values
 from lakehouse_spark.types import DOUBLE, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -33,11 +33,11 @@ TABLE = Table(
 
 
 def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
-    prices = {name: payload.to_double(fields[name]) for name in ("open", "high", "low", "close", "vwap")}
+    prices = {name: values.to_double(fields[name]) for name in ("open", "high", "low", "close", "vwap")}
     return {
         **prices,
-        "volume": payload.to_long(fields["volume"]),
-        "tick_time": payload.to_instant(fields["tick_time"]),
+        "volume": values.to_long(fields["volume"]),
+        "tick_time": values.to_instant(fields["tick_time"]),
     }
 
 

@@ -6,7 +6,7 @@ from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
 from lakehouse_spark.table import BRONZE_RETENTION, Table, column
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import payload, values
 from lakehouse_spark.types import INSTANT, TEXT
 
 TABLE = Table(
@@ -29,7 +29,7 @@ TABLE = Table(
 
 def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
     return {
-        "snapshot_time": payload.to_instant(fields["snapshot_time"]),
+        "snapshot_time": values.to_instant(fields["snapshot_time"]),
         "bids": payload.to_array_text(fields["bids"]),
         "asks": payload.to_array_text(fields["asks"]),
     }

@@ -6,7 +6,7 @@ from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
 from lakehouse_spark.table import BRONZE_RETENTION, Table, column
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import values
 from lakehouse_spark.types import DOUBLE, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -36,9 +36,9 @@ TEXT_FIELDS = ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "e
 
 def _values(fields: Mapping[str, Column]) -> dict[str, Column]:
     return {
-        "price": payload.to_double(fields["price"]),
-        "quantity": payload.to_long(fields["quantity"]),
-        "timestamp": payload.to_instant(fields["timestamp"]),
+        "price": values.to_double(fields["price"]),
+        "quantity": values.to_long(fields["quantity"]),
+        "timestamp": values.to_instant(fields["timestamp"]),
     }
 
 

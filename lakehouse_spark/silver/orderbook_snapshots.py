@@ -7,7 +7,7 @@ from pyspark.sql import types as T
 from lakehouse_spark.bronze import raw_orderbook
 from lakehouse_spark.silver import feed
 from lakehouse_spark.table import MERGE_ON_READ, SILVER_RETENTION, Table, column
-from lakehouse_spark.transforms import payload, quality
+from lakehouse_spark.transforms import payload, quality, values
 from lakehouse_spark.types import INSTANT, INTEGER, LONG, PRICE, TEXT
 
 TABLE = Table(
@@ -95,9 +95,9 @@ def _levels(side: str) -> Column:
 
     def level(text: Column) -> Column:
         pair = F.size(text) == 2
-        shares = payload.to_long(payload.trimmed(F.get(text, 1)))
+        shares = values.to_long(payload.trimmed(F.get(text, 1)))
         return F.struct(
-            F.when(pair, payload.to_exact(payload.trimmed(F.get(text, 0)), _EXACT)).alias("exact"),
+            F.when(pair, values.to_exact(payload.trimmed(F.get(text, 0)), _EXACT)).alias("exact"),
             F.when(pair & (shares >= 0), shares).alias("quantity"),
         )
 

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import payload, values
 from lakehouse_spark.types import BYTES, TEXT
 
 ATTRIBUTES = T.MapType(TEXT, TEXT)
@@ -94,4 +94,4 @@ def flag(written: Column) -> Column:
 def whole(written: Column) -> Column:
     """An integer in any notation, of a trimmed text, also as files have it: with a plus or leading zeros."""
     digits = F.when(written.rlike(r"^[+-]?[0-9]{1,19}(\.0+)?\z"), F.substring_index(written, ".", 1))
-    return F.coalesce(digits.try_cast("bigint"), payload.to_long(written))
+    return F.coalesce(digits.try_cast("bigint"), values.to_long(written))

@@ -8,7 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms import payload, values
 from lakehouse_spark.types import PRICE, TEXTS
 
 RULES_VERSION = 2
@@ -82,17 +82,17 @@ def exchange() -> Field:
 
 def decimal(name: str, *, required: bool = True, kind: T.DecimalType = PRICE) -> Field:
     """The payload's own digits rounded HALF_UP once."""
-    return Field(name, lambda text: payload.to_decimal(text, kind), required)
+    return Field(name, lambda text: values.to_decimal(text, kind), required)
 
 
 def integer(name: str, *, required: bool = True) -> Field:
-    return Field(name, payload.to_long, required)
+    return Field(name, values.to_long, required)
 
 
 def event_time(name: str) -> Field:
     """Neither more than five minutes after the record arrived, nor before the year 2000."""
     return (
-        Field(name, payload.to_instant)
+        Field(name, values.to_instant)
         .unless(lambda value: value > F.col("_ingested_at") + F.expr(FUTURE_LIMIT), "future_timestamp")
         .unless(lambda value: value < F.lit(ANCIENT_LIMIT).cast("timestamp"), "ancient_timestamp")
     )
@@ -105,12 +105,12 @@ def with_values(records: DataFrame, fields: Sequence[Field]) -> DataFrame:
     generated code stays small enough to be compiled.
     """
     texts = {f"t_{field.name}": payload.present(payload.field("_fields", field.name)) for field in fields}
-    values = {f"v_{field.name}": field.value(F.col(f"t_{field.name}")) for field in fields}
+    typed = {f"v_{field.name}": field.value(F.col(f"t_{field.name}")) for field in fields}
     reasons = {}
     for field in fields:
         text, value = F.col(f"t_{field.name}"), F.col(f"v_{field.name}")
         reasons[f"r_{field.name}"] = field.reason(text, value, text.isNotNull() & value.isNull())
-    return records.withColumns(texts).withColumns(values).withColumns(reasons)
+    return records.withColumns(texts).withColumns(typed).withColumns(reasons)
 
 
 def unreadable(raw: Column, raw_bytes: Column, max_bytes: int, *, is_lone: Column, is_object: Column) -> Column:

@@ -53,6 +53,38 @@ def test_every_table_comes_after_the_tables_it_is_built_from() -> None:
         seen.add(table.name)
 
 
+def test_the_registries_name_what_there_is_in_the_order_in_which_it_is_worked_on() -> None:
+    topics = {name: topic.table.name for name, topic in catalog.TOPICS.items()}
+    assert list(topics.items()) == [
+        ("raw_trades", "bronze.raw_trades"),
+        ("raw_orderbook", "bronze.raw_orderbook"),
+        ("raw_marketdata", "bronze.raw_marketdata"),
+        ("raw_reference", "bronze.raw_reference"),
+    ]
+    feeds = {name: (feed.topic.name, feed.table.name) for name, feed in catalog.FEEDS.items()}
+    assert list(feeds.items()) == [
+        ("trades", ("raw_trades", "silver.trades")),
+        ("orderbook_snapshots", ("raw_orderbook", "silver.orderbook_snapshots")),
+        ("market_data", ("raw_marketdata", "silver.market_data")),
+    ]
+    assert list(catalog.DIMENSIONS) == ["dim_exchange", "dim_symbol", "dim_trader", "dim_account"]
+    facts = {name: fact.source.name for name, fact in catalog.FACTS.items()}
+    assert list(facts.items()) == [
+        ("fact_trades", "silver.trades"),
+        ("fact_orderbook", "silver.orderbook_snapshots"),
+    ]
+
+
+def test_what_a_registry_declares_is_among_the_tables_with_what_it_is_built_from() -> None:
+    for feed in catalog.FEEDS.values():
+        assert feed.topic.table.name in feed.table.sources
+    for fact in catalog.FACTS.values():
+        followed = {fact.source.name, *(dimension.table.name for dimension in fact.dimensions)}
+        assert followed <= set(fact.table.sources)
+    declared = [*catalog.TOPICS.values(), *catalog.FEEDS.values(), *catalog.DIMENSIONS.values()]
+    assert {each.table.name for each in declared} <= set(catalog.BY_NAME)
+
+
 def test_no_table_is_listed_twice_and_no_short_name_is_ambiguous() -> None:
     short_names = Counter(table.short_name for table in catalog.TABLES)
     assert [name for name, count in short_names.items() if count > 1] == []
