@@ -104,9 +104,11 @@ def apply(spark: SparkSession, operations: Sequence[Operation]) -> None:
 
 def _bring_up(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:
     """Does what is left to do, and adds to `done` what it records."""
-    if not _recorded(spark):
+    todo = pending(spark)
+    if todo == migrations():
         _create(spark, settings, now, done)
-    for migration in pending(spark):
+        todo = pending(spark)
+    for migration in todo:
         apply(spark, migration.operations)
         done += _record(spark, [migration], now)
 
