@@ -24,7 +24,7 @@ from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
-from lakehouse_spark.migrations import seeds
+from lakehouse_spark.migrations import baseline
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import rejected_records, trader_activity
 from lakehouse_spark.silver import trades as silver_trades
@@ -90,7 +90,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     spark = open_session(settings, "benchmark inputs")
     lake.create(spark, raw_trades.TABLE, SILVER, rejected_records.TABLE, trader_activity.TABLE, *_EXCHANGES)
     spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
-    seeds.seed_exchanges(spark, conf_dir())
+    baseline.seed_exchanges(spark, conf_dir())
     first = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC)
     old, new = (first + timedelta(days=given["days"] + more) for more in (1, 2))
     history, batch = (

@@ -23,11 +23,11 @@ from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_time, dim_trader
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.gold import fact_trades
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import calendar, commit, snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
-from lakehouse_spark.migrations import seeds
+from lakehouse_spark.migrations import baseline
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver import trades as silver_trades
@@ -119,9 +119,9 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     home = folder / "home"
     spark = open_session(lake.here(home, spark__conf=lake.PEER_CONF), "benchmark inputs")
     lake.create(spark, *_TABLES)
-    seeds.seed_exchanges(spark, conf_dir())
+    baseline.seed_exchanges(spark, conf_dir())
     stamp = datetime.fromisoformat(trades.FIRST_DAY).replace(tzinfo=UTC) + timedelta(days=DAYS)
-    seeds.seed_time(spark, [stamp.year])
+    calendar.fill(spark, [stamp.year])
     told = UpstreamCursor(stamp=stamp, source="bronze.raw_reference", after=None, upto=stamp)
     for dimension in (dim_symbol.DIMENSION, dim_trader.DIMENSION):
         versions = spark.read.parquet(str(folder / f"{dimension.name}.parquet"))

@@ -34,7 +34,7 @@ from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
-from lakehouse_spark.migrations import seeds
+from lakehouse_spark.migrations import baseline
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records
 from lakehouse_spark.silver import trades as silver_trades
@@ -231,7 +231,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     settings = lake.here(home)
     spark = open_session(settings, "benchmark inputs")
     lake.create(spark, *_TABLES)
-    seeds.seed_exchanges(spark, conf_dir())
+    baseline.seed_exchanges(spark, conf_dir())
     before = datetime.fromisoformat(LAST_DAY).replace(tzinfo=UTC) + timedelta(hours=20, minutes=45)
     _fill_dimensions(spark, before)
     for late, stamp in ((False, before), (True, before + timedelta(minutes=15))):

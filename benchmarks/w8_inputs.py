@@ -22,9 +22,9 @@ from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.jobs import bronze_writer, dimension_loader
+from lakehouse_spark.lake import calendar
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.local import broker
-from lakehouse_spark.migrations import seeds
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.silver import trades as silver_trades
 
@@ -119,7 +119,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     spark = open_session(settings, "benchmark inputs")
     day = date.fromisoformat(trades.FIRST_DAY)
     migrations.migrate(spark, settings, datetime.now(UTC))
-    seeds.seed_time(spark, [day.year])
+    calendar.fill(spark, [day.year])
     spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
     for name in ("dim_symbol", "dim_trader"):
         dimension_loader.run(spark, [name], [str(folder / f"{name}.csv")])

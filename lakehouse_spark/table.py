@@ -55,6 +55,11 @@ def column(name: str, kind: T.DataType, doc: str) -> T.StructField:
     return T.StructField(name, kind, True, {"comment": doc})
 
 
+def properties(distribution: str, own: Mapping[str, str]) -> dict[str, str]:
+    """Defaults, then the distribution mode, then a table's own: what the catalog must hold."""
+    return {**DEFAULTS, "write.distribution-mode": distribution, **own}
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """One table of the lakehouse.
@@ -137,5 +142,4 @@ class Table:
 
     @property
     def all_properties(self) -> dict[str, str]:
-        """Defaults, then the distribution mode, then the table's own: what the catalog must hold."""
-        return {**DEFAULTS, "write.distribution-mode": self.distribution, **self.properties}
+        return properties(self.distribution, self.properties)

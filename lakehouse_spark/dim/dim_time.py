@@ -43,9 +43,9 @@ def minutes_of(year: int) -> tuple[int, int, int]:
     return int(datetime(year, 1, 1, tzinfo=UTC).timestamp()), int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp()), 60
 
 
-def within(year: int) -> Column:
-    """The rows of a UTC year, as a condition that selects whole partitions."""
-    return F.col("date").between(F.lit(date(year, 1, 1)), F.lit(date(year, 12, 31)))
+def days_of(year: int) -> tuple[date, date]:
+    """The first and the last day of a UTC year."""
+    return date(year, 1, 1), date(year, 12, 31)
 
 
 def time_key(instant: Column) -> Column:

@@ -14,12 +14,11 @@ from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import dimension_members, snapshots, upstream
+from lakehouse_spark.lake import calendar, dimension_members, snapshots, upstream
 from lakehouse_spark.lake.pruning import Days, day_predicate, days_of, keys_of, of_keys
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
-from lakehouse_spark.migrations.seeds import seed_time
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.transforms.asof import without_version
 
@@ -66,7 +65,7 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         return Done({})
     with _touched(fact, news) as rows, kept(fact.members(rows)) as members:
         days = days_of(members, "day")
-        seed_time(spark, sorted(row[0] for row in members.select(F.year("day")).distinct().collect()))
+        calendar.fill(spark, (row[0] for row in members.select(F.year("day")).distinct().collect()))
         versions = _complete(spark, fact, members, days)
         exchanges = {dim_exchange.DIMENSION.name: spark.table(dim_exchange.TABLE.identifier)}
         fresh = fact.build(rows, {**versions, **exchanges}, settings.gold.commission_bps)

@@ -1,4 +1,4 @@
-"""The commit protocol, and the only writer of tables that carry a cursor.
+"""The commit protocol, and the only writer of tables.
 
 Every commit is staged on a branch of its own, grown from the very snapshot its author read, and then made current by
 fast-forward. Iceberg refuses the fast-forward if anyone else's commit became current in between, so a commit is a
@@ -122,9 +122,26 @@ def outdate(spark: SparkSession, table: Table) -> None:
     again_if_overtaken(attempt)
 
 
-def _stage_progress(spark: SparkSession, table: Table, branch: str, cursor: Cursor) -> None:
+def adopt_schema(spark: SparkSession, table: Table) -> None:
+    """Gives a table whose schema changed a snapshot of that schema, since rows as of a snapshot come with its own.
+
+    Rows, cursor and stamps stay; with nothing changed since the current snapshot, nothing is committed.
+    """
+
+    def attempt() -> None:
+        iceberg = load(spark, table)
+        if iceberg.currentSnapshot().schemaId() == iceberg.schema().schemaId():
+            return
+        base = state(spark, table)
+        _publish(spark, table, base, base.cursor, lambda branch: _stage_progress(spark, table, branch, base.cursor))
+
+    again_if_overtaken(attempt)
+
+
+def _stage_progress(spark: SparkSession, table: Table, branch: str, cursor: Cursor | None) -> None:
     staged = load(spark, table).newAppend()
-    staged.set(CURSOR, cursor.to_json())
+    if cursor is not None:
+        staged.set(CURSOR, cursor.to_json())
     staged.toBranch(branch).commit()
 
 

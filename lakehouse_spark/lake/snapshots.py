@@ -1,8 +1,9 @@
 """What a table holds as of one of its snapshots: its state, its rows, its sizes; reads, and writes nothing."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from pyspark.sql import DataFrame, SparkSession
@@ -61,7 +62,8 @@ class State:
 def state(spark: SparkSession, table: Table) -> State:
     """The table's current snapshot with the newest surviving cursor.
 
-    Where no snapshot with a cursor survives, the stamp is read from the rows and the cursor is None.
+    Where no snapshot with a cursor survives, the cursor is None and the stamp is read from the rows; it is None where
+    these have none.
     """
     iceberg = load(spark, table)
     head = iceberg.currentSnapshot()
@@ -70,8 +72,8 @@ def state(spark: SparkSession, table: Table) -> State:
         if written is not None:
             cursor = from_json(written)
             return State(head.snapshotId(), cursor, cursor.stamp)
-    rows = at(spark, table, head.snapshotId())
-    return State(head.snapshotId(), None, newest(rows, str(table.stamp)))
+    stamp = newest(at(spark, table, head.snapshotId()), table.stamp) if table.stamp else None
+    return State(head.snapshotId(), None, stamp)
 
 
 def newest(rows: DataFrame, column: str) -> datetime | None:
@@ -95,6 +97,18 @@ def health(spark: SparkSession, table: Table) -> dict[str, int]:
     rows = spark.table(table.identifier).count() if totals["delete-files"] else totals["records"]
     files = totals["data-files"] + totals["delete-files"]
     return {"rows": rows, "files": files, "snapshots": sum(1 for _ in iceberg.snapshots())}
+
+
+def has_files(spark: SparkSession, table: Table, upto: State, column: str, first: date, last: date) -> bool:
+    """Whether any file that was there when `upto` was read may hold days from `first` to `last`; runs no query.
+
+    By the manifests alone: exact where the table is partitioned by those days, and files leave with their last row.
+    """
+    expressions = getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions")
+    scan = load(spark, table).newScan().useSnapshot(upto.snapshot_id)
+    scan = scan.filter(expressions.greaterThanOrEqual(column, first.isoformat()))
+    with closing(scan.filter(expressions.lessThanOrEqual(column, last.isoformat())).planFiles()) as files:
+        return bool(files.iterator().hasNext())
 
 
 def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:

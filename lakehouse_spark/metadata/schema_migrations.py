@@ -1,6 +1,6 @@
 """`_metadata.schema_migrations`: which migrations this lakehouse has had.
 
-Apart from `migrations`, which runs them, so that the catalog can list it like every other table.
+A new lakehouse starts with all versions of its release. What a checksum is taken of, `migrations.migration` says.
 """
 
 from lakehouse_spark.table import DIM_RETENTION, Table, column

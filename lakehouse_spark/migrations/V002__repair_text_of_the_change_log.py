@@ -1,21 +1,19 @@
 """Text of reference records that is not UTF-8, and what an older reader of files made of such: refused from now on."""  # noqa: N999
 
-from datetime import datetime
-
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze.raw_reference import TABLE as LOG
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.settings import Settings
+from lakehouse_spark.migrations.migration import Step
 from lakehouse_spark.silver.rejected_records import TABLE as LETTERS
 from lakehouse_spark.table import Table
 
 _TEXTS = ("dimension", "natural_key", "source", "raw_payload")
 
 
-def apply(spark: SparkSession, settings: Settings, now: datetime) -> None:
+def repair(spark: SparkSession) -> None:
     """The bytes of such a record go to `_raw_bytes`, its text is repaired and its attributes are NULL, so that today's
     rules refuse it (`invalid_encoding`); the dimensions it is for are derived whole by the next dimension_loader.
 
@@ -66,3 +64,7 @@ def _repair(spark: SparkSession, table: Table, changes: dict[str, Column], where
             commit.update(spark, table, base, changes, where)
 
     commit.again_if_overtaken(attempt)
+
+
+OPERATIONS = (Step("repair text of the change log", repair),)
+CHECKSUMS_BEFORE = ("641f4634b940713f2394b880c44117d42c7b5ccaa72c063f34a8f73d4e0d7cc2",)

@@ -1,42 +1,33 @@
-"""Schema migrations: modules `V001__what_it_does.py` with `apply(spark, settings, now)`, run once each, in order.
+"""Schema migrations: modules `V001__what_it_does.py` with `OPERATIONS`, applied once each, in order.
 
-Each must be safe to run again from any point: a crash between its steps, or before it is recorded, repeats it.
+A new lakehouse is made from the declarations and recorded with all versions at once; an older one is given what is
+pending. All of it is safe to run again from any point: a crash between two steps, or before a record, repeats them.
 """
 
-import hashlib
 import importlib
-import inspect
 import pkgutil
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
+from lakehouse_spark import catalog
 from lakehouse_spark.errors import RefusedError
-from lakehouse_spark.lake import commit
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.metadata.schema_migrations import TABLE
-from lakehouse_spark.migrations.seeds import write_once
+from lakehouse_spark.migrations import baseline
+from lakehouse_spark.migrations.migration import Migration, Operation, Step
 from lakehouse_spark.schema import ddl
+from lakehouse_spark.schema.operations import AddColumn, CreateTable
 from lakehouse_spark.settings import Settings
 
 _TRIES = 5
-_LOST_RACE = ("UncheckedSQLException", "AlreadyExistsException", "CommitFailedException")
+_LOST_RACE = ("UncheckedSQLException", "AlreadyExistsException", "CommitFailedException", "already exists")
 """How catalogs say that someone else made it first; SQLite's raises the first even for its own, new tables."""
-
-
-@dataclass(frozen=True)
-class Migration:
-    """`version` and `description` from the file's name, `checksum` the SHA-256 of its source."""
-
-    version: str
-    description: str
-    checksum: str
-    apply: Callable[[SparkSession, Settings, datetime], None]
 
 
 def migrations() -> list[Migration]:
@@ -49,41 +40,43 @@ def migrations() -> list[Migration]:
         if found and found[-1].version == match[1]:
             raise ValueError(f"migrations: {match[1]} names two files, {module} is one of them")
         loaded = importlib.import_module(f"{__name__}.{module}")
-        checksum = hashlib.sha256(inspect.getsource(loaded).encode()).hexdigest()
-        found.append(Migration(match[1], match[2].replace("_", " "), checksum, loaded.apply))
+        before = getattr(loaded, "CHECKSUMS_BEFORE", ())
+        found.append(Migration(match[1], match[2].replace("_", " "), loaded.OPERATIONS, before))
     return found
 
 
 def pending(spark: SparkSession) -> list[Migration]:
-    """The migrations this lakehouse has not had, in order; writes nothing.
+    """The migrations this lakehouse has not had, in order; all of them for a new one. Writes nothing.
 
     Raises RefusedError where an applied migration was edited since, or is unknown to this release.
     """
     known = {migration.version: migration for migration in migrations()}
-    applied = _applied(spark)
-    for version, checksum in sorted(applied.items()):
+    recorded = _recorded(spark)
+    for version, checksum in sorted(recorded.items()):
         if version not in known:
             raise RefusedError(
-                f"{TABLE.name}: {version} was applied here and is unknown to this release (newest: {max(known)}); "
-                "run the release that applied it, or a later one"
+                f"{TABLE.name}: {version} was applied here and is unknown to this release (newest: {max(known)})",
+                "Run the release that applied it, or a later one.",
             )
-        if known[version].checksum != checksum:
+        if not known[version].is_recorded_as(checksum):
             raise RefusedError(
                 f"{TABLE.name}: {version} was edited after it was applied here (checksum {checksum[:12]}, now "
-                f"{known[version].checksum[:12]}); restore the file and write the change as a new migration"
+                f"{known[version].checksum[:12]})",
+                "Restore the file and write the change as a new migration.",
             )
-    return [migration for migration in known.values() if migration.version not in applied]
+    return [migration for migration in known.values() if migration.version not in recorded]
 
 
 def migrate(spark: SparkSession, settings: Settings, now: datetime) -> list[Migration]:
-    """Apply what is pending and return what this run recorded; with nothing pending, write nothing.
+    """Makes a new lakehouse, or gives an older one what is pending; returns what this run recorded.
 
-    Any number of runners may do so at once. One that loses a race to create something finds it made on its next try.
+    With nothing pending it writes nothing. Any number of runners may do so at once. One that loses a race to create
+    something finds it made on its next try.
     """
     done: list[Migration] = []
     for tries_left in reversed(range(_TRIES)):
         try:
-            _apply_pending(spark, settings, now, done)
+            _bring_up(spark, settings, now, done)
             break
         except (PySparkException, Py4JJavaError) as error:
             if not tries_left or not any(sign in str(error) for sign in _LOST_RACE):
@@ -91,31 +84,73 @@ def migrate(spark: SparkSession, settings: Settings, now: datetime) -> list[Migr
     return done
 
 
-def _apply_pending(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:
-    """Apply each pending migration and add it to `done` once recorded."""
+def apply(spark: SparkSession, operations: Sequence[Operation]) -> None:
+    """Carries the operations out in their order; what was done before is found done."""
+    for operation in operations:
+        match operation:
+            case Step():
+                operation.run(spark)
+            case CreateTable():
+                for statement in ddl.statements(operation):
+                    spark.sql(statement)
+                commit.open_table(spark, catalog.table(operation.table))
+            case AddColumn():
+                table = catalog.table(operation.table)
+                if operation.column.name not in spark.table(table.identifier).columns:
+                    for statement in ddl.statements(operation):
+                        spark.sql(statement)
+                commit.adopt_schema(spark, table)
+
+
+def _bring_up(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:
+    """Does what is left to do, and adds to `done` what it records."""
     todo = pending(spark)
-    if not todo:
-        return
-    for statement in (ddl.create_namespace(TABLE.namespace), *ddl.create_table(TABLE)):
-        spark.sql(statement)
-    commit.open_table(spark, TABLE)
+    if todo == migrations():
+        _create(spark, settings, now, done)
+        todo = pending(spark)
     for migration in todo:
-        migration.apply(spark, settings, now)
-        if _record(spark, migration, now):
-            done.append(migration)
+        apply(spark, migration.operations)
+        done += _record(spark, [migration], now)
 
 
-def _applied(spark: SparkSession) -> dict[str, str]:
-    """Checksum by version."""
+def _create(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:
+    was_begun = spark.catalog.tableExists(TABLE.identifier)
+    baseline.create_tables(spark)
+    if was_begun:  # maybe by an earlier release, whose tables lack what was declared since
+        lacking = {t.name for t in catalog.TABLES if spark.table(t.identifier).schema != t.schema}
+        alterations = [o for m in migrations() for o in m.operations if isinstance(o, AddColumn)]
+        apply(spark, [alteration for alteration in alterations if alteration.table in lacking])
+    baseline.fill(spark, settings, now)
+    done += _record(spark, migrations(), now, is_baseline=True)
+
+
+def _recorded(spark: SparkSession) -> Mapping[str, str]:
+    """Checksum by version; none of a lakehouse that is new, or whose start was interrupted."""
     if not spark.catalog.tableExists(TABLE.identifier):
         return {}
     return {row["version"]: row["checksum"] for row in spark.table(TABLE.identifier).collect()}
 
 
-def _record(spark: SparkSession, migration: Migration, now: datetime) -> bool:
-    """Record the migration at a stamp after every earlier one; False where another runner already did."""
-    row = (migration.version, migration.description, migration.checksum, now)
-    last = spark.table(TABLE.identifier).agg(F.max("applied_at").alias("last"))
-    after_last = F.greatest(F.col("applied_at"), F.col("last") + F.expr("INTERVAL 1 MICROSECOND"))
-    rows = spark.createDataFrame([row], TABLE.schema).crossJoin(last).withColumn("applied_at", after_last).drop("last")
-    return write_once(rows, TABLE, F.col("version") == migration.version)
+def _record(
+    spark: SparkSession, applied: Sequence[Migration], now: datetime, *, is_baseline: bool = False
+) -> list[Migration]:
+    """Records the migrations in one commit and returns those that no other runner had recorded before.
+
+    A baseline is recorded whole, or, where anything is recorded already, not at all: that runner knows what it applied.
+    """
+    recorded: list[Migration] = []
+
+    def attempt() -> None:
+        nonlocal recorded
+        base = snapshots.state(spark, TABLE)
+        held = {row["version"] for row in snapshots.at(spark, TABLE, base.snapshot_id).select("version").collect()}
+        recorded = [m for m in applied if m.version not in held and not (is_baseline and held)]
+        if not recorded:
+            return
+        stamp = base.next_stamp(now)
+        rows = [(m.version, m.description, m.checksum, stamp) for m in recorded]
+        cursor = Cursor(stamp=stamp, notes={"versions": [m.version for m in recorded]})
+        commit.append(spark, TABLE, spark.createDataFrame(rows, TABLE.schema).coalesce(1), base, cursor)
+
+    commit.again_if_overtaken(attempt)
+    return recorded

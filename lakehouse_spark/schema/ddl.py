@@ -1,14 +1,13 @@
-"""Table declarations as Spark SQL: `python -m lakehouse_spark.schema.ddl infra/ddl` writes the scripts."""
+"""Declarations and operations as Spark SQL: `python -m lakehouse_spark.schema.ddl infra/ddl` writes the scripts."""
 
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pyspark.sql import types as T
-
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.table import CATALOG, Table
+from lakehouse_spark.schema.operations import FIRST, AddColumn, ColumnDefinition, CreateTable, creation
+from lakehouse_spark.table import CATALOG, Table, properties
 
 NAMESPACES = ("bronze", "silver", "gold", "dim", "_metadata")
 
@@ -38,17 +37,17 @@ def create_namespace(namespace: str) -> str:
 
 def create_table(table: Table) -> list[str]:
     """The statements that create a table and set its sort order; run again, they write no new metadata."""
-    columns = ",\n".join(f"  {_column(field)}" for field in table.columns)
-    properties = ",\n".join(f"  {_text(key)} = {_text(value)}" for key, value in table.all_properties.items())
-    partitions = ", ".join(map(_quoted, table.partitioned_by))
-    create = [
-        f"CREATE TABLE IF NOT EXISTS {table.identifier} (\n{columns}\n)",
-        "USING iceberg",
-        *([f"PARTITIONED BY ({partitions})"] if partitions else []),
-        f"COMMENT {_text(table.doc)}",
-        f"TBLPROPERTIES (\n{properties}\n)",
-    ]
-    return ["\n".join(create), *_sort(table)]
+    return statements(creation(table))
+
+
+def statements(operation: CreateTable | AddColumn) -> list[str]:
+    """An operation as Spark SQL. A creation may be run again; a column that is there already is refused."""
+    match operation:
+        case CreateTable():
+            return [_create(operation), *_sort(operation)]
+        case AddColumn():
+            position = {None: "", FIRST: " FIRST"}.get(operation.after, f" AFTER {_name(str(operation.after))}")
+            return [f"ALTER TABLE {CATALOG}.{operation.table} ADD COLUMN {_column(operation.column)}{position}"]
 
 
 def scripts() -> dict[str, str]:
@@ -59,17 +58,32 @@ def scripts() -> dict[str, str]:
     return texts
 
 
-def _sort(table: Table) -> list[str]:
+def _create(table: CreateTable) -> str:
+    columns = ",\n".join(f"  {_column(column)}" for column in table.columns)
+    held = properties(table.distribution, dict(table.properties))
+    listed = ",\n".join(f"  {_text(key)} = {_text(value)}" for key, value in held.items())
+    partitions = ", ".join(map(_quoted, table.partitioned_by))
+    parts = [
+        f"CREATE TABLE IF NOT EXISTS {CATALOG}.{table.table} (\n{columns}\n)",
+        "USING iceberg",
+        *([f"PARTITIONED BY ({partitions})"] if partitions else []),
+        f"COMMENT {_text(table.comment)}",
+        f"TBLPROPERTIES (\n{listed}\n)",
+    ]
+    return "\n".join(parts)
+
+
+def _sort(table: CreateTable) -> list[str]:
     if not table.sorted_by:
         return []
     # The clause must say what write.distribution-mode says: DISTRIBUTED BY PARTITION sets that property to hash and
     # ORDERED BY to range; LOCALLY ORDERED BY alone leaves it as it is.
     order = ", ".join(map(_name, table.sorted_by))
-    return [f"ALTER TABLE {table.identifier} WRITE {_ORDERED[table.distribution]} {order}"]
+    return [f"ALTER TABLE {CATALOG}.{table.table} WRITE {_ORDERED[table.distribution]} {order}"]
 
 
-def _column(field: T.StructField) -> str:
-    return f"{_name(field.name)} {field.dataType.simpleString()} COMMENT {_text(field.metadata['comment'])}"
+def _column(column: ColumnDefinition) -> str:
+    return f"{_name(column.name)} {column.type} COMMENT {_text(column.comment)}"
 
 
 def _quoted(transform: str) -> str:

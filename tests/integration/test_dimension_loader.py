@@ -28,7 +28,7 @@ from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, surrogate_keys
 from lakehouse_spark.local.broker import Broker
-from lakehouse_spark.migrations.seeds import seed_exchanges
+from lakehouse_spark.migrations.baseline import seed_exchanges
 from lakehouse_spark.settings import conf_dir
 from tests.support import dim_oracle, histories
 from tests.support.dim_oracle import SYMBOL, ChangeEvent

@@ -15,7 +15,7 @@ from lakehouse_spark.dim import dim_account, dim_symbol, dim_trader
 from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.migrations import seeds
+from lakehouse_spark.migrations import baseline
 from lakehouse_spark.settings import conf_dir
 from tests.support.lake import NOON, Lake, arrive, bar, book, trade
 
@@ -86,7 +86,7 @@ def refer(lake: Lake, folder: Path, name: str, lines: str) -> None:
 
 def test_jobs_read_what_their_tables_declare_and_nothing_else(spark: SparkSession, tmp_path: Path) -> None:
     lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", [table.name for table in TABLES])
-    seeds.seed_exchanges(lake.spark, conf_dir())
+    baseline.seed_exchanges(lake.spark, conf_dir())
     refer(lake, tmp_path, "symbol", "symbol,sector,effective_date\nAAPL,Tech,2025-01-01\n")
     refer(lake, tmp_path, "trader", "trader_id,trader_name,effective_date\nTR1,Ada,2025-01-01\n")
     refer(lake, tmp_path, "account", "account_id,trader_id,account_open_date\nAC1,TR1,2024-05-01\n")

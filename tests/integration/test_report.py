@@ -21,7 +21,7 @@ from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.lake import commit, dimension_members
 from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
 from lakehouse_spark.local.broker import Broker
-from lakehouse_spark.migrations import seeds
+from lakehouse_spark.migrations import baseline
 from lakehouse_spark.report import page, reading
 from lakehouse_spark.report.model import Flow, Minute, Rejects
 from lakehouse_spark.settings import conf_dir
@@ -53,7 +53,7 @@ def test_only_a_table_that_has_something_to_do_is_behind(spark: SparkSession, tm
         states = report.tables(lake.spark)
         return {state.name: [(lag.upstream, lag.rows) for lag in state.lags] for state in states if state.lags}
 
-    seeds.seed_exchanges(lake.spark, conf_dir())
+    baseline.seed_exchanges(lake.spark, conf_dir())
     assert behind() == {}
     symbols = tmp_path / "symbols.csv"
     symbols.write_text("symbol,sector\nAAPL,Tech\nMSFT,Tech\nKO,Drinks\n")

@@ -13,10 +13,9 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from lakehouse_spark.lake import change_log, dimension_members, snapshots
+from lakehouse_spark.lake import calendar, change_log, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.reconcile import settle
-from lakehouse_spark.migrations.seeds import seed_time
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.transforms.attributes import ATTRIBUTES
 from lakehouse_spark.verify import model
@@ -141,7 +140,7 @@ def market(spark: SparkSession, home: Path, years: Sequence[int] = (2025,)) -> M
     def make(own: SparkSession) -> None:
         create_tables(own, TABLES)
         Market(Lake(own, Settings())).refer("dim_exchange", exchanges)
-        seed_time(own, years)
+        calendar.fill(own, years)
 
     lake = Lake.copied(spark, "127.0.0.1:9", home, f"market {years}", make)
     return Market(lake, changes={"dim_exchange": exchanges}, arrivals=len(exchanges))

@@ -119,6 +119,17 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_one_machine() -> None:
     assert found == []
 
 
+def test_only_the_commit_protocol_writes_to_tables() -> None:
+    writes = re.compile(
+        r"\b(?:writeTo|mergeInto|overwrite|overwritePartitions|insertInto|saveAsTable|createOrReplace|newAppend|newDelete|"
+        r"newOverwrite|newRowDelta|newReplacePartitions)\b|\b(?:INSERT\s+(?:INTO|OVERWRITE)|MERGE\s+INTO|DELETE\s+FROM|"
+        r"TRUNCATE\s+TABLE|UPDATE\s+\{?\w+)\b"
+    )
+    package = ROOT / "lakehouse_spark"
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if writes.search(path.read_text())}
+    assert found == {"lake/commit.py"}
+
+
 def test_every_python_requirement_is_pinned_and_hashed() -> None:
     for path in ROOT.glob("locks/*.txt"):
         blocks = re.split(r"\n(?=\S)", path.read_text())

@@ -1,0 +1,100 @@
+"""A lakehouse of earlier code under a later release that adds a column and a table: jobs go on, old rows are NULL."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import catalog, migrations, verify
+from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.settings import KafkaSettings, Settings
+from lakehouse_spark.silver import trades
+from tests.support.lake import TRADE, Lake
+from tests.support.lakehouses import unpack
+from tests.support.later_release import later_release
+
+
+def run_all(lake: Lake) -> list[Summary]:
+    return [
+        *dimension_loader.run(lake.spark),
+        *silver_processor.run(lake.spark, lake.settings),
+        *fact_loader.run(lake.spark, lake.settings),
+        *gold_aggregator.run(lake.spark, lake.settings),
+    ]
+
+
+def enter_trades(lake: Lake, *records: dict[str, Any]) -> None:
+    """What bronze_writer would commit of these records, which follow the nineteen there are."""
+    spark, table = lake.spark, raw_trades.TABLE
+    base = snapshots.state(spark, table)
+    stamp = base.next_stamp(datetime.now(UTC))
+    rows = [(json.dumps(r).encode(), "raw_trades", 0, 19 + number) for number, r in enumerate(records)]
+    given = spark.createDataFrame(rows, "value binary, topic string, partition int, offset bigint")
+    last = base.cursor_as(TopicCursor)
+    assert last is not None
+    cursor = replace(last, following={0: 19 + len(records)}, stamp=stamp)
+    commit.append(spark, table, raw_trades.TOPIC.build(given, stamp, 1_000_000), base, cursor)
+
+
+@pytest.fixture(scope="module")
+def grown(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """The lakehouse of 7e782d6, brought up to this release and then to the next, which new trades reach."""
+    home: Path = tmp_path_factory.mktemp("grown") / "home"
+    unpack("7e782d6", home)
+    settings = Settings(home=home, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    own = spark.newSession()
+    own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
+    own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    lake = Lake(own, settings)
+    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002"]
+    run_all(lake)
+    with later_release():
+        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V003"]
+        assert [summary.table for summary in run_all(lake) if summary.snapshot_id or summary.notes] == []
+        cancelled = {**TRADE, "trade_id": "T2", "trade_type": "SELL", "quantity": 40, "price": 188}
+        enter_trades(
+            lake,
+            {**TRADE, "trade_id": "N1", "timestamp": "2025-01-15T18:00:00Z"},
+            {**cancelled, "timestamp": "2025-01-15T16:00:00Z", "status": "CANCELLED"},
+        )
+        run_all(lake)
+        yield lake
+
+
+def test_old_rows_have_no_value_in_a_new_column_and_new_rows_have_theirs(grown: Lake) -> None:
+    assert grown.spark.table("lake.silver.trades").schema == trades.TABLE.schema
+    rows = grown.rows("silver.trades", "trade_id", "exchange", "venue", "status")
+    assert sorted(tuple(row) for row in rows) == [
+        ("N1", "NASDAQ", "XNAS", "EXECUTED"),
+        ("T1", "NASDAQ", None, "EXECUTED"),
+        ("T10", "NASDAQ", None, "EXECUTED"),
+        ("T13", "NASDAQ", None, "EXECUTED"),
+        ("T14", "NASDAQ", None, "EXECUTED"),
+        ("T15", "NASDAQ", None, "EXECUTED"),
+        ("T2", "NASDAQ", None, "CANCELLED"),  # an old row that a new record moved on
+        ("T4", "NASDAQ", None, "EXECUTED"),
+        ("T5", "NASDAQ", None, "CANCELLED"),
+        ("T6", "NASDAQ", None, "CANCELLED"),
+        ("T7", "NOHOURS", None, "EXECUTED"),
+        ("T8", "BADTZ", None, "EXECUTED"),
+    ]
+    assert grown.rows("_metadata.notes") == []
+
+
+def test_every_invariant_holds_and_a_second_run_writes_nothing(grown: Lake) -> None:
+    findings = verify.run(grown.spark, grown.settings)
+    assert [str(finding) for finding in findings if finding.violations] == []
+    assert {"silver.trades", "_metadata.notes"} <= {finding.table for finding in findings}
+    before = {table.name: grown.snapshots(table.name) for table in catalog.TABLES}
+    assert migrations.migrate(grown.spark, grown.settings, datetime.now(UTC)) == []
+    assert [summary.table for summary in run_all(grown) if summary.snapshot_id or summary.notes] == []
+    assert {table.name: grown.snapshots(table.name) for table in catalog.TABLES} == before

@@ -1,0 +1,83 @@
+"""A release after this one, as far as migrations know it: V003 adds a column amid `silver.trades`, and a table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse_spark import catalog, migrations, verify
+from lakehouse_spark.migrations import baseline
+from lakehouse_spark.migrations.migration import Migration
+from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, CreateTable
+from lakehouse_spark.silver import feed, trades
+from lakehouse_spark.table import Retention, Table, column
+from lakehouse_spark.types import INSTANT, LONG, TEXT
+from lakehouse_spark.verify import storage
+
+VENUE = column("venue", TEXT, "Where the trade was made: the market's own code")
+NOTES = Table(
+    name="_metadata.notes",
+    doc="Notes about days.",
+    columns=(
+        column("note_id", LONG, "Number of the note"),
+        column("note", TEXT, "Its text"),
+        column("_noted_at", INSTANT, "Commit stamp: when it was written"),
+    ),
+    key=("note_id",),
+    partitioned_by=("days(_noted_at)",),
+    sorted_by=("note_id",),
+    stamp="_noted_at",
+    distribution="range",
+    properties={"commit.retry.num-retries": "9"},
+    retention=Retention(snapshot_days=7),
+)
+V003 = Migration(
+    "V003",
+    "venues and notes",
+    (
+        AddColumn(
+            "silver.trades",
+            ColumnDefinition("venue", "string", "Where the trade was made: the market's own code"),
+            after="exchange",
+        ),
+        CreateTable(
+            "_metadata.notes",
+            "Notes about days.",
+            (
+                ColumnDefinition("note_id", "bigint", "Number of the note"),
+                ColumnDefinition("note", "string", "Its text"),
+                ColumnDefinition("_noted_at", "timestamp", "Commit stamp: when it was written"),
+            ),
+            partitioned_by=("days(_noted_at)",),
+            sorted_by=("note_id",),
+            distribution="range",
+            properties=(("commit.retry.num-retries", "9"),),
+        ),
+    ),
+)
+
+
+@contextmanager
+def later_release() -> Iterator[None]:
+    """As long as the next release declares the column and the table, and gives new trades the venue XNAS."""
+    columns, tables = list(trades.TABLE.columns), (*catalog.TABLES, NOTES)
+    columns.insert(trades.TABLE.column_names.index("exchange") + 1, VENUE)
+    released, judged = migrations.migrations(), feed.judged
+
+    def with_venue(
+        records: DataFrame, rules: list[Column], table: Table, derived: dict[str, Column], event_time: str
+    ) -> DataFrame:
+        more: dict[str, Any] = {"venue": F.lit("XNAS")} if table is trades.TABLE else {}
+        return judged(records, rules, table, {**derived, **more}, event_time)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vars(trades.TABLE), "columns", tuple(columns))
+        patch.setattr(feed, "judged", with_venue)
+        for module in (catalog, baseline, verify, storage):
+            patch.setattr(module, "TABLES", tables)
+        patch.setattr(catalog, "BY_NAME", {table.name: table for table in tables})
+        patch.setattr(migrations, "migrations", lambda: [*released, V003])
+        yield

@@ -1,0 +1,118 @@
+"""Migrations as values: what their checksums depend on, and which ones lakehouses of earlier code hold."""
+
+import hashlib
+from dataclasses import make_dataclass, replace
+from typing import Any
+
+import pytest
+
+from lakehouse_spark import migrations
+from lakehouse_spark.migrations.migration import Migration, Step
+from lakehouse_spark.schema import ddl
+from lakehouse_spark.schema.operations import FIRST, AddColumn, ColumnDefinition, CreateTable
+
+VENUE = ColumnDefinition("venue", "string", "The trader's venue")
+ADDED = AddColumn("silver.trades", VENUE, after="exchange")
+CREATED = CreateTable("_metadata.notes", "Notes.", (ColumnDefinition("note", "string", "A note"),))
+
+
+def checksum(*operations: Any) -> str:
+    return Migration("V003", "venue", operations).checksum
+
+
+def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those_of_operations() -> None:
+    found = [(m.version, m.description, m.checksum, m.checksums_before) for m in migrations.migrations()]
+    assert found == [
+        (
+            "V001", "initial schema", "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945",
+            ("45adde40cbecc65896761ec1901cc4a8651f6321f29b6577488a2b046e7915cc",),
+        ),
+        (
+            "V002", "repair text of the change log", "a53026bca03cc74259f4311be55cc7bd2051dc6fc2739e7d3187b2b9a22ff801",
+            ("641f4634b940713f2394b880c44117d42c7b5ccaa72c063f34a8f73d4e0d7cc2",),
+        ),
+    ]  # fmt: skip
+    for migration in migrations.migrations():
+        assert migration.is_recorded_as(migration.checksum)
+        assert migration.is_recorded_as(migration.checksums_before[0])
+        assert not migration.is_recorded_as("0" * 64)
+
+
+def test_a_checksum_is_that_of_what_the_operations_say() -> None:
+    text = (
+        '[{"AddColumn":{"after":"exchange","column":{"ColumnDefinition":{"comment":"The trader\'s venue",'
+        '"name":"venue","type":"string"}},"table":"silver.trades"}},'
+        '{"CreateTable":{"columns":[{"ColumnDefinition":{"comment":"A note","name":"note","type":"string"}}],'
+        '"comment":"Notes.","table":"_metadata.notes"}}]'
+    )
+    assert checksum(ADDED, CREATED) == "355665a56cce8c0b1a7928fbe659a18e1b761306b9d7dc6ec33bc3f715070de6"
+    assert (
+        hashlib.sha256(text.encode()).hexdigest() == "355665a56cce8c0b1a7928fbe659a18e1b761306b9d7dc6ec33bc3f715070de6"
+    )
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        (CREATED, ADDED),
+        (ADDED,),
+        (replace(ADDED, table="silver.market_data"), CREATED),
+        (replace(ADDED, after=None), CREATED),
+        (replace(ADDED, after=FIRST), CREATED),
+        (replace(ADDED, column=replace(VENUE, name="place")), CREATED),
+        (replace(ADDED, column=replace(VENUE, type="int")), CREATED),
+        (replace(ADDED, column=replace(VENUE, comment="Venue")), CREATED),
+        (ADDED, replace(CREATED, partitioned_by=("note",))),
+        (ADDED, replace(CREATED, properties=(("commit.retry.num-retries", "9"),))),
+    ],
+)
+def test_any_edit_of_an_operation_changes_the_checksum(edited: tuple[Any, ...]) -> None:
+    assert checksum(*edited) != checksum(ADDED, CREATED)
+
+
+def one_thing(spark: object) -> None:
+    raise NotImplementedError
+
+
+def test_a_step_counts_by_its_name_whatever_its_code() -> None:
+    assert checksum(Step("repair", lambda spark: None)) == checksum(Step("repair", one_thing))
+    assert checksum(Step("repair", lambda spark: None)) != checksum(Step("mend", one_thing))
+
+
+def test_an_operation_may_gain_a_field_without_changing_the_checksums_of_before() -> None:
+    later = make_dataclass("AddColumn", ["table", "column", ("after", Any, None), ("default", Any, None)], frozen=True)
+    assert checksum(later("silver.trades", VENUE, "exchange")) == checksum(ADDED)
+    assert checksum(later("silver.trades", VENUE, "exchange", "XNAS")) != checksum(ADDED)
+
+
+@pytest.mark.parametrize(("after", "position"), [("exchange", " AFTER `exchange`"), (FIRST, " FIRST"), (None, "")])
+def test_a_column_is_added_with_its_comment_where_it_is_declared(after: str | None, position: str) -> None:
+    assert ddl.statements(replace(ADDED, after=after)) == [
+        rf"ALTER TABLE lake.silver.trades ADD COLUMN `venue` string COMMENT 'The trader\'s venue'{position}"
+    ]
+
+
+def test_a_created_table_has_the_properties_of_every_table_and_its_own() -> None:
+    sorted_one = replace(
+        CREATED, sorted_by=("note",), distribution="range", properties=(("read.split.target-size", "1"),)
+    )
+    assert ddl.statements(sorted_one) == [
+        """CREATE TABLE IF NOT EXISTS lake._metadata.notes (
+  `note` string COMMENT 'A note'
+)
+USING iceberg
+COMMENT 'Notes.'
+TBLPROPERTIES (
+  'format-version' = '2',
+  'write.format.default' = 'parquet',
+  'write.parquet.compression-codec' = 'zstd',
+  'write.parquet.dict-encoding.enabled' = 'true',
+  'write.metadata.delete-after-commit.enabled' = 'true',
+  'write.metadata.previous-versions-max' = '10',
+  'commit.retry.num-retries' = '4',
+  'commit.retry.min-wait-ms' = '100',
+  'read.split.target-size' = '1',
+  'write.distribution-mode' = 'range'
+)""",
+        "ALTER TABLE lake._metadata.notes WRITE ORDERED BY `note`",
+    ]
