@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,10 @@ from lakehouse_spark.local.broker import Broker, create_topics
 from lakehouse_spark.settings import Settings
 from tests.support.lake import TOPICS, trade
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+LAKEHOUSE = (sys.executable, "-c", "from lakehouse_spark.cli import main; main()")
+"""The command, as the tests' own Python runs it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Shell:
         return {
             **own,
             "PATH": f"{Path(sys.executable).parent}:{own['PATH']}",
+            "PYTHONPATH": str(ROOT),
             "LAKEHOUSE_HOME": str(self.home),
             "LAKEHOUSE_CACHE": str(self.cache),
             "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -68,10 +72,10 @@ class Shell:
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
         }
 
-    def start(self, script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        command = [str(SCRIPTS / script), *arguments]
+    def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        command = [str(SCRIPTS / script)] if isinstance(script, str) else script
         return subprocess.Popen(
-            command,
+            [*command, *arguments],
             env={**self.environment, **environment},
             cwd=self.home.parent,
             text=True,
@@ -79,7 +83,7 @@ class Shell:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, script: str, *arguments: str, **environment: str) -> Done:
+    def run(self, script: str | Sequence[str], *arguments: str, **environment: str) -> Done:
         with self.start(script, *arguments, **environment) as process:
             return finished(process)
 
@@ -121,6 +125,29 @@ def test_records_go_through_bronze_and_silver(shell: Shell) -> None:
     assert (silver.code, silver.complaints) == (0, [])
     counts = silver.counts["silver.trades"]
     assert (counts["accepted"], counts["duplicates"], counts["rejected"]) == (2, 1, 1)
+
+
+CHATTY = {"JAVA_TOOL_OPTIONS": "-Dlakehouse.test=1"}
+"""Java tells of options that it picks up from a variable."""
+
+
+def test_what_spark_says_while_it_starts_reaches_no_user(shell: Shell) -> None:
+    done = shell.run(LAKEHOUSE, "run", "silver_processor", "--table", "market_data", **CHATTY)
+
+    assert (done.code, done.complaints) == (0, [])
+    assert len(done.lines) == 2
+    assert done.report["job"] == "silver_processor"
+
+
+@pytest.mark.soak
+def test_what_spark_submit_says_reaches_who_asks(shell: Shell) -> None:
+    quiet = shell.run("submit", "silver_processor", "--table", "market_data", **CHATTY)
+    asked = shell.run("submit", "silver_processor", "--table", "market_data", LAKEHOUSE_DEBUG="true", **CHATTY)
+
+    assert (quiet.code, quiet.complaints) == (0, [])
+    assert asked.code == 0
+    assert "WARNING: Using incubator modules: jdk.incubator.vector" in asked.complaints
+    assert "Picked up JAVA_TOOL_OPTIONS: -Dlakehouse.test=1" in asked.complaints
 
 
 @pytest.mark.soak
