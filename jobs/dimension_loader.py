@@ -2,7 +2,7 @@
 
 import sys
 
-from lakehouse_spark.cli.entry import main
+from lakehouse_spark.cli.run import main
 
 if __name__ == "__main__":
-    sys.exit(main("dimension_loader", sys.argv[1:]))
+    sys.exit(main(["dimension_loader", *sys.argv[1:]]))

@@ -1,3 +1,8 @@
 """The open trading-data lakehouse on PySpark and Apache Iceberg."""
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("lakehouse-spark")
+except PackageNotFoundError:  # an executor that was sent the code, not the package
+    __version__ = "unknown"

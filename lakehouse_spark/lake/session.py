@@ -3,8 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from py4j.protocol import Py4JError
@@ -18,6 +18,7 @@ from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.settings import Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
+_QUIET_JAVA = Path(__file__).parent / "java"
 _REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
 
 
@@ -37,9 +38,11 @@ def open_session(
     for key, value in spark_conf(settings).items():
         builder = builder.config(key, value)
     if not is_submitted():
-        os.environ.update(launch_environment(settings))
         # PySpark hands what it knows now to the JVM's command line, where any user can read it: so nothing secret yet.
-        SparkContext._ensure_initialized(conf=SparkConf().setAll(list(launch_conf(settings, announce).items())))
+        conf = SparkConf().setAll(list(launch_conf(settings, announce).items()))
+        os.environ.update(python_environment())
+        with _environment(launch_environment(settings)):
+            SparkContext._ensure_initialized(conf=conf)
         if settings.spark.master:
             builder = builder.master(settings.spark.master)
     _quiet(settings)
@@ -117,13 +120,32 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
 
 
 def launch_environment(settings: Settings) -> dict[str, str]:
-    """What the launcher of the JVM reads: this Python, its own Spark whatever SPARK_HOME says, and a Java that fits."""
-    java = jars.find_java(settings.java)
+    """What the launcher of the JVM reads: this Python, its own Spark whatever SPARK_HOME says, and a Java that fits.
+
+    It starts that Java by a script that keeps it quiet, unless the settings ask for everything.
+    """
+    java_home = str(jars.find_java(settings.java).resolve().parent.parent)
+    is_quiet = not settings.debug and os.access(_QUIET_JAVA / "bin" / "java", os.X_OK)
     return {
         **python_environment(),
         "SPARK_HOME": str(jars.SPARK_JARS.parent),
-        "JAVA_HOME": str(java.resolve().parent.parent),
+        "JAVA_HOME": str(_QUIET_JAVA) if is_quiet else java_home,
+        "LAKEHOUSE_JAVA_HOME": java_home,
     }
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for as long as a child process is started."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def is_local(settings: Settings) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,10 @@ from lakehouse_spark.local.broker import Broker, create_topics
 from lakehouse_spark.settings import Settings
 from tests.support.lake import TOPICS, trade
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-NOISE = ("WARNING: Using incubator modules",)
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
+LAKEHOUSE = (sys.executable, "-c", "from lakehouse_spark.cli import main; main()")
+"""The command, as the tests' own Python runs it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Shell:
         return {
             **own,
             "PATH": f"{Path(sys.executable).parent}:{own['PATH']}",
+            "PYTHONPATH": str(ROOT),
             "LAKEHOUSE_HOME": str(self.home),
             "LAKEHOUSE_CACHE": str(self.cache),
             "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -71,10 +74,10 @@ class Shell:
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
         }
 
-    def start(self, script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        command = [str(SCRIPTS / script), *arguments]
+    def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        command = [str(SCRIPTS / script)] if isinstance(script, str) else script
         return subprocess.Popen(
-            command,
+            [*command, *arguments],
             env={**self.environment, **environment},
             cwd=self.home.parent,
             text=True,
@@ -82,7 +85,7 @@ class Shell:
             stderr=subprocess.PIPE,
         )
 
-    def run(self, script: str, *arguments: str, **environment: str) -> Done:
+    def run(self, script: str | Sequence[str], *arguments: str, **environment: str) -> Done:
         with self.start(script, *arguments, **environment) as process:
             return finished(process)
 
@@ -95,8 +98,7 @@ class Shell:
 
 def finished(process: "subprocess.Popen[str]") -> Done:
     said, complained = process.communicate(timeout=180)
-    complaints = [line for line in complained.splitlines() if not line.startswith(NOISE)]
-    return Done(process.returncode, said.splitlines(), complaints)
+    return Done(process.returncode, said.splitlines(), complained.splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +127,29 @@ def test_records_go_through_bronze_and_silver(shell: Shell) -> None:
     assert (silver.code, silver.complaints) == (0, [])
     counts = silver.counts["silver.trades"]
     assert (counts["accepted"], counts["duplicates"], counts["rejected"]) == (2, 1, 1)
+
+
+CHATTY = {"JAVA_TOOL_OPTIONS": "-Dlakehouse.test=1"}
+"""Java tells of options that it picks up from a variable."""
+
+
+def test_what_spark_says_while_it_starts_reaches_no_user(shell: Shell) -> None:
+    done = shell.run(LAKEHOUSE, "run", "silver_processor", "--table", "market_data", **CHATTY)
+
+    assert (done.code, done.complaints) == (0, [])
+    assert len(done.lines) == 2
+    assert done.report["job"] == "silver_processor"
+
+
+@pytest.mark.soak
+def test_what_spark_submit_says_reaches_who_asks(shell: Shell) -> None:
+    quiet = shell.run("submit", "silver_processor", "--table", "market_data", **CHATTY)
+    asked = shell.run("submit", "silver_processor", "--table", "market_data", LAKEHOUSE_DEBUG="true", **CHATTY)
+
+    assert (quiet.code, quiet.complaints) == (0, [])
+    assert asked.code == 0
+    assert "WARNING: Using incubator modules: jdk.incubator.vector" in asked.complaints
+    assert "Picked up JAVA_TOOL_OPTIONS: -Dlakehouse.test=1" in asked.complaints
 
 
 @pytest.mark.soak
@@ -160,7 +185,7 @@ def test_a_wrong_table_ends_with_one_sentence_and_exit_code_2(shell: Shell) -> N
 
     assert (done.code, done.lines) == (2, [])
     assert len(done.complaints) == 1
-    assert done.complaints[0].startswith("bronze_writer: argument --table: invalid choice: 'trades'")
+    assert done.complaints[0].startswith("bronze_writer: invalid value for '--table': 'trades' is none of raw_trades, ")
 
 
 @pytest.mark.soak

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.cli import _show_reasons, _with_instants_as_text
+from lakehouse_spark.cli.showing import show_reasons, with_instants_as_text
 from lakehouse_spark.jobs.rejected import by_reason
 
 
@@ -11,7 +11,7 @@ def test_instants_are_printed_in_utc_from_the_year_1_on(spark: SparkSession) -> 
     rows = spark.sql(
         "SELECT TIMESTAMP'0001-01-01' AS at, TIMESTAMP'2025-01-15 15:30:00.5' AS at, DATE'2025-01-15', 1, NULL"
     )
-    printed = _with_instants_as_text(rows)
+    printed = with_instants_as_text(rows)
     assert printed.columns == rows.columns
     assert list(printed.collect()[0])[:2] == ["0001-01-01T00:00:00", "2025-01-15T15:30:00.500000"]
     assert list(printed.collect()[0])[3:] == [1, None]
@@ -42,7 +42,7 @@ def test_rejected_records_are_grouped_by_reason_with_what_to_do(
             "remedy": fill,
         },
     ]
-    _show_reasons(groups)
+    show_reasons(groups)
     assert capsys.readouterr().out.splitlines() == [
         f"2x invalid_trade_type: The trade type is neither BUY nor SELL. To mend it, {resend}.",
         "1x from_the_future: a code of another release",

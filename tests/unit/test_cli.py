@@ -1,55 +1,204 @@
-"""What a user reads of the jobs and of their failures, before any JVM is there."""
+"""What a user reads of commands and jobs, and of their failures, before any JVM is there."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lakehouse_spark import cli
-from lakehouse_spark.cli import entry, submit
+from lakehouse_spark.cli import submit
+from lakehouse_spark.cli.failures import explained
+from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.lake import session
+from lakehouse_spark.settings import Settings
 
 JOBS = [
-    "jobs:",
-    "  schema_migration  create the tables, or bring them to this release",
-    "  bronze_writer     Kafka to bronze",
-    "  silver_processor  bronze to silver",
-    "  dimension_loader  reference data to dimensions",
-    "  fact_loader       silver to facts",
-    "  gold_aggregator   silver to the five gold tables",
-    "  pipeline          every step once, in one session",
+    "schema_migration  create the tables, or bring them to this release",
+    "bronze_writer     Kafka to bronze",
+    "silver_processor  bronze to silver",
+    "dimension_loader  reference data to dimensions",
+    "fact_loader       silver to facts",
+    "gold_aggregator   silver to the five gold tables",
+    "pipeline          every step once, in one session",
 ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [(["--help"], 0), (["-h"], 0), ([], 2)], ids=["--help", "-h", "without a job"]
-)
+def lakehouse(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["lakehouse", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def listed(help_page: str) -> list[str]:
+    """The lines of the page's last box."""
+    box = help_page[help_page.rindex("╭") :].splitlines()[1:-1]
+    return [line.strip("│ ") for line in box if line.startswith("│")]
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)], ids=["--help", "without a job"])
 def test_run_lists_the_jobs(
     arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["lakehouse", "run", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == code
+    assert lakehouse("run", *arguments, monkeypatch=monkeypatch) == code
     said = capsys.readouterr()
-    assert said.out.splitlines() == [
-        "usage: lakehouse run JOB [options]", "", *JOBS, "", "lakehouse run JOB --help lists a job's options",
-    ]  # fmt: skip
+    assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in said.out
+    assert listed(said.out) == JOBS
     assert said.err == ""
 
 
 def test_a_job_lists_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["lakehouse", "run", "silver_processor", "--help"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
-    assert "--rebuild" in capsys.readouterr().out
+    assert lakehouse("run", "silver_processor", "--help", monkeypatch=monkeypatch) == 0
+    assert listed(capsys.readouterr().out) == [
+        "--table          TABLE   trades, orderbook_snapshots, market_data,",
+        "trader_activity; may be repeated; default: all",
+        "--rebuild        <bool>  judge all that bronze holds by today's rules",
+        "--from           DATE    with --rebuild: leave earlier days alone",
+        "--help           <bool>  Show this message and exit.",
+    ]
 
 
 def test_submit_lists_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         submit.main(["--help"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out.splitlines()[:3] == ["usage: scripts/submit JOB [options]", "", "jobs:"]
+    said = capsys.readouterr().out
+    assert "Usage: scripts/submit [OPTIONS] JOB [OPTIONS]" in said
+    assert listed(said) == JOBS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["statsu"], "no command 'statsu'; did you mean status?"),
+        (["rejected", "shw"], "no command 'shw'; did you mean show?"),
+        (["run", "bronze_wrtier"], "no job 'bronze_wrtier'; did you mean bronze_writer?"),
+        (
+            ["run", "compact"],
+            "no job 'compact'; jobs: schema_migration, bronze_writer, silver_processor, dimension_loader, fact_loader, "
+            "gold_aggregator, pipeline",
+        ),
+        (["status", "--nope"], "status: no such option: --nope; `lakehouse status --help` lists its options"),
+        (
+            ["run", "fact_loader", "--from", "2025-01-31"],
+            "fact_loader: no such option: --from; `lakehouse run fact_loader --help` lists its options",
+        ),
+        (
+            ["run", "bronze_writer", "--table", "trades"],
+            "bronze_writer: invalid value for '--table': 'trades' is none of raw_trades, raw_orderbook, "
+            "raw_marketdata, raw_reference; `lakehouse run bronze_writer --help` lists its options",
+        ),
+        (
+            ["run", "silver_processor", "--from", "20xx"],
+            "silver_processor: invalid value for '--from': '20xx' is no date like 2025-01-31; "
+            "`lakehouse run silver_processor --help` lists its options",
+        ),
+        (["run", "silver_processor", "--table"], "option '--table' requires an argument"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lakehouse(*arguments, monkeypatch=monkeypatch) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()) == ("", [f"usage: {sentence}"])
+
+
+def test_options_may_be_repeated_and_take_several_values() -> None:
+    job, options = parse(["silver_processor", "--table", "trades", "--table", "market_data"], "lakehouse run")
+    assert job.name == "silver_processor"
+    assert options == {"tables": ["trades", "market_data"], "rebuild": False, "since": None}
+    given = ["--source", "a.csv", "b c.csv", "--again", "--source", "d.csv", "--dimension", "dim_symbol"]
+    _, options = parse(["dimension_loader", *given], "lakehouse run")
+    assert (options["sources"], options["again"]) == (["a.csv", "b c.csv", "d.csv"], True)
+    assert options["dimensions"] == ["dim_symbol"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("lakehouse run s", ["schema_migration", "silver_processor"]),
+        ("lakehouse run silver_processor --table t", ["trades", "trader_activity"]),
+        ("lakehouse run dimension_loader --dimension dim_s", ["dim_symbol"]),
+        ("lakehouse run fact_loader --r", ["--rebuild"]),
+        ("lakehouse rejected list --table raw_t", ["raw_trades"]),
+        ("lakehouse rejected list --reason crossed_", ["crossed_book"]),
+        ("lakehouse rejected list --status R", ["REPLAYED"]),
+    ],
+)
+def test_the_shell_completes(
+    typed: str, proposed: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = typed.split(" ")
+    for name, value in {
+        "_LAKEHOUSE_COMPLETE": "complete_bash", "COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert lakehouse(monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.split() == proposed
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lakehouse("--version", monkeypatch=monkeypatch) == 0
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    ((version,),) = (
+        [line.removeprefix('version = "').rstrip('"') for line in project.splitlines() if line.startswith("version")],
+    )
+    assert capsys.readouterr().out == f"lakehouse-spark {version}\n"
+
+
+@pytest.fixture
+def java(tmp_path: Path) -> dict[str, str]:
+    """The environment in which Spark starts a Java that prints its arguments, a line each, and what is in variables."""
+    program = tmp_path / "jdk" / "bin" / "java"
+    program.parent.mkdir(parents=True)
+    program.write_text(
+        '#!/bin/sh\nprintf "%s\\n" "$@" "variables: $JAVA_TOOL_OPTIONS$JDK_JAVA_OPTIONS$_JAVA_OPTIONS"\n'
+    )
+    program.chmod(0o755)
+    return {"PATH": os.environ["PATH"], "LAKEHOUSE_JAVA_HOME": str(tmp_path / "jdk")}
+
+
+def started(java: dict[str, str], *arguments: str) -> list[str]:
+    shim = Path(session.__file__).parent / "java" / "bin" / "java"
+    return subprocess.run([shim, *arguments], env=java, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_the_java_of_spark_is_started_without_its_chatter(java: dict[str, str]) -> None:
+    given = [
+        "-cp",
+        "a b:*",
+        "--add-modules=jdk.incubator.vector",
+        "org.apache.spark.deploy.SparkSubmit",
+        "job.py",
+        "",
+        "*",
+    ]
+    kept = ["-cp", "a b:*", "org.apache.spark.deploy.SparkSubmit", "job.py", "", "*", "variables: "]
+    assert started(java, *given) == kept
+    variables = {"JAVA_TOOL_OPTIONS": "-Xa -Xb", "JDK_JAVA_OPTIONS": "-Xc", "_JAVA_OPTIONS": "-Xz"}
+    assert started(java | variables, *given) == [
+        "-Xa", "-Xb", "-Xc", "-cp", "a b:*", "-Xz", "org.apache.spark.deploy.SparkSubmit", "job.py", "", "*",
+        "variables: ",
+    ]  # fmt: skip
+    quoted = {"JAVA_TOOL_OPTIONS": "-Da='b c'"}
+    assert started(java | quoted, *given) == [*kept[:-1], "variables: -Da='b c'"]
+
+
+def test_who_asks_for_everything_gets_the_plain_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakehouse_spark.jars.find_java", lambda _: tmp_path / "bin" / "java")
+    quiet, loud = (session.launch_environment(Settings(debug=debug)) for debug in (False, True))
+    assert (quiet["JAVA_HOME"], quiet["LAKEHOUSE_JAVA_HOME"]) == (
+        str(Path(session.__file__).parent / "java"), str(tmp_path),
+    )  # fmt: skip
+    assert loud["JAVA_HOME"] == str(tmp_path)
 
 
 def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_asking(
@@ -57,7 +206,7 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_askin
 ) -> None:
     said: list[str] = []
     error = FileNotFoundError(2, "No such file or directory", "/no/where")
-    assert entry.explained("pipeline", error, said.append) == (
+    assert explained("pipeline", error, said.append) == (
         "pipeline failed: No such file or directory: /no/where (LAKEHOUSE_DEBUG=true shows the trace)"
     )
     assert said == []
@@ -65,13 +214,11 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_askin
     try:
         raise error
     except OSError:
-        sentence = entry.explained("pipeline", error, said.append)
+        sentence = explained("pipeline", error, said.append)
     assert sentence == "pipeline failed: No such file or directory: /no/where"
     assert said[0].startswith("Traceback (most recent call last):\n")
 
 
 def test_an_error_that_says_what_to_do_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_PROFILE", "no such profile")  # settings that do not load are no obstacle
-    assert (
-        entry.explained("pipeline", RefusedError("the topic is gone", "Do this"), print) == "the topic is gone. Do this"
-    )
+    assert explained("pipeline", RefusedError("the topic is gone", "Do this"), print) == "the topic is gone. Do this"

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import DIMENSIONS
-from lakehouse_spark.cli.entry import parse
+from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest.reference_files.headers import folded, judge
 from lakehouse_spark.ingest.reference_files.looking import Looked, look
@@ -571,10 +571,10 @@ def test_a_name_that_is_not_utf8_is_one_sentence(tmp_path: Path) -> None:
 
 def test_how_files_are_loaded_is_said_by_options() -> None:
     given = ["--dimension", "dim_symbol", "--source", "a.csv", "b.csv", "--again", "--ignore-unknown"]
-    options = parse("dimension_loader", given)
-    assert (options.source, options.again, options.ignore_unknown) == (["a.csv", "b.csv"], True, True)
-    options = parse("dimension_loader", [])
-    assert (options.source, options.again, options.ignore_unknown) == ([], False, False)
+    _, options = parse(["dimension_loader", *given], "lakehouse run")
+    assert (options["sources"], options["again"], options["ignore_unknown"]) == (["a.csv", "b.csv"], True, True)
+    _, options = parse(["dimension_loader"], "lakehouse run")
+    assert (options["sources"], options["again"], options["ignore_unknown"]) == ([], False, False)
 
 
 # Files that are not what they say

@@ -1,17 +1,20 @@
 """The repository as a whole: jobs, wrappers, scripts and what may stand in a tracked file."""
 
 import ast
+import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lakehouse_spark import jars
-from lakehouse_spark.cli import entry, submit
+from lakehouse_spark.cli import submit
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs.registry import JOBS
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file())
@@ -35,16 +38,16 @@ def tracked() -> list[Path]:
 
 
 def test_every_job_has_an_entry_and_a_wrapper() -> None:
-    assert [path.stem for path in ENTRIES] == sorted(entry.JOBS)
-    assert set(entry.JOBS) <= {path.name for path in SCRIPTS}
+    assert [path.stem for path in ENTRIES] == sorted(JOBS)
+    assert set(JOBS) <= {path.name for path in SCRIPTS}
 
 
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.name)
 def test_an_entry_is_short_and_runs_the_job_it_is_named_for(path: Path) -> None:
     text = path.read_text()
 
-    assert len(text.splitlines()) <= 30
-    assert f'main("{path.stem}", sys.argv[1:])' in text
+    assert len(text.splitlines()) <= 10
+    assert f'main(["{path.stem}", *sys.argv[1:]])' in text
     assert ast.get_docstring(ast.parse(text))
 
 
@@ -55,34 +58,68 @@ def test_a_script_is_portable_shell_that_stops_at_the_first_error(path: Path) ->
     assert subprocess.run(["sh", "-n", str(path)], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("job", sorted(entry.JOBS))
+@pytest.mark.parametrize("job", sorted(JOBS))
 def test_a_wrapper_becomes_submit_and_passes_everything_on(job: str) -> None:
-    assert (ROOT / "scripts" / job).read_text().splitlines()[-1] == f'exec "$(dirname "$0")/submit" {job} "$@"'
+    shebang, line, call = (ROOT / "scripts" / job).read_text().splitlines()
+
+    assert (shebang, line) == ("#!/bin/sh -e", f"# scripts/submit for one job: {JOBS[job].line}.")
+    assert call == f'exec "$(dirname "$0")/submit" {job} "$@"'
 
 
-def test_a_wrapper_sizes_the_job_unless_the_environment_does(tmp_path: Path) -> None:
+def test_a_wrapper_keeps_arguments_apart(tmp_path: Path) -> None:
     (tmp_path / "bronze_writer").write_text((ROOT / "scripts" / "bronze_writer").read_text())
-    (tmp_path / "submit").write_text('#!/bin/sh\necho "$LAKEHOUSE_SPARK__DRIVER_MEMORY|$*|$#"\n')
+    (tmp_path / "submit").write_text('#!/bin/sh\necho "$*|$#"\n')
     for path in tmp_path.iterdir():
         path.chmod(0o755)
 
-    def run(**environment: str) -> str:
-        command = [str(tmp_path / "bronze_writer"), "--table", "two words"]
-        done = subprocess.run(command, env={"PATH": os.environ["PATH"], **environment}, capture_output=True, text=True)
-        return done.stdout.strip()
+    command = [str(tmp_path / "bronze_writer"), "--table", "two words"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "bronze_writer --table two words|3"
 
-    assert run() == "2g|bronze_writer --table two words|3"
-    assert run(LAKEHOUSE_SPARK__DRIVER_MEMORY="9g") == "9g|bronze_writer --table two words|3"
+
+EXECUTORS = '{"spark.executor.instances": "2", "spark.executor.memory": "2g", "spark.executor.cores": "4"}'
+
+
+@pytest.mark.parametrize(
+    ("given", "memory", "conf"),
+    [
+        ({}, "2g", EXECUTORS),
+        ({"LAKEHOUSE_SPARK__DRIVER_MEMORY": "9g"}, "9g", EXECUTORS),
+        ({"LAKEHOUSE_SPARK__CONF": '{"spark.x": "y"}'}, "2g", '{"spark.x": "y"}'),
+    ],
+)
+def test_submit_sizes_the_job_unless_the_environment_does(
+    given: dict[str, str], memory: str, conf: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[tuple[list[str], dict[str, str]]] = []
+
+    def become(program: Path, command: list[str], environment: dict[str, str]) -> None:
+        became.append((command, environment))
+        sys.exit(0)
+
+    environment = {"PATH": os.environ["PATH"], "LAKEHOUSE_HOME": str(tmp_path), **given}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "execve", become)
+    monkeypatch.setattr(jars, "ensure", lambda *_, **__: {"spark": [Path("one.jar"), Path("two.jar")]})
+    monkeypatch.setattr(jars, "find_java", lambda _: tmp_path / "jdk" / "bin" / "java")
+    with pytest.raises(SystemExit):
+        submit.main(["bronze_writer", "--table", "raw_trades"])
+
+    ((command, environment),) = became
+    assert f"spark.driver.memory={memory}" in command
+    assert [f"{name}={value}" for name, value in json.loads(conf).items() if f"{name}={value}" not in command] == []
+    assert command[-3:] == ["bronze_writer", "--table", "raw_trades"]
+    assert (environment["LAKEHOUSE_SPARK__DRIVER_MEMORY"], environment["LAKEHOUSE_SPARK__CONF"]) == (memory, conf)
 
 
 def test_submit_hands_options_on_and_keeps_them_apart() -> None:
-    command = submit.command("bronze_writer", ["--table", "a b"], "local[2]", {"spark.jars": "a b.jar"})
+    command = submit.command(["bronze_writer", "--table", "a b"], "local[2]", {"spark.jars": "a b.jar"})
 
-    entry_file = str(ROOT / "jobs" / "bronze_writer.py")
     assert command == [
-        "spark-submit", "--master", "local[2]", "--conf", "spark.jars=a b.jar", entry_file, "--table", "a b",
+        "spark-submit", "--master", "local[2]", "--conf", "spark.jars=a b.jar",
+        str(ROOT / "lakehouse_spark" / "cli" / "entries" / "job.py"), "bronze_writer", "--table", "a b",
     ]  # fmt: skip
-    assert "--master" not in submit.command("bronze_writer", [], None, {})
+    assert "--master" not in submit.command(["bronze_writer"], None, {})
 
 
 @pytest.mark.parametrize(
@@ -90,8 +127,14 @@ def test_submit_hands_options_on_and_keeps_them_apart() -> None:
     [
         ([], "no job given; jobs: schema_migration, bronze_writer"),
         (["bronze_wrtier"], "no job 'bronze_wrtier'; did you mean bronze_writer?"),
-        (["bronze_writer", "--table", "trades"], "bronze_writer: argument --table: invalid choice: 'trades'"),
-        (["silver_processor", "--continuous"], "silver_processor: unrecognized arguments: --continuous"),
+        (
+            ["bronze_writer", "--table", "trades"],
+            "bronze_writer: invalid value for '--table': 'trades' is none of raw_trades,",
+        ),
+        (
+            ["silver_processor", "--continuous"],
+            "silver_processor: no such option: --continuous; `scripts/submit silver",
+        ),
     ],
 )
 def test_wrong_use_is_refused_before_a_jvm_starts(

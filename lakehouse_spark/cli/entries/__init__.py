@@ -1,0 +1,1 @@
+"""What spark-submit is given: a folder of its own, because Spark puts the folder of its program on Python's path."""

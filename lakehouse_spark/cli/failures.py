@@ -1,0 +1,44 @@
+"""How a command tells what went wrong: one sentence."""
+
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from difflib import get_close_matches
+
+import typer
+
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.settings import load
+
+
+def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
+    """Why `what` failed, in one sentence; where the settings ask for it, `say` gets the trace first."""
+    is_debugging = False
+    with suppress(LakehouseError):  # wrong settings are what is to be told then
+        is_debugging = load().debug
+    if is_debugging:
+        say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, LakehouseError):
+        return str(error)
+    return f"{what} failed: {in_a_sentence(error)}" + (
+        "" if is_debugging else " (LAKEHOUSE_DEBUG=true shows the trace)"
+    )
+
+
+def of_parser(error: typer.TyperException) -> UsageError:
+    """What the parser of the command line complains of, as an error of ours."""
+    said = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")  # pydantic's preface
+    said = said[:1].lower() + said[1:]
+    context: typer.Context | None = getattr(error, "ctx", None)
+    if context is None:
+        return UsageError(said)
+    return UsageError(f"{context.info_name}: {said}; `{context.command_path} --help` lists its options")
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """A name that is none of the known ones; the nearest is proposed."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1)
+    return UsageError(
+        f"no {kind} {name!r}; " + (f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}")
+    )

@@ -1,0 +1,132 @@
+"""`lakehouse rejected`: the dead-letter table: look, replay, discard."""
+
+from typing import Annotated
+
+import typer
+
+from lakehouse_spark.cli.opening import opened, require_tables
+from lakehouse_spark.cli.run import Group, completing, list_commands
+from lakehouse_spark.cli.showing import (
+    Json,
+    out,
+    print_json,
+    print_summaries,
+    show_reasons,
+    show_rows,
+    stages,
+    text,
+    with_instants_as_text,
+)
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs import rejected
+from lakehouse_spark.jobs.bronze_writer import TOPICS
+from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.transforms import reasons
+
+app = typer.Typer(cls=Group, help="The dead-letter table: look, replay, discard.")
+app.callback(invoke_without_command=True)(list_commands)
+
+Topic = Annotated[
+    str | None, typer.Option("--table", help=f"One of {', '.join(TOPICS)}.", autocompletion=completing(TOPICS))
+]
+_CODES = [reason.code for reason in reasons.REASONS]
+Reason = Annotated[
+    str | None, typer.Option(help="Only records with this reason code.", autocompletion=completing(_CODES))
+]
+Status = Annotated[
+    str | None,
+    typer.Option(
+        "--status", help=f"One of {', '.join(rejected.STATUSES)}.", autocompletion=completing(rejected.STATUSES)
+    ),
+]
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of records; none: all that the options select.")]
+
+
+@app.command("list")
+def list_rejected(
+    table: Topic = None,
+    reason: Reason = None,
+    status_is: Status = None,
+    limit: Annotated[int, typer.Option(min=1, help="Records to print at most.")] = 50,
+    by_reason: Annotated[bool, typer.Option("--by-reason", help="Only how many per reason, and what to do.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The rejected records by reason, with what to do about it; then each, oldest first."""
+    with opened("rejected list") as (spark, _):
+        require_tables(spark)
+        found = rejected.select(spark, Selection(table, reason, status_is))
+        groups = rejected.by_reason(found) if by_reason or not as_json else []
+        if by_reason:
+            print_json(groups) if as_json else show_reasons(groups)
+            return
+        columns = [
+            "rejected_id",
+            "source_table",
+            "_kafka_partition",
+            "_kafka_offset",
+            "event_time",
+            "reasons",
+            "status",
+        ]
+        number = found.count()
+        chosen = found.select(*columns, "attempts", "resolution").limit(limit)
+        rows = with_instants_as_text(chosen).collect()
+    if as_json:
+        print_json([row.asDict() for row in rows])
+        return
+    show_reasons(groups)
+    show_rows([*columns], [[row[name] for name in columns] for row in rows])
+    out.print(f"{len(rows):,} of {number:,} records")
+
+
+@app.command("show")
+def show_rejected(rejected_id: str, as_json: Json = False) -> None:
+    """One rejected record, whole, with its payload."""
+    with opened("rejected show") as (spark, _):
+        require_tables(spark)
+        rows = with_instants_as_text(rejected.select(spark, Selection(ids=[rejected_id]))).collect()
+    if not rows:
+        raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")
+    if as_json:
+        print_json([row.asDict() for row in rows])
+        return
+    for row in rows:
+        for name, value in row.asDict().items():
+            out.print(f"[bold]{name}[/]: ", end="")
+            out.print(text(value), markup=False, highlight=False)
+        for code in row["reasons"]:
+            out.print(reasons.told(code), markup=False, highlight=False)
+
+
+@app.command("replay")
+def replay_rejected(
+    ids: Ids = None,
+    table: Topic = None,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Judge open records by today's rules; those that are good now enter silver."""
+    with opened("rejected replay") as (spark, settings), stages(as_json) as step:
+        require_tables(spark)
+        step("replaying")
+        summaries = rejected.replay(spark, settings, Selection(table, reason, ids=ids or ()))
+    print_summaries(summaries, as_json)
+
+
+@app.command("discard")
+def discard_rejected(
+    ids: Ids = None,
+    table: Topic = None,
+    reason: Reason = None,
+    why: Annotated[str, typer.Option(help="What the audit will read.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Close open records for good; they stay in the table with the reason given."""
+    if not why:
+        raise UsageError("say why: --why 'test feed of 3 May, agreed with the desk'")
+    if not (ids or table or reason):
+        raise UsageError("say which records: ids, --table or --reason")
+    with opened("rejected discard") as (spark, _):
+        require_tables(spark)
+        number = rejected.discard(spark, Selection(table, reason, ids=ids or ()), why)
+    print_json({"discarded": number}) if as_json else out.print(f"{number:,} records discarded")

@@ -1,0 +1,188 @@
+"""The jobs as commands, made of their declarations: the same at `lakehouse run`, scripts/submit and spark-submit."""
+
+import inspect
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
+from types import GenericAlias
+from typing import Any
+
+import typer
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+from typer.core import TyperCommand, TyperGroup
+
+from lakehouse_spark.cli.failures import explained, of_parser, unknown
+from lakehouse_spark.errors import LakehouseError, UsageError, is_caused_by
+from lakehouse_spark.jobs.job import Job, Option, Options
+from lakehouse_spark.jobs.registry import JOBS
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake.session import complain, open_session
+from lakehouse_spark.local import broker
+from lakehouse_spark.settings import Settings, load
+
+_NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW_NOT_FOUND", "SCHEMA_NOT_FOUND")
+"""Classes and conditions of the errors of Spark and Iceberg about a lakehouse that was never migrated."""
+
+
+class Group(TyperGroup):
+    """Commands under one name; a wrong one is answered with the nearest."""
+
+    kind = "command"
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and not ctx.resilient_parsing:  # completion asks about half a name
+            raise unknown(self.kind, args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+class _Jobs(Group):
+    kind = "job"
+
+
+class _JobCommand(TyperCommand):
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {option.flag for option in JOBS[str(self.name)].options if option.takes_several}
+        return super().parse_args(ctx, list(_one_by_one(args, several)))
+
+
+def _one_by_one(args: Sequence[str], several: set[str]) -> Iterator[str]:
+    """`--source A B` as `--source A --source B`: the parser takes one value per option."""
+    current, taken = "", 0
+    for arg in args:
+        if arg.startswith("-"):
+            current, taken = arg if arg in several else "", 0
+        elif current:
+            if taken:
+                yield current
+            taken += 1
+        yield arg
+
+
+def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """What the shell proposes for the beginning of a name."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def commands(act: Callable[[Job, Options], int]) -> typer.Typer:
+    """A command per job; it hands the job and its options to `act`, whose answer is the exit code."""
+    app = typer.Typer(
+        cls=_Jobs, add_completion=False, subcommand_metavar="JOB [OPTIONS]", pretty_exceptions_enable=False,
+        help="Run a job here and now; JOB --help lists its options.",
+    )  # fmt: skip
+    app.callback(invoke_without_command=True)(list_commands)
+    for job in JOBS.values():
+        app.command(job.name, cls=_JobCommand, help=job.line)(_command(job, act))
+    return app
+
+
+def list_commands(context: typer.Context) -> None:
+    """Without a command, what there is; that nothing was asked for is wrong use all the same."""
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help())
+        raise typer.Exit(UsageError.exit_code)
+
+
+def _command(job: Job, act: Callable[[Job, Options], int]) -> Callable[..., None]:
+    def command(**options: Any) -> None:
+        raise typer.Exit(act(job, options))
+
+    command.__signature__ = inspect.Signature([*map(_parameter, job.options)])  # type: ignore[attr-defined]
+    return command
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """The option as the parameter of a function that typer makes a command of."""
+    kind: Any = bool if option.is_switch else str
+    default: Any = False if option.is_switch else [] if option.repeats else None
+    of_value: dict[str, Any] = {
+        "metavar": option.metavar,
+        "parser": option.read,
+        "autocompletion": completing(option.choices),
+    }
+    return inspect.Parameter(
+        option.parameter,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=typer.Option(
+            default, option.flag, help=option.help, show_default=False, **({} if option.is_switch else of_value)
+        ),
+        annotation=GenericAlias(list, (kind,)) if option.repeats else kind,
+    )
+
+
+def parse(argv: Sequence[str], program: str) -> tuple[Job, Options]:
+    """The job that the arguments name, and its options; raises UsageError, and ends the process after --help."""
+    if not argv:
+        raise UsageError(f"no job given; jobs: {', '.join(JOBS)}")
+    chosen: list[tuple[Job, Options]] = []
+
+    def choose(job: Job, options: Options) -> int:
+        chosen.append((job, options))
+        return 0
+
+    try:
+        code = commands(choose)(argv, prog_name=program, standalone_mode=False)
+    except typer.TyperException as error:
+        raise of_parser(error) from None
+    if not chosen:
+        sys.exit(code)
+    return chosen[0]
+
+
+def main(argv: Sequence[str]) -> int:
+    """What spark-submit runs: a job's name and its options in, its exit code out."""
+    try:
+        job, options = parse(argv, "lakehouse run")
+    except UsageError as error:
+        complain(error)
+        return error.exit_code
+    return execute(job, options)
+
+
+def execute(job: Job, options: Options) -> int:
+    """Runs the job and returns its exit code: options → session → the job's `run` → one line per table, one of JSON.
+
+    What went wrong is one sentence, the last line on stderr.
+    """
+    began = time.monotonic()
+    try:
+        settings = load()
+        with broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings) as here:
+            spark = open_session(here, job.name, announce=complain)
+            try:
+                summaries = _run(spark, here, job, options)
+                for summary in summaries:
+                    _say(summary)
+                _say(_as_json(job, summaries, time.monotonic() - began))
+            finally:
+                with suppress(Py4JError, OSError):  # where the JVM is gone, that is not what failed first
+                    spark.stop()
+    except Exception as error:
+        complain(explained(job.name, error, complain))
+        return getattr(error, "exit_code", LakehouseError.exit_code)
+    return 0
+
+
+def _run(spark: SparkSession, settings: Settings, job: Job, options: Options) -> list[Summary]:
+    try:
+        return job.run(spark, settings, **options)
+    except LakehouseError:
+        raise
+    except Exception as error:
+        if is_caused_by(error, *_NO_TABLES):
+            raise UsageError(
+                f"{job.name}: tables are missing in {settings.warehouse}: run `lakehouse migrate` first, or name the "
+                "right lakehouse in LAKEHOUSE_HOME"
+            ) from error
+        raise
+
+
+def _as_json(job: Job, summaries: Sequence[Summary], seconds: float) -> str:
+    tables = [summary.as_dict() for summary in summaries]
+    return json.dumps({"job": job.name, "tables": tables, "seconds": round(seconds, 3)})
+
+
+def _say(line: object) -> None:
+    print(line, flush=True)

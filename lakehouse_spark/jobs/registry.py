@@ -1,0 +1,132 @@
+"""Every job, declared once: each door builds its commands, help, completion and sizes from these."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from functools import partial
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.jobs import (
+    bronze_writer,
+    dimension_loader,
+    fact_loader,
+    gold_aggregator,
+    pipeline,
+    schema_migration,
+    silver_processor,
+)
+from lakehouse_spark.jobs.job import Job, Option, Size
+from lakehouse_spark.jobs.stopping import asked_by_signal
+from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.settings import Settings
+
+
+def _some_of(flag: str, parameter: str, metavar: str, names: Iterable[str]) -> Option:
+    choices = tuple(names)
+    return Option(
+        flag, parameter, f"{', '.join(choices)}; may be repeated; default: all", metavar, choices, repeats=True
+    )
+
+
+def _tables(names: Iterable[str]) -> Option:
+    return _some_of("--table", "tables", "TABLE", names)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no date like 2025-01-31") from None
+
+
+def _rebuild(line: str) -> Option:
+    return Option("--rebuild", "rebuild", line)
+
+
+def _write_bronze(spark: SparkSession, settings: Settings, *, continuous: bool, **options: Any) -> list[Summary]:
+    if not continuous:
+        return bronze_writer.run(spark, settings, **options)
+    with asked_by_signal(spark) as stop:
+        report = partial(print, flush=True)
+        return bronze_writer.run(spark, settings, continuous=True, stop=stop, report=report, **options)
+
+
+def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
+    return dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, **options)
+
+
+_JOINING = Size("3g", executors=2, executor_memory="6g", executor_cores=4)
+"""Of jobs that keep a batch, or the days that changed, in memory while they join and merge."""
+
+_JOBS = (
+    Job(
+        "schema_migration",
+        "create the tables, or bring them to this release",
+        Size("1g", executors=1, executor_memory="1g", executor_cores=1),  # metadata only, and the minutes of dim_time
+        schema_migration.run,
+    ),
+    Job(
+        "bronze_writer",
+        "Kafka to bronze",
+        Size("2g", executors=2, executor_memory="2g", executor_cores=4),  # records pass through: cores, little memory
+        _write_bronze,
+        (
+            _tables(bronze_writer.TOPICS),
+            Option("--continuous", "continuous", "go on until stopped by SIGTERM or Ctrl-C"),
+            Option("--accept-gap", "accept_gap", "go on behind records that are gone, and note it"),
+        ),
+        tuple(bronze_writer.TOPICS),
+    ),
+    Job(
+        "silver_processor",
+        "bronze to silver",
+        _JOINING,
+        silver_processor.run,
+        (
+            _tables(silver_processor.TABLES),
+            _rebuild("judge all that bronze holds by today's rules"),
+            Option("--from", "since", "with --rebuild: leave earlier days alone", metavar="DATE", parse=_day),
+        ),
+    ),
+    Job(
+        "dimension_loader",
+        "reference data to dimensions",
+        Size("2g", executors=1, executor_memory="4g", executor_cores=2),  # small tables, read and merged by key
+        _load_dimensions,
+        (
+            _some_of("--dimension", "dimensions", "DIMENSION", DIMENSIONS),
+            Option(
+                "--source",
+                "sources",
+                "csv, json, jsonl or parquet by extension; for one --dimension; several may follow; default: only what "
+                "is in the change log",
+                metavar="PATH...",
+                repeats=True,
+                takes_several=True,
+            ),
+            Option("--again", "again", "state files anew that were loaded before"),
+            Option("--ignore-unknown", "ignore_unknown", "load files whose columns are nearly right, without those"),
+            _rebuild("derive all that is in the change log by today's rules"),
+        ),
+    ),
+    Job(
+        "fact_loader",
+        "silver to facts",
+        _JOINING,
+        fact_loader.run,
+        (_tables(fact_loader.FACTS), _rebuild("derive everything again, by today's settings")),
+    ),
+    Job(
+        "gold_aggregator",
+        "silver to the five gold tables",
+        _JOINING,
+        gold_aggregator.run,
+        (_rebuild("derive everything again, by today's settings"),),
+    ),
+    Job("pipeline", "every step once, in one session", _JOINING, pipeline.run, topics=tuple(bronze_writer.TOPICS)),
+)
+
+JOBS: Mapping[str, Job] = {job.name: job for job in _JOBS}
+"""By name, in the order of the help."""
