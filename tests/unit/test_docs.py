@@ -1,0 +1,199 @@
+"""The pages: up to date, complete, and true in what they name."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.lake import cursor
+from lakehouse_spark.transforms.reasons import REASONS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+REFERENCE = DOCS / "reference"
+GENERATED = generate.files()
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def cells(page: str) -> set[str]:
+    """What stands first in the rows of a reference page's tables, unquoted."""
+    return {found[1] for found in re.finditer(r"^\| `?([^|`]+?)`? \|", text(REFERENCE / page), re.MULTILINE)}
+
+
+def headings(page: str) -> set[str]:
+    return {line.lstrip("# ") for line in text(REFERENCE / page).splitlines() if line.startswith("#")}
+
+
+# The pages are what the code says
+
+
+@pytest.mark.parametrize("file", GENERATED, ids=lambda file: file.name)
+def test_a_generated_part_is_what_the_code_says_today(file: Path) -> None:
+    assert text(file) == GENERATED[file], "run: python -m docs.generate"
+
+
+def test_every_block_stands_in_a_page() -> None:
+    standing = {name for page in PAGES for name in re.findall(r"<!-- generated: (\w+) -->", text(page))}
+    assert standing == set(generate.BLOCKS)
+
+
+def test_the_pages_build_without_a_warning_and_need_no_network_to_be_read(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", str(DOCS), str(tmp_path)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert (built.returncode, built.stderr) == (0, "")
+    fetched = r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"'
+    assert [url for page in tmp_path.rglob("*.html") for url in re.findall(fetched, text(page))] == []
+
+
+# Everything is documented
+
+
+def test_every_table_and_column_is_documented() -> None:
+    sections = dict(re.findall(r"^### (\S+)\n(.*?)(?=^##|\Z)", text(REFERENCE / "tables.md"), re.DOTALL | re.MULTILINE))
+    assert set(sections) == {table.name for table in TABLES}
+    assert {"silver.trades", "gold._open_lots", "_metadata.retired_keys"} <= set(sections)
+    for table in TABLES:
+        for column in table.columns:
+            assert f"| `{column.name}` | `{column.dataType.simpleString()}` |" in sections[table.name]
+    assert "| `trade_timestamp` | `timestamp` | Event timestamp (UTC normalized) |" in sections["silver.trades"]
+
+
+def test_the_lineage_page_shows_every_source_of_every_table() -> None:
+    rows = text(REFERENCE / "lineage.md")
+    picture = text(DOCS / "pictures" / "lineage.svg")
+    for table in TABLES:
+        assert f"| `{table.name}` | {', '.join(f'`{source}`' for source in table.sources) or '-'} |" in rows
+    assert picture.count("<path ") == sum(len(table.sources) for table in TABLES) > 30
+
+
+def test_every_setting_is_documented_with_a_line() -> None:
+    named = {name: line for name, _, line in generate.named_settings()}
+    assert {"LAKEHOUSE_HOME", "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS", "LAKEHOUSE_GOLD__COMMISSION_BPS"} <= set(named)
+    assert [name for name, line in named.items() if not line.endswith((".", "…", ")"))] == []
+    assert set(named) <= cells("settings.md")
+
+
+def test_every_reason_is_documented_with_who_mends_it() -> None:
+    assert {reason.code for reason in REASONS} <= cells("reasons.md")
+    assert "| `invalid_timezone` |" in text(REFERENCE / "reasons.md")
+    for reason in REASONS:
+        assert f"| {reason.who} |" in next(
+            line for line in text(REFERENCE / "reasons.md").splitlines() if line.startswith(f"| `{reason.code}` |")
+        )
+
+
+def test_every_command_and_option_is_documented() -> None:
+    documented = text(REFERENCE / "commands.md")
+    known = {words: options for words, _, options in generate.tree()}
+    assert {"lakehouse demo", "lakehouse rejected replay", "lakehouse run silver_processor"} <= set(known)
+    for words, options in known.items():
+        section = documented.partition(f"\n## {words}\n")[2].partition("\n## ")[0]
+        assert section, words
+        assert [name for name, _ in options if f"| `{name}` |" not in section] == [], words
+    assert "`--accept-gap`" in documented
+
+
+def test_every_exit_code_is_documented_and_every_refusal_has_its_way_out() -> None:
+    assert {"0", "1", "2", "3"} <= cells("exit-codes.md")
+    assert {error.__name__ for error in generate.error_classes()} <= set(
+        re.findall(r"\| `(\w+)` \|", text(REFERENCE / "exit-codes.md"))
+    )
+    assert {str(error.exit_code) for error in generate.error_classes()} <= cells("exit-codes.md")
+
+
+def test_every_field_of_a_cursor_is_documented_with_a_line() -> None:
+    documented = cells("cursor.md")
+    assert {"stamp", "rules", "rebuilt", "counts", "topic_id", "to", "upto", "totals"} <= documented
+    for title, line, keys in generate.shapes(cursor):
+        assert title in headings("cursor.md")
+        assert line
+        assert [key for key, says in keys if key not in documented or not says] == []
+
+
+# What the pages and the code name is there
+
+_PLACE = re.compile(r"`((?:lakehouse_spark|tests|scripts|infra|jobs|docs|benchmarks|locks)/[\w./-]*)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_path_that_a_page_names_is_there(page: Path) -> None:
+    assert [name for name in _PLACE.findall(text(page)) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    named = set(re.findall(r"`(test_\w+)`", text(page)))
+    if named:
+        written = "\n".join(text(path) for path in (ROOT / "tests").rglob("test_*.py"))
+        there = set(re.findall(r"def (test_\w+)\(", written)) | {p.stem for p in (ROOT / "tests").rglob("test_*.py")}
+        assert named <= there
+
+
+def command_lines(page: Path) -> Iterator[str]:
+    """The lines of the page's shell blocks that call the lakehouse, without their comments and environment."""
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```", text(page), re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if found := re.match(r"\s*(?:\w+=\S+ )*(?:\.venv/bin/|scripts/)?((?:lakehouse|submit) .*)", line):
+                yield found[1].replace("submit ", "lakehouse run ", 1) if found[1].startswith("submit") else found[1]
+
+
+def advised() -> Iterator[str]:
+    """The commands that texts of the package send a user to."""
+    for path in (ROOT / "lakehouse_spark").rglob("*.py"):
+        for node in ast.walk(ast.parse(text(path))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = (part.value if isinstance(part, ast.Constant) else "X" for part in parts)
+            said = "".join(each for each in texts if isinstance(each, str))
+            yield from re.findall(r"(?:run:? |`|see: |around: |replay: |\()(lakehouse [a-z][^`.;,·)]*)", said)
+
+
+def wrong(line: str) -> str:
+    """What is wrong with a command line: '' where each of its words is known."""
+    known = {words: {name.split()[0] for name, _ in options} for words, _, options in generate.tree()}
+    words = shlex.split(line, comments=True)
+    command = next((c for n in range(len(words), 0, -1) if (c := " ".join(words[:n])) in known), None)
+    if command is None:
+        return f"{line}: no such command"
+    if command == "lakehouse run" and len(words) > 2 and words[2] not in ("JOB", "X", "--help"):
+        return f"{line}: no such job"
+    options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
+    return f"{line}: no option {options - known[command]}" if options - known[command] else ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_line_of_a_page_parses(page: Path) -> None:
+    assert list(filter(None, map(wrong, command_lines(page)))) == []
+
+
+def test_every_command_that_an_error_advises_is_there() -> None:
+    lines = set(advised())
+    assert {"lakehouse migrate", "lakehouse rejected list"} <= lines
+    assert any("--accept-gap" in line for line in lines)
+    assert list(filter(None, map(wrong, sorted(lines)))) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("lakehouse run bronze_writer --table raw_trades --accept-gap", ""),
+        ("lakehouse status --json  # for machines", ""),
+        ("lakehouse statsu", "no such command"),
+        ("lakehouse run bronze_wrtier", "no such job"),
+        ("lakehouse status --fast", "no option {'--fast'}"),
+    ],
+)
+def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
+    assert why in wrong(line)
+    assert bool(why) == bool(wrong(line))
