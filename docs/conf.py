@@ -4,6 +4,7 @@ project = "lakehouse-spark"
 author = "the lakehouse-spark authors"
 copyright = f"{author}, Apache-2.0"
 extensions = ["myst_parser"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "lakehouse-spark"
