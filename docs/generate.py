@@ -18,7 +18,7 @@ import typer.main
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from docs import pictures
+from docs import drawing
 from lakehouse_spark import errors, settings
 from lakehouse_spark.cli import app, entry
 from lakehouse_spark.lake import cursor
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def files() -> dict[Path, str]:
     """The text of every page that holds a block, and of every picture, as the code of today makes it."""
-    found = {ROOT / "docs" / "pictures" / f"{draw.__name__}.svg": draw() for draw in (pictures.rooms, pictures.lineage)}
+    found = {ROOT / "docs" / "pictures" / f"{draw.__name__}.svg": draw() for draw in (drawing.rooms, drawing.lineage)}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         if _BLOCK.search(text):

@@ -23,7 +23,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle; `tip` is what it tells, a line each."""
+    """A rectangle; `tip` is what it says when pointed at, a line each."""
 
     x: float
     y: float

@@ -1,4 +1,4 @@
-"""Every code for which a record can be refused: what it means, who mends it and how. No rule may emit any other."""
+"""Every code for which a record can be rejected: what it means, who mends it and how. No rule may emit any other."""
 
 from dataclasses import dataclass
 

@@ -11,7 +11,7 @@ from lakehouse_spark.transforms.scd_type1 import last_stated
 
 @dataclass(frozen=True)
 class Pair:
-    """An attribute of the change log and the three columns that tell of it."""
+    """An attribute of the change log and the three columns that it becomes."""
 
     column: str
     current: str

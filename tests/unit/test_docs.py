@@ -197,3 +197,10 @@ def test_every_command_that_an_error_advises_is_there() -> None:
 def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
     assert why in wrong(line)
     assert bool(why) == bool(wrong(line))
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_link_of_a_page_outside_the_site_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text(page))
+    assert "docs/architecture.md" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -23,7 +23,7 @@ COMPRESSIONS = ("gz", "bz2", "zst")
 @dataclass(frozen=True)
 class File:
     """A reference file. `source` is its name in the change log; `format` and `compression` are what its extension says;
-    `is_named` tells whether the user named it, or a folder or pattern that holds it."""
+    `is_named` says whether the user named it, or a folder or pattern that holds it."""
 
     source: str
     path: str

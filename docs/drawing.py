@@ -78,8 +78,8 @@ def lineage() -> str:
         for number, name in enumerate(column)
     }
     parts = []
-    for source, table in dictionary.edges():
-        (left, top), (right, below) = at[source], at[table]
+    for source, target in dictionary.edges():
+        (left, top), (right, below) = at[source], at[target]
         x, y, end = left + width, top + height / 2, below + height / 2
         parts.append(
             f'<path d="M{x:.0f} {y:.0f} C{x + 30:.0f} {y:.0f} {right - 30:.0f} {end:.0f} {right:.0f} {end:.0f}"/>'
