@@ -69,8 +69,10 @@ def _table(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text for a cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;")
+    """Text for a cell of a Markdown table; what stands between backticks stays as it is."""
+    parts = text.split("`")
+    parts[::2] = [part.replace("*", "\\*").replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts).replace("|", "\\|")
 
 
 def _days(number: int | None) -> str:
