@@ -20,8 +20,9 @@ text { font: 13px system-ui, sans-serif; fill: #1b1f24 }
 .name { font-weight: 600 } .small { font-size: 11.5px; fill: #57606a }
 rect { fill: #f6f8fa; stroke: #8c959f } .paper { fill: #fff; stroke: none }
 .bronze { fill: #f6e7d8 } .silver { fill: #eaeef2 } .gold { fill: #fbf0c4 } .dim { fill: #dff0e4 }
-path { fill: none; stroke: #8c959f }
+path { fill: none; stroke: #8c959f } .lookup { stroke-dasharray: 4 4 }
 </style>"""
+_LOOKUP = ' class="lookup"'
 
 
 def layers() -> list[list[str]]:
@@ -61,33 +62,32 @@ def rooms() -> str:
 
 
 def lineage() -> str:
-    """A column per step from the sources; a line from each table to what is built from it."""
+    """A column per step from the sources; a line from each table to what is built from it, dashed for lookups."""
     depth: dict[str, int] = {}
     for table in TABLES:
         depth[table.name] = 1 + max((depth[source] for source in table.sources), default=-1)
-    follows = {name for edge in dictionary.edges() for name in edge}
+    follows = {name for edge in dictionary.edges() for name in edge[:2]}
     columns = [
         [name for name in depth if name in follows and depth[name] == step] for step in range(max(depth.values()) + 1)
     ]
-    height, row = 26, 46
-    width = (WIDTH - 2 * MARGIN - 44 * (len(columns) - 1)) / len(columns)
+    width, height, row, gap = 150, 26, 50, 48
     tallest = max(map(len, columns))
     at = {
-        name: (MARGIN + step * (width + 44), MARGIN + row * (number + (tallest - len(column)) / 2))
+        name: (MARGIN + step * (width + gap), MARGIN + row * (number + (tallest - len(column)) / 2))
         for step, column in enumerate(columns)
         for number, name in enumerate(column)
     }
     parts = []
-    for source, target in dictionary.edges():
+    for source, target, is_lookup in dictionary.edges():
         (left, top), (right, below) = at[source], at[target]
         x, y, end = left + width, top + height / 2, below + height / 2
-        parts.append(
-            f'<path d="M{x:.0f} {y:.0f} C{x + 30:.0f} {y:.0f} {right - 30:.0f} {end:.0f} {right:.0f} {end:.0f}"/>'
-        )
+        curve = f"M{x:.0f} {y:.0f} C{x + 30:.0f} {y:.0f} {right - 30:.0f} {end:.0f} {right:.0f} {end:.0f}"
+        parts.append(f'<path d="{curve}"{_LOOKUP if is_lookup else ""}/>')
     for name, (left, top) in at.items():
         parts.append(_box(left, top, width, height, name.partition(".")[0]))
         parts.append(_text(left + 8, top + 17, name.partition(".")[2], "small"))
-    return _svg(MARGIN + row * tallest, "Which table is built from which", parts)
+    wide = 2 * MARGIN + len(columns) * (width + gap) - gap
+    return _svg(MARGIN + row * tallest, "Which table is built from which", parts, wide)
 
 
 def _box(left: float, top: float, width: float, height: float, kind: str) -> str:
@@ -99,12 +99,12 @@ def _text(left: float, top: float, words: str, kind: str) -> str:
     return f'<text x="{left:.0f}" y="{top:.0f}" class="{kind}">{escape(words)}</text>'
 
 
-def _svg(height: float, title: str, parts: Iterable[str]) -> str:
-    size = f"0 0 {WIDTH} {height:.0f}"
+def _svg(height: float, title: str, parts: Iterable[str], width: float = WIDTH) -> str:
+    size = f"0 0 {width:.0f} {height:.0f}"
     lines: Sequence[str] = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" role="img" aria-label="{escape(title)}">',
         _STYLE,
-        f'<rect class="paper" width="{WIDTH}" height="{height:.0f}"/>',
+        f'<rect class="paper" width="{width:.0f}" height="{height:.0f}"/>',
         *parts,
         "</svg>",
     ]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import typer.main
@@ -171,18 +171,18 @@ Shape = tuple[str, str, list[tuple[str, str]]]
 """Name and meaning of a kind of cursor, and its keys with a line each."""
 
 
-def cursors(module: ModuleType = cursor) -> str:
+def cursors() -> str:
     return "\n\n".join(
         f"### {title}\n\n{line}\n\n" + _grid("key | what it says", ((f"`{key}`", escaped(says)) for key, says in keys))
-        for title, line, keys in shapes(module) or _SHAPES
+        for title, line, keys in shapes()
     )
 
 
-def shapes(module: ModuleType = cursor) -> list[Shape]:
-    """What the dataclasses of the module say; a field's docstring begins with its key in JSON where that differs."""
+def shapes() -> list[Shape]:
+    """What the dataclasses of cursors say; a field's docstring begins with its key in JSON where that differs."""
     found = []
-    for declared in vars(module).values():
-        if is_dataclass(declared) and isinstance(declared, type) and declared.__module__ == module.__name__:
+    for declared in vars(cursor).values():
+        if is_dataclass(declared) and isinstance(declared, type) and declared.__module__ == cursor.__name__:
             lines = lines_of(declared)
             inherited = {field.name for base in declared.__mro__[1:] if is_dataclass(base) for field in fields(base)}
             keys = [_keyed(f.name, lines.get(f.name, "")) for f in fields(declared) if f.name not in inherited]
@@ -193,49 +193,6 @@ def shapes(module: ModuleType = cursor) -> list[Shape]:
 def _keyed(name: str, line: str) -> tuple[str, str]:
     named = re.match(r"`(\w+)`: (.*)", line)
     return (named[1], named[2][0].upper() + named[2][1:]) if named else (name, line)
-
-
-_SHAPES: list[Shape] = [
-    (
-        "Every table",
-        "What every commit says.",
-        [
-            ("stamp", "The commit's own stamp, later than all of the table's before it; its rows carry the same."),
-            ("rules", "Version of the rules that made the table; a cursor without it was made by version 1."),
-            ("rebuilt", "Stamp of the last commit at which history changed: what is downstream is then derived whole."),
-            ("counts", "What this commit counted: rows inserted, updated, deleted; in silver, records by outcome."),
-        ],
-    ),
-    (
-        "A table that reads a topic",
-        "Bronze, the change log included.",
-        [
-            ("topic", "Name of the topic in Kafka."),
-            ("topic_id", "Kafka's id of the topic, another one when it is deleted and created again."),
-            ("from", "The first offset of this commit, by partition."),
-            ("to", "The next offset to read, by partition."),
-            ("epoch", "Rows stamped later are of the topic as it is now; without it, all are."),
-            ("gaps", "Gaps accepted with this commit: a sentence (`accepted`), and the offsets before it (`was`)."),
-            ("source", "In the change log: the file whose records this commit landed."),
-        ],
-    ),
-    (
-        "A table that follows one other",
-        "Silver follows bronze; trader_activity follows trades; a dimension follows the change log.",
-        [
-            ("source", "The table that is followed."),
-            ("from", "Rows of the source up to this stamp were consumed before this commit; null: none were."),
-            ("to", "Rows of the source up to this stamp are consumed."),
-            ("since", "In silver: the stamp of the commit from which on `totals` are counted."),
-            ("totals", "In silver: the counts of all commits since then, added up."),
-        ],
-    ),
-    (
-        "A table that follows several",
-        "Facts and gold.",
-        [("upto", "By source, the stamp up to which it is consumed; under `<source> rebuilt`, its `rebuilt` then.")],
-    ),
-]
 
 
 def _grid(head: str, rows: Iterable[Iterable[str]]) -> str:

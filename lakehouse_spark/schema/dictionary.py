@@ -32,15 +32,17 @@ def dictionary() -> str:
 
 
 def lineage() -> str:
-    """Which tables each table is built from, and which are built from it, as a Markdown table."""
-    lines = ["| table | is built from | what is built from it |", "|---|---|---|"]
-    lines += [f"| `{table.name}` | {_codes(table.sources)} | {_codes(_readers(table))} |" for table in TABLES]
+    """Which tables each table follows and looks up, and which are built from it, as a Markdown table."""
+    lines = ["| table | follows | looks up | what is built from it |", "|---|---|---|---|"]
+    for table in TABLES:
+        cells = (table.follows, table.lookups, [other.name for other in TABLES if table.name in other.sources])
+        lines.append(f"| `{table.name}` | {' | '.join(map(_codes, cells))} |")
     return "\n".join(lines)
 
 
-def edges() -> list[tuple[str, str]]:
-    """Source and table, for every source of every table."""
-    return [(source, table.name) for table in TABLES for source in table.sources]
+def edges() -> list[tuple[str, str, bool]]:
+    """Source, table, and whether the source is only looked up, for every source of every table."""
+    return [(source, table.name, source in table.lookups) for table in TABLES for source in table.sources]
 
 
 def _table(table: Table) -> str:
@@ -52,7 +54,8 @@ def _table(table: Table) -> str:
         "distribution": f"`{table.distribution}`",
         "rows are kept": _days(table.retention.row_days),
         "snapshots are kept": _days(table.retention.snapshot_days),
-        "built from": _codes(table.sources),
+        "follows": _codes(table.follows),
+        "looks up": _codes(table.lookups),
         "properties of its own": _codes(f"{name}={value}" for name, value in table.properties.items()),
     }
     columns = (
@@ -81,7 +84,3 @@ def _days(number: int | None) -> str:
 
 def _codes(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "-"
-
-
-def _readers(table: Table) -> list[str]:
-    return [other.name for other in TABLES if table.name in other.sources]

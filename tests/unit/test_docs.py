@@ -12,14 +12,12 @@ import pytest
 
 from docs import generate
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.lake import cursor
 from lakehouse_spark.transforms.reasons import REASONS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 REFERENCE = DOCS / "reference"
-GENERATED = generate.files()
 
 
 def text(page: Path) -> str:
@@ -38,9 +36,11 @@ def headings(page: str) -> set[str]:
 # The pages are what the code says
 
 
-@pytest.mark.parametrize("file", GENERATED, ids=lambda file: file.name)
-def test_a_generated_part_is_what_the_code_says_today(file: Path) -> None:
-    assert text(file) == GENERATED[file], "run: python -m docs.generate"
+def test_the_generated_parts_are_what_the_code_says_today() -> None:
+    made = generate.files()
+    assert {"rooms.svg", "README.md", "tables.md", "commands.md"} <= {file.name for file in made}
+    stale = [str(file.relative_to(ROOT)) for file, today in made.items() if text(file) != today]
+    assert stale == [], "run: python -m docs.generate"
 
 
 def test_every_block_stands_in_a_page() -> None:
@@ -71,11 +71,13 @@ def test_every_table_and_column_is_documented() -> None:
 
 
 def test_the_lineage_page_shows_every_source_of_every_table() -> None:
-    rows = text(REFERENCE / "lineage.md")
+    rows = text(REFERENCE / "lineage.md").splitlines()
     picture = text(DOCS / "pictures" / "lineage.svg")
     for table in TABLES:
-        assert f"| `{table.name}` | {', '.join(f'`{source}`' for source in table.sources) or '-'} |" in rows
+        row = next(line for line in rows if line.startswith(f"| `{table.name}` |")).rpartition(" | ")[0]
+        assert re.findall(r"`([\w.]+)`", row)[1:] == [*table.follows, *table.lookups]
     assert picture.count("<path ") == sum(len(table.sources) for table in TABLES) > 30
+    assert "| `silver.trades` | `bronze.raw_trades` | `dim.dim_exchange` |" in text(REFERENCE / "lineage.md")
 
 
 def test_every_setting_is_documented_with_a_line() -> None:
@@ -116,7 +118,9 @@ def test_every_exit_code_is_documented_and_every_refusal_has_its_way_out() -> No
 def test_every_field_of_a_cursor_is_documented_with_a_line() -> None:
     documented = cells("cursor.md")
     assert {"stamp", "rules", "rebuilt", "counts", "topic_id", "to", "upto", "totals"} <= documented
-    for title, line, keys in generate.shapes(cursor):
+    shapes = generate.shapes()
+    assert {"TopicCursor", "UpstreamsCursor"} <= {title for title, _, _ in shapes}
+    for title, line, keys in shapes:
         assert title in headings("cursor.md")
         assert line
         assert [key for key, says in keys if key not in documented or not says] == []
