@@ -13,6 +13,7 @@ import pytest
 from docs import generate
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.transforms.reasons import REASONS
+from tests.support import lakehouses
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -124,6 +125,30 @@ def test_every_field_of_a_cursor_is_documented_with_a_line() -> None:
         assert title in headings("cursor.md")
         assert line
         assert [key for key, says in keys if key not in documented or not says] == []
+
+
+# What the pages show can be done
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", DOCS / "how-to" / "read-without-spark.md"], ids=lambda page: page.name
+)
+def test_the_examples_of_reading_without_spark_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lakehouses.unpack("7e782d6", tmp_path / ".lakehouse")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", text(page), re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+    for block in blocks:
+        if "SqlCatalog" in block or ("lake" in names and "duckdb" not in block and "scd_type2" not in block):
+            exec(block, names)
+
+    printed = capsys.readouterr().out
+    assert "trade_id: string" in printed
+    if page.name != "README.md":
+        assert "'accepted': 12, 'duplicates': 1" in printed
+        assert printed.rstrip().endswith("\n0")
 
 
 # What the pages and the code name is there
