@@ -56,13 +56,13 @@ def latest(
             *(last_stated(name, order, (stated or {}).get(name)).alias(name) for name in columns),
         )
     )
-    told: list[Column] = []
+    pair_columns: list[Column] = []
     for pair in pairs:
         run = F.col(f"_run_{pair.column}")
         changed_on = F.when(run["previous"].isNotNull(), run["since"])
-        told += [
+        pair_columns += [
             run["value"].alias(pair.current),
             run["previous"].alias(pair.previous),
             changed_on.alias(pair.changed_on),
         ]
-    return last.select(key, *told, *columns)
+    return last.select(key, *pair_columns, *columns)
