@@ -19,8 +19,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docs import drawing
-from lakehouse_spark import errors, settings
-from lakehouse_spark.cli import app, entry
+from lakehouse_spark import cli, errors, settings
 from lakehouse_spark.lake import cursor
 from lakehouse_spark.schema import dictionary
 from lakehouse_spark.schema.dictionary import escaped
@@ -114,17 +113,15 @@ def lines_of(declared: type) -> dict[str, str]:
 # Commands
 
 
-def tree() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
-    """Every command by its words (`lakehouse rejected list`), what it does, and its options and arguments."""
-    yield from _below("lakehouse", typer.main.get_command(app), None)
-    for name, job in entry.JOBS.items():
-        parser = entry._Parser(prog=name)
-        job.add_options(parser)
-        options = [(_spelled(action), str(action.help)) for action in parser._actions if action.dest != "help"]
-        yield f"lakehouse run {name}", job.summary, options
+Command = tuple[str, str, list[tuple[str, str]]]
+"""The words of a command (`lakehouse rejected list`), what it does, and its options and arguments with a line each."""
 
 
-def _below(words: str, command: Any, parent: Any) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+def tree() -> list[Command]:
+    return [*_below("lakehouse", typer.main.get_command(cli.app), None), *_of_parsers()]
+
+
+def _below(words: str, command: Any, parent: Any) -> Iterator[Command]:
     context = command.make_context(words.split()[-1], [], parent=parent, resilient_parsing=True)
     children = getattr(command, "commands", {})
     if not children or command.params:
@@ -135,8 +132,15 @@ def _below(words: str, command: Any, parent: Any) -> Iterator[tuple[str, str, li
         yield from _below(f"{words} {name}", child, context)
 
 
-def _spelled(action: Any) -> str:
-    return f"{action.option_strings[0]} {action.metavar or ' or '.join(action.choices or ())}".strip()
+def _of_parsers() -> Iterator[Command]:
+    """The jobs, where they have parsers of their own."""
+    entry: Any = getattr(cli, "entry", None)
+    for name, job in entry.JOBS.items() if entry else ():
+        parser = entry._Parser(prog=name)
+        job.add_options(parser)
+        actions = [action for action in parser._actions if action.dest != "help"]
+        spelled = (f"{a.option_strings[0]} {a.metavar or ' or '.join(a.choices or ())}".strip() for a in actions)
+        yield f"lakehouse run {name}", job.summary, list(zip(spelled, (str(a.help) for a in actions), strict=True))
 
 
 def commands() -> str:

@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -188,17 +190,24 @@ def advised() -> Iterator[str]:
             yield from re.findall(r"(?:run:? |`|see: |around: |replay: |\()(lakehouse [a-z][^`.;,·)]*)", said)
 
 
+@cache
+def spelled() -> dict[str, set[str]]:
+    """The options and arguments of each command."""
+    return {words: {name.split()[0] for name, _ in options} for words, _, options in generate.tree()}
+
+
 def wrong(line: str) -> str:
     """What is wrong with a command line: '' where each of its words is known."""
-    known = {words: {name.split()[0] for name, _ in options} for words, _, options in generate.tree()}
     words = shlex.split(line, comments=True)
-    command = next((c for n in range(len(words), 0, -1) if (c := " ".join(words[:n])) in known), None)
-    if command is None:
+    command = next((c for n in range(len(words), 0, -1) if (c := " ".join(words[:n])) in spelled()), "")
+    known, rest = spelled().get(command, set()), words[len(command.split()) :]
+    values = list(takewhile(lambda word: not word.startswith("--"), rest))
+    is_any_job = command in ("lakehouse", "lakehouse run") and words[1:2] == ["run"] and words[2:3] in ([], ["JOB"])
+    takes_values = command != "lakehouse run" and any(not name.startswith("--") for name in known)
+    if not command or (values and not takes_values and not is_any_job):
         return f"{line}: no such command"
-    if command == "lakehouse run" and len(words) > 2 and words[2] not in ("JOB", "X", "--help"):
-        return f"{line}: no such job"
-    options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
-    return f"{line}: no option {options - known[command]}" if options - known[command] else ""
+    options = {word.partition("=")[0] for word in rest if word.startswith("--")} - {"--help"}
+    return f"{line}: no option {', '.join(sorted(options - known))}" if options - known else ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -219,8 +228,11 @@ def test_every_command_that_an_error_advises_is_there() -> None:
         ("lakehouse run bronze_writer --table raw_trades --accept-gap", ""),
         ("lakehouse status --json  # for machines", ""),
         ("lakehouse statsu", "no such command"),
-        ("lakehouse run bronze_wrtier", "no such job"),
-        ("lakehouse status --fast", "no option {'--fast'}"),
+        ("lakehouse run bronze_wrtier", "no such command"),
+        ("lakehouse run JOB --help", ""),
+        ("lakehouse rejected shwo abc", "no such command"),
+        ("lakehouse rejected discard abc --why 'a test'", ""),
+        ("lakehouse status --fast", "no option --fast"),
     ],
 )
 def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
