@@ -199,6 +199,8 @@ def spelled() -> dict[str, set[str]]:
 def wrong(line: str) -> str:
     """What is wrong with a command line: '' where each of its words is known."""
     words = shlex.split(line, comments=True)
+    if any(known.startswith(" ".join(words) + " ") for known in spelled()):
+        return ""  # a group of commands
     command = next((c for n in range(len(words), 0, -1) if (c := " ".join(words[:n])) in spelled()), "")
     known, rest = spelled().get(command, set()), words[len(command.split()) :]
     values = list(takewhile(lambda word: not word.startswith("--"), rest))
@@ -230,6 +232,7 @@ def test_every_command_that_an_error_advises_is_there() -> None:
         ("lakehouse statsu", "no such command"),
         ("lakehouse run bronze_wrtier", "no such command"),
         ("lakehouse run JOB --help", ""),
+        ("lakehouse rejected", ""),
         ("lakehouse rejected shwo abc", "no such command"),
         ("lakehouse rejected discard abc --why 'a test'", ""),
         ("lakehouse status --fast", "no option --fast"),
