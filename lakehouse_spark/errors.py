@@ -85,7 +85,7 @@ def _java_chain(error: BaseException) -> Iterator[tuple[str, str]]:
         try:
             yield str(java.getClass().getName()), str(java.getMessage() or "")
             java = java.getCause()
-        except Exception:  # the JVM is gone: what it told before is all there is
+        except Exception:  # the JVM is gone: what it said before is all there is
             return
 
 
@@ -120,7 +120,7 @@ def _of_java(chain: list[tuple[str, str]], called: str) -> str:
 
 
 def _gist(text: str) -> str:
-    """The line of a message that tells most: that of the last cause where it holds a trace, else the first."""
+    """The line of a message that says most: the last cause's where it holds a trace, else the first."""
     lines = [line for line in text.splitlines() if line.strip()]
     causes = [line.strip().removeprefix("Caused by: ") for line in lines if line.strip().startswith("Caused by: ")]
     if causes:

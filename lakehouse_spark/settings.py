@@ -24,23 +24,36 @@ class _Part(BaseModel):
 
 class CatalogSettings(_Part):
     type: Literal["jdbc", "rest"] = "jdbc"
+    """The embedded catalog, tables of a database, or an Iceberg REST server."""
     uri: str | None = None
+    """Where the catalog is; by default catalog.db in LAKEHOUSE_HOME."""
     warehouse: str | None = None
+    """Where the tables' files are (a folder, s3://bucket/, or the name a REST server has for it); by default the
+    folder warehouse in LAKEHOUSE_HOME."""
     credential: SecretStr | None = None
+    """OAuth2 client id and secret for a REST server, as id:secret."""
     token: SecretStr | None = None
+    """A bearer token for a REST server."""
     properties: Mapping[str, str] = {}
+    """Properties of the catalog passed through to Iceberg."""
 
 
 class S3Settings(_Part):
     endpoint: str | None = None
+    """The S3 server, where it is not AWS."""
     region: str = "us-east-1"
+    """The region that requests are signed for."""
     path_style_access: bool = True
+    """Whether the bucket stands in the path, as most servers but AWS want it, and not in the host's name."""
     access_key_id: SecretStr | None = None
+    """Without the two keys, AWS's own chain is asked: instance profile, web identity, …"""
     secret_access_key: SecretStr | None = None
+    """See LAKEHOUSE_S3__ACCESS_KEY_ID."""
 
 
 class KafkaSettings(_Part):
     bootstrap_servers: str | None = None
+    """The brokers, host:port each, by commas; without any, the local profile starts a broker of its own."""
     topics: Mapping[str, str] = {}
     """Kafka topic of a bronze table, where it is not the table's own name."""
     options: Mapping[str, str] = {}
@@ -51,15 +64,20 @@ class KafkaSettings(_Part):
 
 class SparkSettings(_Part):
     master: str | None = "local[*]"
+    """Where Spark runs; null leaves it to spark-submit."""
     driver_memory: str = "3g"
+    """Heap of the driver's JVM; a job's wrapper has its own default."""
     shuffle_partitions: int = Field(default=4, ge=1)
+    """How many tasks a shuffle ends in."""
     conf: Mapping[str, str] = {}
+    """Settings of Spark's that win over the project's."""
 
 
 class IngestSettings(_Part):
     max_record_bytes: int = Field(default=1_048_576, ge=1)
     """Larger records are kept in bronze but not parsed."""
     max_offsets_per_trigger: int = Field(default=2_000_000, ge=1)
+    """Records of a topic that one commit to bronze takes at most."""
     trigger_seconds: float = Field(default=10, gt=0)
     """How often a continuous bronze_writer commits."""
 
@@ -73,8 +91,9 @@ class GoldSettings(_Part):
     commission_bps: Decimal = Field(default=Decimal(1), ge=0)
     """Commission of a trade whose payload names none, in hundredths of a percent of its value."""
     large_trade_quantity: int = Field(default=10_000, ge=1)
+    """A trade of as many shares is a large one."""
     large_trade_value: Decimal = Field(default=Decimal(200_000), gt=0)
-    """A trade of as many shares, or of this value, is a large one."""
+    """A trade of this value is a large one too."""
 
 
 class Settings(BaseSettings):
@@ -89,12 +108,17 @@ class Settings(BaseSettings):
     )
 
     profile: str = "local"
+    """The file of settings to begin with: local, docker, cluster, or one of your own in LAKEHOUSE_CONF_DIR."""
     debug: bool = False
     """Traces of what fails, Python's and Spark's, on stderr before the sentence that says it."""
     home: Path = Path(".lakehouse")
+    """The folder of the embedded lakehouse: catalog.db, warehouse, the demo's Kafka, report.html."""
     cache: Path | None = None
+    """Where jars are kept once fetched; by default lakehouse-spark in the user's cache folder."""
     conf_dir: Path | None = None
+    """A folder of profiles, jar locks and reference data in place of the package's own."""
     java_home: Path | None = None
+    """The Java to run, 17 or 21; by default JAVA_HOME, then the path."""
     catalog: CatalogSettings = CatalogSettings()
     s3: S3Settings = S3Settings()
     kafka: KafkaSettings = KafkaSettings()

@@ -44,7 +44,7 @@ TABLE = Table(
 def build(records: DataFrame, natural_key: Column, stamp: datetime) -> DataFrame:
     """One row per record, whatever it holds: `dimension`, `attributes` (NULL if unreadable) and where it came from.
 
-    What does not parse is NULL here and refused by the dimension: nothing is rejected in bronze.
+    What does not parse is NULL here. The dimension rejects it; bronze rejects nothing.
     """
     written = F.col("attributes")
     given = stated_or_none(text(written, "effective_date"))
@@ -97,9 +97,9 @@ MOST_BYTES = 2**31 - 1
 
 
 def unreadable(max_bytes: int = MOST_BYTES) -> Column:
-    """Why nothing of a record can be read, NULL where it can be: the only reason for which it is refused then.
+    """Why nothing of a record can be read, the only reason then for which it is rejected; NULL where it can be read.
 
-    One of more than `max_bytes` has no attributes, so no dimension: only strays are that large.
+    One of more than `max_bytes` has no attributes, so it names no dimension.
     """
     raw, raw_bytes, attributes = F.col("raw_payload"), F.col("_raw_bytes"), F.col("attributes")
     is_object = attributes.isNotNull()

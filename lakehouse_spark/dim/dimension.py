@@ -1,4 +1,4 @@
-"""What the four dimensions built from the change log share: their feeds' columns, and which records are refused."""
+"""What the four dimensions built from the change log share: their feeds' columns, and which records are rejected."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -85,12 +85,12 @@ def _of_type(attribute: T.StructField) -> Field:
 
 
 def with_reasons(log: DataFrame, dimension: Dimension) -> DataFrame:
-    """Records of the dimension's log with `_reasons`, why today's rules refuse them; empty for good ones."""
+    """Records of the dimension's log with `_reasons`, why today's rules reject them; empty for good ones."""
     return log.withColumn("_reasons", reasons(dimension))
 
 
 def reasons(dimension: Dimension) -> Column:
-    """Why a record of the dimension's log is refused, in alphabetical order; empty for a good one."""
+    """Why a record of the dimension's log is rejected, in alphabetical order; empty for a good one."""
 
     def reason(declared: Field) -> Column:
         def judged(written: Column) -> Column:
@@ -112,8 +112,8 @@ def changes(log: DataFrame, dimension: Dimension) -> DataFrame:
     """The good records of the log as changes: natural key, attributes in their types, and what orders them.
 
     All of it is read from the `attributes`, never from what landing made of them by the rules of its day. A record
-    without an effective date is of the day (UTC) on which it landed. `_states_<attribute>` tells whether the record
-    speaks of an attribute at all; one whose column the feed lacks says nothing, where an empty one says NULL.
+    without an effective date is of the day (UTC) on which it landed. `_states_<attribute>` says whether the record
+    speaks of an attribute at all: one whose column the feed lacks does not, an empty one says NULL.
     """
     good = log.where(F.size(reasons(dimension)) == 0)
     values = {each.name: once(_written(dimension, each), each.value) for each in dimension.fields}

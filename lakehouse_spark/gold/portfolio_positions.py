@@ -75,8 +75,8 @@ def build(lots: DataFrame, closes: DataFrame) -> DataFrame:
 def _with_price(positions: DataFrame, closes: DataFrame) -> DataFrame:
     """Adds `current_price`: the symbol's close on the latest day up to the position's."""
     asked = positions.select("symbol", F.col("position_date").alias("_day")).distinct()
-    told = closes.select("symbol", F.col("summary_date").alias("_day"), "close_price")
-    timeline = asked.withColumn("_asked", F.lit(True)).unionByName(told, allowMissingColumns=True)
+    closed = closes.select("symbol", F.col("summary_date").alias("_day"), "close_price")
+    timeline = asked.withColumn("_asked", F.lit(True)).unionByName(closed, allowMissingColumns=True)
     up_to = Window.partitionBy("symbol").orderBy("_day").rangeBetween(Window.unboundedPreceding, 0)
     last = F.last("close_price", ignorenulls=True).over(up_to)
     prices = timeline.withColumn("current_price", last).where("_asked")

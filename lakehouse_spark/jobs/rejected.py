@@ -1,4 +1,4 @@
-"""The dead-letter table's jobs: replay a record through today's rules, or discard it with a reason."""
+"""What can be done with dead letters: replay them by today's rules, or discard them with a reason."""
 
 import time
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ from lakehouse_spark.transforms.quality import RULES_VERSION
 
 
 def select(spark: SparkSession, selection: Selection) -> DataFrame:
-    """The selected records, oldest refusal first."""
+    """The selected records, the oldest dead letter first."""
     rows = spark.table(TABLE.identifier).where(selection.predicate)
     return rows.orderBy("_rejected_at", "_kafka_topic", "_kafka_partition", "_kafka_offset")
 
 
 def by_reason(chosen: DataFrame) -> list[dict[str, Any]]:
-    """How many of the records each reason code refused, the most frequent first, and its line of the reference; a
-    record with several reasons counts for each."""
+    """How many of the records were rejected for each reason code, the most frequent first, and its line of the
+    reference; a record with several reasons counts for each."""
     codes = chosen.select(F.explode("reasons").alias("reason")).groupBy("reason").agg(F.count("*").alias("records"))
     found = [(row["reason"], row["records"]) for row in codes.orderBy(F.desc("records"), "reason").collect()]
     lines = ((code, number, reasons.of(code)) for code, number in found)
@@ -56,8 +56,9 @@ def by_reason(chosen: DataFrame) -> list[dict[str, Any]]:
 def replay(spark: SparkSession, settings: Settings, selection: Selection) -> list[Summary]:
     """Judges the selected open records by today's rules and writes what is good now.
 
-    An accepted record becomes REPLAYED, one refused again stays OPEN with its new reasons; a crash in between is made
-    good by replaying again. Reference records come first: they may bring what the others were refused for.
+    The dead letter of an accepted record becomes REPLAYED, that of one rejected again stays OPEN with its new reasons.
+    A crash in between is made good by replaying again. Reference records come first: the others may have been
+    rejected for want of them.
     """
     _require_known(spark, selection)
     feeds = {feed.topic.table.name: feed for feed in FEEDS.values()}

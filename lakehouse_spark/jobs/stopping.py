@@ -1,4 +1,4 @@
-"""How a job that would go on for ever is told to end: by SIGTERM or Ctrl-C."""
+"""How a job that would go on for ever is asked to end: by SIGTERM or Ctrl-C."""
 
 import signal
 import threading

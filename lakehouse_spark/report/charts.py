@@ -23,7 +23,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle; `tip` is what it tells, a line each."""
+    """A rectangle; `tip` is what it says when pointed at, a line each."""
 
     x: float
     y: float
@@ -128,8 +128,8 @@ class _Slot:
     @property
     def spread(self) -> float | None:
         """The mean spread of the slot's order books."""
-        told = [(m.spread, m.books) for m in self.minutes if m.spread is not None and m.books]
-        return sum(spread * books for spread, books in told) / sum(books for _, books in told) if told else None
+        known = [(m.spread, m.books) for m in self.minutes if m.spread is not None and m.books]
+        return sum(spread * books for spread, books in known) / sum(books for _, books in known) if known else None
 
 
 def day_chart(minutes: Sequence[Minute], price: Callable[[float], str]) -> Chart | None:
@@ -208,10 +208,10 @@ def _volume_panel(slots: Sequence[_Slot], x: Scale, width: int, top: float, heig
 def _spread_panel(
     slots: Sequence[_Slot], x: Scale, width: int, top: float, height: float, price: Callable[[float], str]
 ) -> Panel:
-    told = [slot.spread for slot in slots if slot.spread is not None]
-    if not told:
+    spreads = [slot.spread for slot in slots if slot.spread is not None]
+    if not spreads:
         return Panel("Spread: no order book that day", top, height, ())
-    high = max(max(told) * 1.05, 1e-6)
+    high = max(max(spreads) * 1.05, 1e-6)
     y = Scale(0, high, top + height, top)
     bars = tuple(_bar(s, x, width, y(s.spread), top + height, "spread") for s in slots if s.spread is not None)
     return Panel("Mean spread", top, height, _y_ticks(0, high, y, price, 3), bars)

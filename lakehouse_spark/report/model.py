@@ -1,4 +1,4 @@
-"""What a report tells, as plain values: read from the tables by `reading`, made into a page by `page`."""
+"""What a report shows, as plain values: `reading` reads them from the tables, `page` makes a page of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Lag:
 
 @dataclass(frozen=True)
 class TableState:
-    """A table as Iceberg's metadata tell of it; `bytes` are those of data and delete files, `stamp` is the newest
+    """A table as Iceberg's metadata describe it; `bytes` are those of data and delete files, `stamp` is the newest
     commit's. One that `follows` others keeps a cursor on them, and `lags` names those that hold more."""
 
     name: str

@@ -109,8 +109,8 @@ def duration(seconds: float | None) -> str:
         parts.append((left // length, name))
         left %= length
     first = next((place for place, (count, _) in enumerate(parts) if count), len(parts) - 1)
-    told = [f"{count} {name}" for count, name in parts[first : first + 2] if count]
-    return " ".join(told) or "under 1 s"
+    largest = [f"{count} {name}" for count, name in parts[first : first + 2] if count]
+    return " ".join(largest) or "under 1 s"
 
 
 # Parts of the page

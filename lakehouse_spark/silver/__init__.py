@@ -1,1 +1,1 @@
-"""Cleaned, typed and deduplicated events; what cannot be accepted goes to the dead-letter table."""
+"""Cleaned, typed and deduplicated events; a record that is rejected becomes a dead letter."""

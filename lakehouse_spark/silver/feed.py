@@ -23,7 +23,7 @@ class Feed:
 
     `judge` gives the judged records; `content` names the business columns a repeat is compared by; `status` the
     column that may move forward through `steps`, and `untimed` what is not compared at the last step; `restates`
-    whether a later record with other content replaces the row (else it is refused).
+    whether a later record with other content replaces the row (else it is rejected).
     """
 
     table: Table

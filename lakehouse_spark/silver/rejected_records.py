@@ -49,7 +49,7 @@ SOURCE = (*feed.PLACE, "_ingested_at")
 
 def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
     """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
-    the payloads of `bronze`; grain: one row per refused record."""
+    the payloads of `bronze`; grain: one row per rejected record."""
     places = placed(refused, "_reasons", "_event_time")
     place = list(PLACE)
     named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
@@ -68,7 +68,7 @@ def placed(judged: DataFrame, *also: str | Column) -> DataFrame:
 
 
 def as_source(rows: DataFrame) -> DataFrame:
-    """PLACE of letters or bronze rows, under the names of SOURCE."""
+    """PLACE of dead letters or bronze rows, under the names of SOURCE."""
     return rows.select(*PLACE).withColumnsRenamed(dict(zip(PLACE, SOURCE, strict=True)))
 
 

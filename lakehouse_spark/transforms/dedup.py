@@ -149,11 +149,11 @@ def restate(
     decided = joined.withColumn("_outcome", F.when(repeat | seen, DUPLICATE).otherwise(ACCEPTED))
     accepted = F.col("_outcome") == ACCEPTED
     newest = accepted & (F.count_if(accepted).over(of_key) == F.count_if(accepted).over(in_order))
-    told = F.coalesce(F.col("_held_hashes"), F.array().cast("array<bigint>"))
-    hashes = F.array_sort(F.array_union(told, F.collect_set(F.when(accepted, F.col("_hash"))).over(of_key)))
+    known_hashes = F.coalesce(F.col("_held_hashes"), F.array().cast("array<bigint>"))
+    hashes = F.array_sort(F.array_union(known_hashes, F.collect_set(F.when(accepted, F.col("_hash"))).over(of_key)))
     is_older = F.struct(*arrival) <= F.col("_held_place")
-    tells_nothing = is_older & (F.size(hashes) == F.size("_held_hashes"))
-    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(newest & ~tells_nothing, "update")
+    is_no_news = is_older & (F.size(hashes) == F.size("_held_hashes"))
+    row = F.when(newest & F.col("_held_place").isNull(), "insert").when(newest & ~is_no_news, "update")
     new = accepted & (F.count_if(accepted).over(in_order) == 1) & earlier.isNull()
     stands = F.when(newest & is_older, F.col("_held"))
     return decided.withColumns({ROW: row, NEW: new, "_accepted_hashes": hashes, STANDS: stands}).select(

@@ -1,4 +1,4 @@
-"""Rules of the silver layer: each field's value beside the reason, if any, for which it is refused."""
+"""Rules of the silver layer: each field's value beside the reason, if any, for which the record is rejected."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

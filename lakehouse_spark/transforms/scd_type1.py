@@ -19,7 +19,7 @@ def latest(
 
     `changes` is the whole change log of its keys, in any order and with any repeats. `order` names the columns that
     put a key's changes in order, the most significant first (effective date, sequence, arrival), NULL before any
-    value. A delete states nothing, so the row stays. `stated` tells per column whether a change speaks of it at all;
+    value. A delete states nothing, so the row stays. `stated` says per column whether a change speaks of it at all;
     without it every change does, and NULL is a value like any other.
     """
     living = changes.where(~F.coalesce(F.col(deleted), F.lit(False)))

@@ -11,7 +11,7 @@ from lakehouse_spark.transforms.scd_type1 import last_stated
 
 @dataclass(frozen=True)
 class Pair:
-    """An attribute of the change log and the three columns that tell of it."""
+    """An attribute of the change log and the three columns that it becomes."""
 
     column: str
     current: str
@@ -56,13 +56,13 @@ def latest(
             *(last_stated(name, order, (stated or {}).get(name)).alias(name) for name in columns),
         )
     )
-    told: list[Column] = []
+    pair_columns: list[Column] = []
     for pair in pairs:
         run = F.col(f"_run_{pair.column}")
         changed_on = F.when(run["previous"].isNotNull(), run["since"])
-        told += [
+        pair_columns += [
             run["value"].alias(pair.current),
             run["previous"].alias(pair.previous),
             changed_on.alias(pair.changed_on),
         ]
-    return last.select(key, *told, *columns)
+    return last.select(key, *pair_columns, *columns)

@@ -4,7 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from lakehouse_spark import docs
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.silver import market_data, orderbook_snapshots, trades
 from lakehouse_spark.transforms import reasons
@@ -80,7 +79,4 @@ def test_a_line_says_what_it_means_and_who_mends_it() -> None:
         assert not {"|", "`"} & set(str(reason))
         assert reason.meaning[0].isupper()
         assert not reason.remedy.endswith(".")
-
-
-def test_the_page_of_reasons_is_what_the_declarations_say() -> None:
-    assert (ROOT / "docs" / "reasons.md").read_text(encoding="utf-8") == docs.reasons_page()
+        assert set(reason.who.split(", ")) <= {"sender", "owner of the reference data", "operator"}

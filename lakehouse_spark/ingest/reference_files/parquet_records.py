@@ -37,8 +37,8 @@ def read(file: parquet.ParquetFile, is_text: IsText) -> Iterator[Record]:
             except UnicodeEncodeError:
                 yield undecodable(payload.encode("utf-8", "surrogateescape"))
             else:
-                told = (NOT_TEXT if odd and value else value for odd, value in zip(is_odd, values, strict=True))
-                yield Record(names, tuple(told) if any(is_odd) else values, payload)
+                readable = (NOT_TEXT if odd and value else value for odd, value in zip(is_odd, values, strict=True))
+                yield Record(names, tuple(readable) if any(is_odd) else values, payload)
 
 
 def _is_no_text(kind: pa.DataType) -> bool:

@@ -23,7 +23,7 @@ COMPRESSIONS = ("gz", "bz2", "zst")
 @dataclass(frozen=True)
 class File:
     """A reference file. `source` is its name in the change log; `format` and `compression` are what its extension says;
-    `is_named` tells whether the user named it, or a folder or pattern that holds it."""
+    `is_named` says whether the user named it, or a folder or pattern that holds it."""
 
     source: str
     path: str
@@ -118,14 +118,14 @@ def _inside(place: Place, paths: Iterable[str]) -> Iterator[str]:
 
 
 def _file(place: Place, path: str, *, is_named: bool) -> File:
-    if (told := _format(path.rpartition("/")[2])) is None:
+    if (file_format := _format(path.rpartition("/")[2])) is None:
         raise UsageError(f"{shown(path)}: the extension tells the format: expected one of {_known()}")
     if place.kind(path) != "file":
         raise UsageError(f"{shown(path)}: is no file but a pipe, a socket, a device or a link to nothing")
     source = place.source(path)
     if source.encode("utf-8", "replace").decode() != source:
         raise UsageError(f"{shown(path)}: its name is not UTF-8; rename it")
-    return File(source, path, place, *told, is_named)
+    return File(source, path, place, *file_format, is_named)
 
 
 def _format(name: str) -> tuple[str, str] | None:

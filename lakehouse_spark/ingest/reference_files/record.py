@@ -12,7 +12,7 @@ import pyarrow as pa
 from lakehouse_spark.errors import LakehouseError, UsageError
 
 LONGEST = 16_777_216
-"""Bytes of a record that are read; a longer one is kept and refused."""
+"""Bytes of a record that are read; a longer one is kept and rejected."""
 
 _MARKS = {
     b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"
