@@ -13,12 +13,29 @@ from lakehouse_spark.settings import Settings, SparkSettings, load
 from tests.support.lake import Lake
 
 
+CONF = {
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
+    "spark.sql.adaptive.enabled": "false",
+    # Without Hadoop's native library a local file costs processes: a chmod for it and one for its checksum, and six of
+    # readlink where it is renamed through a FileContext, as the files of a stream's checkpoint are.
+    "spark.sql.catalog.lake.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.sql.catalog.lake.hadoop.fs.file.impl.disable.cache": "true",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.
+    "spark.sql.ui.retainedExecutions": "5",
+    "spark.ui.retainedJobs": "5",
+    "spark.ui.retainedStages": "5",
+    "spark.ui.retainedTasks": "100",
+}
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the shared session; its cache is the user's, its home is thrown away."""
     home = tmp_path_factory.mktemp("home")
-    conf = {"spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.sql.adaptive.enabled": "false"}  # no compiling
-    spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=conf)
+    spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=CONF)
     return load().model_copy(update={"home": home, "spark": spark})
 
 

@@ -25,7 +25,7 @@ from lakehouse_spark.settings import Settings
 from tests.support.lake import TOPICS, trade
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-NOISE = ("WARNING: Using incubator modules",)
+NOISE = ("WARNING: Using incubator modules", "NOTE: Picked up JDK_JAVA_OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Shell:
             "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
             "LAKEHOUSE_SPARK__MASTER": "local[2]",
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # a job this short is over before more compiling pays
         }
 
     def start(self, script: str, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
