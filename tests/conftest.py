@@ -1,5 +1,6 @@
 """One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
 from tests.support.lake import Lake
 
-
+ROOT = Path(__file__).parents[1]
 CONF = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
     "spark.sql.adaptive.enabled": "false",
+    "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
+    "spark.python.daemon.module": "tests.support.python_workers",
     # Without Hadoop's native library a local file costs processes: a chmod for it and one for its checksum, and six of
     # readlink where it is renamed through a FileContext, as the files of a stream's checkpoint are.
     "spark.sql.catalog.lake.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
@@ -45,6 +48,7 @@ def spark(settings: Settings) -> Iterator[SparkSession]:
         # Tests are over before the second compiler's work pays: it took 40 % of the processor. The first alone is given
         # a small cache for its code, and then spends a sixth of the processor on sweeping it.
         patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
         opened = session.open_session(settings, "tests")
     yield opened
     opened.stop()
