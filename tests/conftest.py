@@ -1,5 +1,6 @@
 """One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,32 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
 from tests.support.lake import Lake
 
+ROOT = Path(__file__).parents[1]
+CONF = {
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
+    "spark.sql.adaptive.enabled": "false",
+    "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
+    "spark.python.daemon.module": "tests.support.python_workers",
+    # Without Hadoop's native library a local file costs processes: a chmod for it and one for its checksum, and six of
+    # readlink where it is renamed through a FileContext, as the files of a stream's checkpoint are.
+    "spark.sql.catalog.lake.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.sql.catalog.lake.hadoop.fs.file.impl.disable.cache": "true",
+    "spark.sql.streaming.checkpointFileManagerClass": (
+        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+    ),
+    # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.
+    "spark.sql.ui.retainedExecutions": "5",
+    "spark.ui.retainedJobs": "5",
+    "spark.ui.retainedStages": "5",
+    "spark.ui.retainedTasks": "100",
+}
+
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the shared session; its cache is the user's, its home is thrown away."""
     home = tmp_path_factory.mktemp("home")
-    conf = {"spark.sql.codegen.factoryMode": "NO_CODEGEN", "spark.sql.adaptive.enabled": "false"}  # no compiling
-    spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=conf)
+    spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=CONF)
     return load().model_copy(update={"home": home, "spark": spark})
 
 
@@ -28,6 +48,7 @@ def spark(settings: Settings) -> Iterator[SparkSession]:
         # Tests are over before the second compiler's work pays: it took 40 % of the processor. The first alone is given
         # a small cache for its code, and then spends a sixth of the processor on sweeping it.
         patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
         opened = session.open_session(settings, "tests")
     yield opened
     opened.stop()

@@ -72,6 +72,7 @@ class Shell:
             "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
             "LAKEHOUSE_SPARK__MASTER": "local[2]",
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
+            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # a job this short is over before more compiling pays
         }
 
     def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
