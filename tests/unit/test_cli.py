@@ -40,7 +40,9 @@ def listed(help_page: str) -> list[str]:
     return [line.strip("│ ") for line in box if line.startswith("│")]
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)], ids=["--help", "without a job"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["-h"], 0), ([], 2)], ids=["--help", "-h", "without a job"]
+)
 def test_run_lists_the_jobs(
     arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,12 +55,12 @@ def test_run_lists_the_jobs(
 
 def test_a_job_lists_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert lakehouse("run", "silver_processor", "--help", monkeypatch=monkeypatch) == 0
-    assert listed(capsys.readouterr().out) == [
-        "--table          TABLE   trades, orderbook_snapshots, market_data,",
+    assert [" ".join(line.split()) for line in listed(capsys.readouterr().out)] == [
+        "--table TABLE trades, orderbook_snapshots, market_data,",
         "trader_activity; may be repeated; default: all",
-        "--rebuild        <bool>  judge all that bronze holds by today's rules",
-        "--from           DATE    with --rebuild: leave earlier days alone",
-        "--help           <bool>  Show this message and exit.",
+        "--rebuild <bool> judge all that bronze holds by today's rules",
+        "--from DATE with --rebuild: leave earlier days alone",
+        "--help -h <bool> Show this message and exit.",
     ]
 
 
@@ -199,6 +201,15 @@ def test_who_asks_for_everything_gets_the_plain_java(tmp_path: Path, monkeypatch
         str(Path(session.__file__).parent / "java"), str(tmp_path),
     )  # fmt: skip
     assert loud["JAVA_HOME"] == str(tmp_path)
+
+
+def test_what_starts_spark_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "of the user")
+    monkeypatch.delenv("LAKEHOUSE_JAVA_HOME", raising=False)
+    with session._environment({"JAVA_HOME": "quiet", "LAKEHOUSE_JAVA_HOME": "of the user"}):
+        assert (os.environ["JAVA_HOME"], os.environ["LAKEHOUSE_JAVA_HOME"]) == ("quiet", "of the user")
+    assert os.environ["JAVA_HOME"] == "of the user"
+    assert "LAKEHOUSE_JAVA_HOME" not in os.environ
 
 
 def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_asking(
