@@ -1,6 +1,7 @@
 """What a user reads of commands and jobs, and of their failures, before any JVM is there."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,16 @@ def lakehouse(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return ended.value.code
 
 
+@pytest.fixture(autouse=True)
+def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def plain(text: str) -> str:
+    """Without the colours that some CI servers ask for."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
 def listed(help_page: str) -> list[str]:
     """The lines of the page's last box."""
     box = help_page[help_page.rindex("╭") :].splitlines()[1:-1]
@@ -48,14 +59,15 @@ def test_run_lists_the_jobs(
 ) -> None:
     assert lakehouse("run", *arguments, monkeypatch=monkeypatch) == code
     said = capsys.readouterr()
-    assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in said.out
-    assert listed(said.out) == JOBS
+    page = plain(said.out)
+    assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in page
+    assert listed(page) == JOBS
     assert said.err == ""
 
 
 def test_a_job_lists_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert lakehouse("run", "silver_processor", "--help", monkeypatch=monkeypatch) == 0
-    assert [" ".join(line.split()) for line in listed(capsys.readouterr().out)] == [
+    assert [" ".join(line.split()) for line in listed(plain(capsys.readouterr().out))] == [
         "--table TABLE trades, orderbook_snapshots, market_data,",
         "trader_activity; may be repeated; default: all",
         "--rebuild <bool> judge all that bronze holds by today's rules",
@@ -68,7 +80,7 @@ def test_submit_lists_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         submit.main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
+    said = plain(capsys.readouterr().out)
     assert "Usage: scripts/submit [OPTIONS] JOB [OPTIONS]" in said
     assert listed(said) == JOBS
 
