@@ -13,7 +13,7 @@ from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.showing import announcer, err, out
 from lakehouse_spark.errors import LakehouseError
 
-app = typer.Typer(cls=run.Group, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(cls=run.Group, context_settings=run.HELP, pretty_exceptions_enable=False, help=__doc__)
 app.command("demo")(commands.run_demo)
 app.add_typer(run.commands(run.execute), name="run")
 app.command("status")(commands.status)

@@ -27,6 +27,9 @@ _NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW
 """Classes and conditions of the errors of Spark and Iceberg about a lakehouse that was never migrated."""
 
 
+HELP = {"help_option_names": ["--help", "-h"]}
+
+
 class Group(TyperGroup):
     """Commands under one name; a wrong one is answered with the nearest."""
 
@@ -70,7 +73,7 @@ def commands(act: Callable[[Job, Options], int]) -> typer.Typer:
     """A command per job; it hands the job and its options to `act`, whose answer is the exit code."""
     app = typer.Typer(
         cls=_Jobs, add_completion=False, subcommand_metavar="JOB [OPTIONS]", pretty_exceptions_enable=False,
-        help="Run a job here and now; JOB --help lists its options.",
+        context_settings=HELP, help="Run a job here and now; JOB --help lists its options.",
     )  # fmt: skip
     app.callback(invoke_without_command=True)(list_commands)
     for job in JOBS.values():
@@ -81,7 +84,7 @@ def commands(act: Callable[[Job, Options], int]) -> typer.Typer:
 def list_commands(context: typer.Context) -> None:
     """Without a command, what there is; that nothing was asked for is wrong use all the same."""
     if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help())
+        sys.stdout.write(context.get_help())  # empty where the page was printed by the making of it
         raise typer.Exit(UsageError.exit_code)
 
 

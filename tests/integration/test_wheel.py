@@ -96,6 +96,8 @@ def test_what_is_installed_is_not_this_tree(installed: Installed) -> None:
     found = installed.run("python", "-c", "import lakehouse_spark; print(lakehouse_spark.__file__)")
     assert found.stdout.startswith(str(installed.programs.parent))
     assert installed.run("lakehouse", "--version").stdout == "lakehouse-spark 0.1.0\n"
+    quiet_java = Path(found.stdout.strip()).parent / "lake" / "java" / "bin" / "java"
+    assert os.access(quiet_java, os.X_OK)
     wrong = installed.run("python", "-m", "lakehouse_spark.cli.submit", "silver_procesor")
     assert (wrong.returncode, wrong.stderr) == (2, "no job 'silver_procesor'; did you mean silver_processor?\n")
 

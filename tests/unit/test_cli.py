@@ -1,6 +1,7 @@
 """What a user reads of commands and jobs, and of their failures, before any JVM is there."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,31 +35,44 @@ def lakehouse(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     return ended.value.code
 
 
+@pytest.fixture(autouse=True)
+def terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def plain(text: str) -> str:
+    """Without the colours that some CI servers ask for."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
 def listed(help_page: str) -> list[str]:
     """The lines of the page's last box."""
     box = help_page[help_page.rindex("╭") :].splitlines()[1:-1]
     return [line.strip("│ ") for line in box if line.startswith("│")]
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)], ids=["--help", "without a job"])
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["-h"], 0), ([], 2)], ids=["--help", "-h", "without a job"]
+)
 def test_run_lists_the_jobs(
     arguments: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert lakehouse("run", *arguments, monkeypatch=monkeypatch) == code
     said = capsys.readouterr()
-    assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in said.out
-    assert listed(said.out) == JOBS
+    page = plain(said.out)
+    assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in page
+    assert listed(page) == JOBS
     assert said.err == ""
 
 
 def test_a_job_lists_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert lakehouse("run", "silver_processor", "--help", monkeypatch=monkeypatch) == 0
-    assert listed(capsys.readouterr().out) == [
-        "--table          TABLE   trades, orderbook_snapshots, market_data,",
+    assert [" ".join(line.split()) for line in listed(plain(capsys.readouterr().out))] == [
+        "--table TABLE trades, orderbook_snapshots, market_data,",
         "trader_activity; may be repeated; default: all",
-        "--rebuild        <bool>  judge all that bronze holds by today's rules",
-        "--from           DATE    with --rebuild: leave earlier days alone",
-        "--help           <bool>  Show this message and exit.",
+        "--rebuild <bool> judge all that bronze holds by today's rules",
+        "--from DATE with --rebuild: leave earlier days alone",
+        "--help -h <bool> Show this message and exit.",
     ]
 
 
@@ -66,7 +80,7 @@ def test_submit_lists_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         submit.main(["--help"])
     assert ended.value.code == 0
-    said = capsys.readouterr().out
+    said = plain(capsys.readouterr().out)
     assert "Usage: scripts/submit [OPTIONS] JOB [OPTIONS]" in said
     assert listed(said) == JOBS
 
@@ -199,6 +213,15 @@ def test_who_asks_for_everything_gets_the_plain_java(tmp_path: Path, monkeypatch
         str(Path(session.__file__).parent / "java"), str(tmp_path),
     )  # fmt: skip
     assert loud["JAVA_HOME"] == str(tmp_path)
+
+
+def test_what_starts_spark_leaves_the_environment_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "of the user")
+    monkeypatch.delenv("LAKEHOUSE_JAVA_HOME", raising=False)
+    with session._environment({"JAVA_HOME": "quiet", "LAKEHOUSE_JAVA_HOME": "of the user"}):
+        assert (os.environ["JAVA_HOME"], os.environ["LAKEHOUSE_JAVA_HOME"]) == ("quiet", "of the user")
+    assert os.environ["JAVA_HOME"] == "of the user"
+    assert "LAKEHOUSE_JAVA_HOME" not in os.environ
 
 
 def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_asking(
