@@ -4,41 +4,30 @@ import base64
 import fcntl
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.local.loopback import HOST, POLL_SECONDS, command_line, free_port, is_free, is_open, wait_for
+from lakehouse_spark.local.topics import QUIET_CLIENT, create_topics
 from lakehouse_spark.settings import Settings
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
-_POLL_SECONDS = 0.05
-_HOST = "127.0.0.1"
 _PARTITIONS = 3
-# Below the ports systems give to outgoing connections: a client that keeps dialling a dead broker takes none of these.
-_PORTS = range(20_000, 32_000)
-_QUIET_CLIENT = {
-    "log_level": 0,
-    "error_cb": lambda error: None,
-    "broker.address.family": "v4",
-    "reconnect.backoff.ms": 50,
-    "reconnect.backoff.max.ms": 200,
-}
 _JVM = (
     "-Xms128m",
     "-Xmx512m",
@@ -129,7 +118,7 @@ class Broker:
         state = self._read_state()
         with suppress(OSError, ValueError):
             pid = int((self.folder / "broker.pid").read_text(encoding="ascii"))
-            if state and state.token in _command_line(pid):
+            if state and state.token in command_line(pid):
                 return pid
         return None
 
@@ -142,7 +131,7 @@ class Broker:
         state = self._read_state()
         if state is None or not self.running:
             raise LakehouseError(f"broker: none runs in {self.folder}; start it first")
-        return f"{_HOST}:{state.port}"
+        return f"{HOST}:{state.port}"
 
     def start(self) -> str:
         """Returns the bootstrap servers of a broker that answers: the one that runs, else a new one on the same data.
@@ -170,7 +159,7 @@ class Broker:
                     break
                 with suppress(ProcessLookupError):
                     os.kill(pid, how)
-                if _await(lambda: not self.running, seconds):
+                if wait_for(lambda: not self.running, seconds):
                     break
             else:
                 raise LakehouseError(f"broker: process {self.pid} does not end; see {self.log}")
@@ -179,9 +168,9 @@ class Broker:
 
     def _launch(self, last: _State | None) -> _State:
         # A process that just died gives up its command line, which `running` reads, before its sockets.
-        kept = last is not None and _await(lambda: _is_free(last.port), 2)
-        port = last.port if last and kept else _free_port()
-        state = _State(f"lakehouse-broker-{uuid.uuid4()}", port, _free_port(besides=port))
+        kept = last is not None and wait_for(lambda: is_free(last.port), 2)
+        port = last.port if last and kept else free_port()
+        state = _State(f"lakehouse-broker-{uuid.uuid4()}", port, free_port(besides=port))
         self._configure(self.folder, state)
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)  # native libraries that a killed broker left
         (self.folder / "tmp").mkdir()
@@ -213,7 +202,7 @@ class Broker:
         return [str(self._java), *options, *_JVM, "-cp", os.pathsep.join(map(str, self._jars))]
 
     def _configure(self, folder: Path, state: _State) -> None:
-        properties = _PROPERTIES.format(host=_HOST, port=state.port, controller_port=state.controller_port)
+        properties = _PROPERTIES.format(host=HOST, port=state.port, controller_port=state.controller_port)
         _write_whole(folder / "server.properties", properties)
         _write_whole(folder / "log4j2.properties", _LOGGING)
 
@@ -222,13 +211,13 @@ class Broker:
         deadline = time.monotonic() + START_SECONDS
         port = state.port
         # A client that meets a closed port backs off, so first the port itself is asked.
-        _await(lambda: not self.running or _is_open(port), START_SECONDS)
-        client = AdminClient({**_QUIET_CLIENT, "bootstrap.servers": f"{_HOST}:{port}"})
+        wait_for(lambda: not self.running or is_open(port), START_SECONDS)
+        client = AdminClient({**QUIET_CLIENT, "bootstrap.servers": f"{HOST}:{port}"})
         while self.running and time.monotonic() < deadline:
             with suppress(KafkaException):
                 if any(broker.port == port for broker in client.list_topics(timeout=1).brokers.values()):
                     return True
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         return False
 
     def _failure(self) -> LakehouseError:
@@ -267,91 +256,6 @@ def serving(
         create_topics(servers, {settings.topic(table): _PARTITIONS for table in topics})
         connected = settings.kafka.model_copy(update={"bootstrap_servers": servers})
         yield settings.model_copy(update={"kafka": connected})
-
-
-def create_topics(bootstrap_servers: str, partitions: Mapping[str, int]) -> list[str]:
-    """Creates the topics that do not exist yet and returns their names; all have leaders when it returns.
-
-    An existing topic stays as it is, whatever its number of partitions. Replication is the broker's default.
-    """
-    client = AdminClient({**_QUIET_CLIENT, "bootstrap.servers": bootstrap_servers})
-    futures = client.create_topics([NewTopic(name, count) for name, count in partitions.items()], request_timeout=30)
-    created = []
-    for name, future in futures.items():
-        try:
-            future.result()
-            created.append(name)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise LakehouseError(f"topic {name}: could not be created: {error.args[0].str()}") from error
-    if not _await(lambda: all(_is_led(client, name) for name in partitions), 30):
-        raise LakehouseError(f"topics {', '.join(partitions)}: not led by any broker of {bootstrap_servers} after 30 s")
-    return created
-
-
-def _is_led(client: AdminClient, topic: str) -> bool:
-    try:
-        found = client.list_topics(topic, timeout=5).topics[topic]
-    except KafkaException:
-        return False
-    return found.error is None and bool(found.partitions) and all(p.leader >= 0 for p in found.partitions.values())
-
-
-def _command_line(pid: int) -> str:
-    """What the process was started with; "" when there is none, or when it is dead and only waits to be reaped."""
-    if not Path("/proc/self/cmdline").exists():
-        asked = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-        return subprocess.run(asked, capture_output=True, text=True, errors="replace", check=False).stdout
-    found = ""
-
-    def is_known() -> bool:
-        """For moments, while it becomes another program or dies, a process that lives has no command line."""
-        nonlocal found
-        found = _read(f"/proc/{pid}/cmdline")
-        return bool(found) or _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] in ([], ["Z"], ["X"])
-
-    _await(is_known, 2)
-    return found
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _await(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
-
-
-def _is_open(port: int) -> bool:
-    with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
-        return True
-    return False
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the JVM does: old connections linger
-        try:
-            listener.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_port(besides: int | None = None) -> int:
-    ports = (port for port in random.sample(_PORTS, 200) if port != besides)
-    for port in ports:
-        if _is_free(port):
-            return port
-    raise LakehouseError(f"broker: found no free port from {_PORTS.start} to {_PORTS.stop - 1} on {_HOST}")
 
 
 def _new_cluster_id() -> str:

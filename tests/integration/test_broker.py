@@ -15,8 +15,9 @@ from confluent_kafka.admin import AdminClient
 
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jars import ensure, find_java
-from lakehouse_spark.local import broker as broker_module
-from lakehouse_spark.local.broker import Broker, create_topics
+from lakehouse_spark.local import loopback
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.local.topics import create_topics
 
 QUIET = {"log_level": 0, "error_cb": lambda error: None}
 
@@ -147,7 +148,7 @@ def test_a_recycled_pid_survives_restart_and_stop(broker: Broker, stranger: subp
 def test_a_broker_without_a_command_line_for_a_moment_runs(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """As while the shell becomes Java, on a busy machine."""
     broker.start()
-    read, asked = broker_module._read, []
+    read, asked = loopback._read, []
 
     def late(path: str) -> str:
         if not path.endswith("/cmdline"):
@@ -155,7 +156,7 @@ def test_a_broker_without_a_command_line_for_a_moment_runs(broker: Broker, monke
         asked.append(path)
         return read(path) if len(asked) > 3 else ""
 
-    monkeypatch.setattr(broker_module, "_read", late)
+    monkeypatch.setattr(loopback, "_read", late)
 
     assert broker.running
     assert len(asked) == 4

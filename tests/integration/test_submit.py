@@ -20,7 +20,8 @@ from confluent_kafka import Producer
 from pyarrow import fs
 
 from lakehouse_spark import jars
-from lakehouse_spark.local.broker import Broker, create_topics
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.local.topics import create_topics
 from lakehouse_spark.settings import Settings
 from tests.support.lake import TOPICS, trade
 

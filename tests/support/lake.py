@@ -26,7 +26,7 @@ from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
-from lakehouse_spark.local import broker
+from lakehouse_spark.local import topics
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
@@ -110,7 +110,7 @@ class Lake:
 
     def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:
         wanted = {self.settings.topic(name): partitions for name in names}
-        broker.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
+        topics.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
 
     def produce(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
         """Appends the records, in order, to one partition."""
