@@ -46,6 +46,8 @@ def main() -> None:
     time.tzset()
     try:
         sys.exit(app(prog_name="lakehouse", standalone_mode=False))
+    except typer.Abort:  # Ctrl-C
+        sys.exit(130)
     except Exception as error:
         failed = of_parser(error) if isinstance(error, typer.TyperException) else error
         sentence = explained(" ".join(["lakehouse", *sys.argv[1:2]]), failed, announcer(quiet=False))

@@ -20,7 +20,8 @@ from lakehouse_spark.cli.showing import (
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
 from lakehouse_spark.jobs.bronze_writer import TOPICS
-from lakehouse_spark.jobs.rejected import Selection
+from lakehouse_spark.lake.dead_letters import Selection
+from lakehouse_spark.silver.rejected_records import STATUSES
 from lakehouse_spark.transforms import reasons
 
 app = typer.Typer(cls=Group, help="The dead-letter table: look, replay, discard.")
@@ -35,9 +36,7 @@ Reason = Annotated[
 ]
 Status = Annotated[
     str | None,
-    typer.Option(
-        "--status", help=f"One of {', '.join(rejected.STATUSES)}.", autocompletion=completing(rejected.STATUSES)
-    ),
+    typer.Option("--status", help=f"One of {', '.join(STATUSES)}.", autocompletion=completing(STATUSES)),
 ]
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of records; none: all that the options select.")]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_spark import cli
-from lakehouse_spark.cli import submit
+from lakehouse_spark.cli import commands, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import RefusedError
@@ -155,6 +155,18 @@ def test_the_shell_completes(
         monkeypatch.setenv(name, value)
     assert lakehouse(monkeypatch=monkeypatch) == 0
     assert capsys.readouterr().out.split() == proposed
+
+
+def test_ctrl_c_ends_a_command_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "load", interrupted)
+    assert lakehouse("demo", monkeypatch=monkeypatch) == 130
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_the_version_is_that_of_the_package(
