@@ -19,9 +19,9 @@ from benchmarks.filling import in_process
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark import migrations
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import TABLES, TOPICS
 from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
-from lakehouse_spark.jobs import bronze_writer, dimension_loader
+from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.lake import calendar
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.local import broker
@@ -72,7 +72,7 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     duckdb.execute(f"COPY ({_SNAPSHOTS}) TO '{book_file}' (FORMAT parquet, COMPRESSION zstd)", {"books": books})
     _write_reference(folder)
     values = in_process("benchmarks.w8_inputs", {"folder": str(folder)})
-    with broker.serving(lake.here(folder / "broker"), bronze_writer.TOPICS) as served:
+    with broker.serving(lake.here(folder / "broker"), TOPICS) as served:
         servers = str(served.kafka.bootstrap_servers)
         trades.publish(trade_file, servers, raw_trades.TABLE.short_name)
         trades.publish(book_file, servers, raw_orderbook.TABLE.short_name)

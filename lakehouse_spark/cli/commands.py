@@ -11,6 +11,7 @@ import typer
 from pyspark.errors import PySparkException
 
 from lakehouse_spark import migrations, report, verify
+from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.cli.opening import opened, require_tables
 from lakehouse_spark.cli.showing import (
     Json,
@@ -29,7 +30,6 @@ from lakehouse_spark.cli.showing import (
     with_instants_as_text,
 )
 from lakehouse_spark.errors import UsageError, in_a_sentence
-from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.lake import session
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.local import broker, demo, simulator

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import TABLES, TOPICS
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.local import broker
 from lakehouse_spark.settings import Settings, load

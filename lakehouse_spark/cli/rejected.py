@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.cli.opening import opened, require_tables
 from lakehouse_spark.cli.run import Group, completing, list_commands
 from lakehouse_spark.cli.showing import (
@@ -19,7 +20,6 @@ from lakehouse_spark.cli.showing import (
 )
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
-from lakehouse_spark.jobs.bronze_writer import TOPICS
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.silver.rejected_records import STATUSES
 from lakehouse_spark.transforms import reasons

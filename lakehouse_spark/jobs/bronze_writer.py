@@ -16,8 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse_spark.bronze.topic import Topic
-from lakehouse_spark.catalog import REFERENCE_TOPIC
-from lakehouse_spark.catalog import TOPICS as TOPICS
+from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.dim.reference_log import ReferenceTopic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.ingest import kafka

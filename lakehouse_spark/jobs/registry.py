@@ -7,7 +7,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.catalog import DIMENSIONS, FACTS, TOPICS
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
@@ -73,11 +73,11 @@ _JOBS = (
         Size("2g", executors=2, executor_memory="2g", executor_cores=4),  # records pass through: cores, little memory
         _write_bronze,
         (
-            _tables(bronze_writer.TOPICS),
+            _tables(TOPICS),
             Option("--continuous", "continuous", "go on until stopped by SIGTERM or Ctrl-C"),
             Option("--accept-gap", "accept_gap", "go on behind records that are gone, and note it"),
         ),
-        tuple(bronze_writer.TOPICS),
+        tuple(TOPICS),
     ),
     Job(
         "silver_processor",
@@ -116,7 +116,7 @@ _JOBS = (
         "silver to facts",
         _JOINING,
         fact_loader.run,
-        (_tables(fact_loader.FACTS), _rebuild("derive everything again, by today's settings")),
+        (_tables(FACTS), _rebuild("derive everything again, by today's settings")),
     ),
     Job(
         "gold_aggregator",
@@ -125,7 +125,7 @@ _JOBS = (
         gold_aggregator.run,
         (_rebuild("derive everything again, by today's settings"),),
     ),
-    Job("pipeline", "every step once, in one session", _JOINING, pipeline.run, topics=tuple(bronze_writer.TOPICS)),
+    Job("pipeline", "every step once, in one session", _JOINING, pipeline.run, topics=tuple(TOPICS)),
 )
 
 JOBS: Mapping[str, Job] = {job.name: job for job in _JOBS}

@@ -18,7 +18,7 @@ from lakehouse_spark.jobs.judging import count, decide
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dead_letters, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor
-from lakehouse_spark.lake.dead_letters import Selection as Selection
+from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.lake.pruning import day_predicate, days_of
 from lakehouse_spark.lake.queries import kept
 from lakehouse_spark.lake.reconcile import Done

@@ -24,9 +24,9 @@ from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest.reference_files.looking import look
 from lakehouse_spark.ingest.reference_files.paths import Hadoop, behind
 from lakehouse_spark.jobs import dimension_loader, rejected
-from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, surrogate_keys
+from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations.baseline import seed_exchanges
 from lakehouse_spark.settings import conf_dir

@@ -12,6 +12,7 @@ from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.jobs import fact_loader, rejected
 from lakehouse_spark.lake import dimension_members
+from lakehouse_spark.lake.dead_letters import Selection
 from tests.support.lake import refusing
 from tests.support.market import FRIDAY, MONDAY, TUESDAY, Market, broken, change, market, trade
 
@@ -122,7 +123,7 @@ def test_a_discarded_record_enters_no_dimension_whatever_the_rules_say_later(
     found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10"), trade(2, "2025-06-10T14:00", "BUY", 1, "10")])
     with refusing("company_name", "Refused"):
         found.refer("dim_symbol", [change("AAA", FRIDAY, company_name="Refused")])
-    assert rejected.discard(found.spark, rejected.Selection(reason="no"), "a test") == 1
+    assert rejected.discard(found.spark, Selection(reason="no"), "a test") == 1
     found.load()
     assert broken(found) == []
     found.refer("dim_symbol", [change("AAA", TUESDAY, company_name="A2")])

@@ -12,12 +12,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_marketdata, raw_trades
-from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
-from lakehouse_spark.jobs.rejected import Selection
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.report import reading
 from lakehouse_spark.silver import market_data, rejected_records, trades
@@ -593,7 +593,7 @@ def older_rules() -> Iterator[None]:
     def lower(field: quality.Field) -> quality.Field:
         return replace(field, value=F.lower) if field.name == "interval" else field
 
-    older: dict[str, Feed] = {**silver_processor.FEEDS, "trades": replace(trades.FEED, untimed=None)}
+    older: dict[str, Feed] = {**FEEDS, "trades": replace(trades.FEED, untimed=None)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quality, "unreadable", unreadable)
         patch.setattr(quality, "folded", F.upper)

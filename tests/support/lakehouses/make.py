@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from lakehouse_spark import migrations
+from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
@@ -25,6 +26,7 @@ from lakehouse_spark.jobs import (
     silver_processor,
 )
 from lakehouse_spark.lake import session
+from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local import broker
 from lakehouse_spark.settings import DimTimeSettings, Settings, SparkSettings, load
 
@@ -92,7 +94,7 @@ FILES = (
 
 
 def fill(settings: Settings, files: Path) -> None:
-    with broker.serving(settings, bronze_writer.TOPICS, print) as here:
+    with broker.serving(settings, TOPICS, print) as here:
         spark = session.open_session(here, "fixture")
         migrations.migrate(spark, here, datetime.now(UTC))
         producer = Producer({"bootstrap.servers": here.kafka.bootstrap_servers})
@@ -111,7 +113,7 @@ def fill(settings: Settings, files: Path) -> None:
         gold_aggregator.run(spark, here)
         letters = spark.table("lake.silver._rejected_records").where("raw_payload LIKE '%T12%'")
         ids = [row[0] for row in letters.select("rejected_id").collect()]
-        assert rejected.discard(spark, rejected.Selection(ids=ids), "agreed with the desk") == 1
+        assert rejected.discard(spark, Selection(ids=ids), "agreed with the desk") == 1
         spark.sql("DELETE FROM lake.dim.dim_time")
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         older = f"older_than => TIMESTAMP '{now}', retain_last => 1"
