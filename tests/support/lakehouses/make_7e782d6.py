@@ -1,6 +1,6 @@
 """Makes `7e782d6.tar.xz`: a small lakehouse with what the rules of that commit let through or refused.
 
-Run with that commit's checkout on PYTHONPATH: `python make.py HOME`. `dim_time` is emptied at the end, for its size.
+Run with that commit's checkout on PYTHONPATH: `python make_7e782d6.py HOME`. `dim_time` is emptied at the end, for its size.
 """
 
 import json
@@ -15,8 +15,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from lakehouse_spark import migrations
-from lakehouse_spark.catalog import TOPICS
+from lakehouse_spark import broker, migrations, session
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
@@ -25,9 +24,6 @@ from lakehouse_spark.jobs import (
     rejected,
     silver_processor,
 )
-from lakehouse_spark.lake import session
-from lakehouse_spark.lake.dead_letters import Selection
-from lakehouse_spark.local import broker
 from lakehouse_spark.settings import DimTimeSettings, Settings, SparkSettings, load
 
 TRADE = {
@@ -94,7 +90,7 @@ FILES = (
 
 
 def fill(settings: Settings, files: Path) -> None:
-    with broker.serving(settings, TOPICS, print) as here:
+    with broker.serving(settings, bronze_writer.TOPICS, print) as here:
         spark = session.open_session(here, "fixture")
         migrations.migrate(spark, here, datetime.now(UTC))
         producer = Producer({"bootstrap.servers": here.kafka.bootstrap_servers})
@@ -113,7 +109,7 @@ def fill(settings: Settings, files: Path) -> None:
         gold_aggregator.run(spark, here)
         letters = spark.table("lake.silver._rejected_records").where("raw_payload LIKE '%T12%'")
         ids = [row[0] for row in letters.select("rejected_id").collect()]
-        assert rejected.discard(spark, Selection(ids=ids), "agreed with the desk") == 1
+        assert rejected.discard(spark, rejected.Selection(ids=ids), "agreed with the desk") == 1
         spark.sql("DELETE FROM lake.dim.dim_time")
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
         older = f"older_than => TIMESTAMP '{now}', retain_last => 1"
