@@ -1,5 +1,5 @@
 """Lakehouses in other places than they were made in: those of earlier releases, each an archive named for its commit
-(see `make.py`), and copies."""
+(see `make_7e782d6.py`), and copies."""
 
 import shutil
 import sqlite3

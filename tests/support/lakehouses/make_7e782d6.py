@@ -1,6 +1,7 @@
 """Makes `7e782d6.tar.xz`: a small lakehouse with what the rules of that commit let through or refused.
 
-Run with that commit's checkout on PYTHONPATH: `python make_7e782d6.py HOME`. `dim_time` is emptied at the end, for its size.
+Run with the checkout of that commit on PYTHONPATH: `python make_7e782d6.py HOME`.
+`dim_time` is emptied at the end, for its size.
 """
 
 import json
