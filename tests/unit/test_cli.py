@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -240,9 +241,7 @@ def test_the_version_is_that_of_the_package(
 ) -> None:
     assert lakehouse("--version", monkeypatch=monkeypatch) == 0
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    ((version,),) = (
-        [line.removeprefix('version = "').rstrip('"') for line in project.splitlines() if line.startswith("version")],
-    )
+    version = tomllib.loads(project)["project"]["version"]
     assert capsys.readouterr().out == f"lakehouse-spark {version}\n"
 
 
