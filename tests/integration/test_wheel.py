@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def installed(built: Path, settings: Settings, tmp_path_factory: pytest.TempPath
 def test_what_is_installed_is_not_this_tree(installed: Installed) -> None:
     found = installed.run("python", "-c", "import lakehouse_spark; print(lakehouse_spark.__file__)")
     assert found.stdout.startswith(str(installed.programs.parent))
-    assert installed.run("lakehouse", "--version").stdout == "lakehouse-spark 0.1.0\n"
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert installed.run("lakehouse", "--version").stdout == f"lakehouse-spark {version}\n"
     quiet_java = Path(found.stdout.strip()).parent / "lake" / "java" / "bin" / "java"
     assert os.access(quiet_java, os.X_OK)
     wrong = installed.run("python", "-m", "lakehouse_spark.cli.submit", "silver_procesor")

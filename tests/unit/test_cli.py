@@ -1,22 +1,30 @@
 """What a user reads of commands and jobs, and of their failures, before any JVM is there."""
 
+import inspect
+import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lakehouse_spark import cli
-from lakehouse_spark.cli import commands, submit
+from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
-from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.jobs import registry
+from lakehouse_spark.jobs.job import Job, Size
+from lakehouse_spark.jobs.registry import JOBS
+from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import session
 from lakehouse_spark.settings import Settings
 
-JOBS = [
+LISTED = [
     "schema_migration  create the tables, or bring them to this release",
     "bronze_writer     Kafka to bronze",
     "silver_processor  bronze to silver",
@@ -61,7 +69,7 @@ def test_run_lists_the_jobs(
     said = capsys.readouterr()
     page = plain(said.out)
     assert "Usage: lakehouse run [OPTIONS] JOB [OPTIONS]" in page
-    assert listed(page) == JOBS
+    assert listed(page) == LISTED
     assert said.err == ""
 
 
@@ -82,7 +90,7 @@ def test_submit_lists_the_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     said = plain(capsys.readouterr().out)
     assert "Usage: scripts/submit [OPTIONS] JOB [OPTIONS]" in said
-    assert listed(said) == JOBS
+    assert listed(said) == LISTED
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,77 @@ def test_options_may_be_repeated_and_take_several_values() -> None:
     assert options["dimensions"] == ["dim_symbol"]
 
 
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_declares_the_parameters_of_its_run(name: str) -> None:
+    run_of_module = getattr(registry, name).run
+    declared = {option.parameter for option in JOBS[name].options}
+    assert declared <= set(inspect.signature(run_of_module).parameters)
+
+
+class _Session:
+    def __init__(self) -> None:
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def job_that(work: Callable[..., list[Summary]]) -> Job:
+    return Job("some_job", "works", Size("1g", executors=1, executor_memory="1g", executor_cores=1), work)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Session:
+    opened = _Session()
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    monkeypatch.setattr(run, "open_session", lambda *_, **__: opened)
+    return opened
+
+
+def test_a_job_prints_a_line_per_table_and_one_of_json(opened: _Session, capsys: pytest.CaptureFixture[str]) -> None:
+    def work(spark: object, settings: Settings, *, rebuild: bool) -> list[Summary]:
+        assert (spark, rebuild) == (opened, True)
+        return [Summary("some_job", "silver.trades", {"rows": 1200}, 7, 0.5), Summary("some_job", "gold.facts")]
+
+    assert run.execute(job_that(work), {"rebuild": True}) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[:-1] == [
+        "some_job: silver.trades: 1,200 rows in 0.5 s", "some_job: gold.facts: nothing new",
+    ]  # fmt: skip
+    document = json.loads(said.out.splitlines()[-1])
+    assert (document["job"], [table["table"] for table in document["tables"]]) == (
+        "some_job", ["silver.trades", "gold.facts"],
+    )  # fmt: skip
+    assert (said.err, opened.is_stopped) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (RefusedError("the topic is gone", "Do this"), 3, "the topic is gone. Do this"),
+        (UsageError("no such day"), 2, "no such day"),
+        (ValueError("oh"), 1, "some_job failed: ValueError: oh (LAKEHOUSE_DEBUG=true shows the trace)"),
+    ],
+)
+def test_a_job_that_fails_says_why_and_has_its_exit_code(
+    error: Exception, code: int, sentence: str, opened: _Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(spark: object, settings: Settings) -> list[Summary]:
+        raise error
+
+    assert run.execute(job_that(work), {}) == code
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines(), opened.is_stopped) == ("", [sentence], True)
+
+
+def test_what_spark_submit_runs_refuses_wrong_use_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["fact_loader", "--nope"]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (
+        "", "fact_loader: no such option: --nope; `lakehouse run fact_loader --help` lists its options\n",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("typed", "proposed"),
     [
@@ -174,9 +253,7 @@ def test_the_version_is_that_of_the_package(
 ) -> None:
     assert lakehouse("--version", monkeypatch=monkeypatch) == 0
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    ((version,),) = (
-        [line.removeprefix('version = "').rstrip('"') for line in project.splitlines() if line.startswith("version")],
-    )
+    version = tomllib.loads(project)["project"]["version"]
     assert capsys.readouterr().out == f"lakehouse-spark {version}\n"
 
 
