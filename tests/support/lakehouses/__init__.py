@@ -47,6 +47,9 @@ def connect(spark: SparkSession, home: Path) -> SparkSession:
     own = spark.newSession()
     own.conf.set("spark.sql.catalog.lake.uri", f"{settings.catalog_uri}&synchronous=OFF")  # no test cuts the power
     own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
+    own.sql(
+        "SHOW NAMESPACES IN lake"
+    )  # opens the catalog by these settings: Iceberg would take those of another session
     return own
 
 
