@@ -47,7 +47,7 @@ def connect(spark: SparkSession, home: Path) -> SparkSession:
     own = spark.newSession()
     own.conf.set("spark.sql.catalog.lake.uri", f"{settings.catalog_uri}&synchronous=OFF")  # no test cuts the power
     own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
-    own.sql("SHOW NAMESPACES IN lake")  # opens the catalog by this session's conf: Iceberg's API would, by the active one's
+    own.sql("SHOW NAMESPACES IN lake")  # opens the catalog by this conf: Iceberg would, by that of the active session
     return own
 
 
