@@ -21,11 +21,6 @@ CONF = {
     "spark.buffer.pageSize": "1m",
     "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
     "spark.python.daemon.module": "tests.support.python_workers",
-    # Without Hadoop's native library a file that is renamed through a FileContext, as those of a stream's checkpoint
-    # are, costs six processes of readlink.
-    "spark.sql.streaming.checkpointFileManagerClass": (
-        "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-    ),
     # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.
     "spark.sql.ui.retainedExecutions": "5",
     "spark.ui.retainedJobs": "5",
