@@ -348,6 +348,7 @@ def test_the_rows_of_a_commit_and_its_cursor_stand_in_one_snapshot(session: Spar
     for author, _ in KINDS.values():
         done = author(session, table, snapshots.state(session, table), minute(10))
         summary = snapshots.load(session, table).snapshot(done.snapshot_id).summary()
+        assert done.cursor is not None
         by = done.cursor.notes["by"]
         assert summary.get(CURSOR) == f'{{"by":"{by}","rules":2,"stamp":"2025-03-01T00:10:00.000000+00:00"}}'
     assert session.conf.get(f"spark.sql.iceberg.snapshot-property.{CURSOR}", None) is None

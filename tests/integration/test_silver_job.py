@@ -396,6 +396,7 @@ def test_a_rebuild_keeps_a_row_whose_place_another_record_has_since_the_topic_wa
     process(lake)
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 0")  # as retention does
     base = snapshots.state(lake.spark, raw_trades.TABLE)
+    assert base.stamp is not None
     anew = TopicCursor(stamp=base.stamp, topic="trades", topic_id="another", following={0: 0})
     commit.advance(lake.spark, raw_trades.TABLE, base, anew)
     arrive(lake, trade(trade_id="T9"), at=datetime.now(UTC))
