@@ -118,7 +118,7 @@ Command = tuple[str, str, list[tuple[str, str]]]
 
 
 def tree() -> list[Command]:
-    return [*_below("lakehouse", typer.main.get_command(cli.app), None), *_of_parsers()]
+    return list(_below("lakehouse", typer.main.get_command(cli.app), None))
 
 
 def _below(words: str, command: Any, parent: Any) -> Iterator[Command]:
@@ -130,17 +130,6 @@ def _below(words: str, command: Any, parent: Any) -> Iterator[Command]:
         yield words, " ".join((command.help or "").split()), shown
     for name, child in sorted(children.items()):
         yield from _below(f"{words} {name}", child, context)
-
-
-def _of_parsers() -> Iterator[Command]:
-    """The jobs, where they have parsers of their own."""
-    entry: Any = getattr(cli, "entry", None)
-    for name, job in entry.JOBS.items() if entry else ():
-        parser = entry._Parser(prog=name)
-        job.add_options(parser)
-        actions = [action for action in parser._actions if action.dest != "help"]
-        spelled = (f"{a.option_strings[0]} {a.metavar or ' or '.join(a.choices or ())}".strip() for a in actions)
-        yield f"lakehouse run {name}", job.summary, list(zip(spelled, (str(a.help) for a in actions), strict=True))
 
 
 def commands() -> str:
