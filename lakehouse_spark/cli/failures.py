@@ -14,7 +14,7 @@ from lakehouse_spark.settings import load
 def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
     """Why `what` failed, in one sentence; where the settings ask for it, `say` gets the trace first."""
     is_debugging = False
-    with suppress(LakehouseError):  # wrong settings are what is to be told then
+    with suppress(LakehouseError):  # then the wrong settings are the failure
         is_debugging = load().debug
     if is_debugging:
         say("".join(traceback.format_exception(error)).rstrip())

@@ -94,7 +94,7 @@ def show_rejected(rejected_id: str, as_json: Json = False) -> None:
             out.print(f"[bold]{name}[/]: ", end="")
             out.print(text(value), markup=False, highlight=False)
         for code in row["reasons"]:
-            out.print(reasons.told(code), markup=False, highlight=False)
+            out.print(reasons.explained(code), markup=False, highlight=False)
 
 
 @app.command("replay")

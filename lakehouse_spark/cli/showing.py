@@ -143,7 +143,7 @@ def show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
 def show_reasons(groups: Sequence[Mapping[str, Any]]) -> None:
     for group in groups:
         out.print(f"[bold]{group['records']:,}[/]x ", end="", highlight=False)
-        out.print(reasons.told(group["reason"]), markup=False, highlight=False)
+        out.print(reasons.explained(group["reason"]), markup=False, highlight=False)
     if groups:
         out.print()
 

@@ -1,4 +1,4 @@
-"""Members of a dimension beside those that good records make: inferred ones, and ones whose records are all refused."""
+"""Members of a dimension beside those that good records make: inferred ones, and ones with rejected records alone."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -35,7 +35,7 @@ def with_inferred(dimension: Dimension, versions: DataFrame, held: DataFrame, wa
 
 
 def less_what_breaks(dimension: Dimension, members: DataFrame, log: DataFrame) -> DataFrame:
-    """Rows of members all of whose records (in `log`) are refused, less the values that break a rule, or less all of
+    """Rows of members all of whose records (in `log`) are rejected, less the values that break a rule, or less all of
     them where a record of the member cannot be read."""
     key = dimension.natural_key
     reasons = with_reasons(log, dimension).select(F.col("natural_key").alias(key), F.explode("_reasons").alias("_code"))
@@ -50,7 +50,7 @@ def less_what_breaks(dimension: Dimension, members: DataFrame, log: DataFrame) -
     return marked.select(key, *(value(name) for name in members.columns if name != key))
 
 
-def refused(dimension: Dimension, derived: DataFrame, held: DataFrame) -> DataFrame:
+def rejected(dimension: Dimension, derived: DataFrame, held: DataFrame) -> DataFrame:
     """The held rows of members that no good record makes."""
     key = dimension.natural_key
     return held.join(derived.select(key), on=key, how="left_anti")

@@ -1,4 +1,4 @@
-"""Rows of `bronze.raw_reference`, records of any dimension: how they are made, whose they are, why one is refused."""
+"""Rows of `bronze.raw_reference`, records of any dimension: how they are made, whose they are, why one is rejected."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -63,19 +63,19 @@ def readable(log: DataFrame) -> DataFrame:
     )
 
 
-def strays(log: DataFrame, dimensions: Iterable[Dimension], max_bytes: int) -> DataFrame:
+def of_no_dimension(log: DataFrame, dimensions: Iterable[Dimension], max_bytes: int) -> DataFrame:
     """The log's records of none of the dimensions, with `_reasons`: no loader would ever see them."""
     named = F.col("dimension")
     of_none = log.where(named.isNull() | ~named.isin(*(each.name for each in dimensions)))
-    return of_none.withColumn("_reasons", F.array(_why_stray(max_bytes)))
+    return of_none.withColumn("_reasons", F.array(_why_nameless(max_bytes)))
 
 
-def _why_stray(max_bytes: int) -> Column:
+def _why_nameless(max_bytes: int) -> Column:
     no_dimension = F.when(F.col("dimension").isNull(), "missing_dimension").otherwise("invalid_dimension")
     return F.coalesce(raw_reference.unreadable(max_bytes), no_dimension)
 
 
 def judged(log: DataFrame, dimensions: Iterable[Dimension], max_bytes: int) -> DataFrame:
-    """Records of the log with `_reasons`, why today's rules refuse them; empty for good ones."""
+    """Records of the log with `_reasons`, why today's rules reject them; empty for good ones."""
     known = (F.when(of_dimension(each), dimension.reasons(each)) for each in dimensions)
-    return log.withColumn("_reasons", F.coalesce(*known, F.array(_why_stray(max_bytes))))
+    return log.withColumn("_reasons", F.coalesce(*known, F.array(_why_nameless(max_bytes))))

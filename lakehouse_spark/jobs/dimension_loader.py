@@ -39,7 +39,7 @@ def run(
         raise UsageError(f"{JOB}: --source needs one --dimension that its records are for")
     if (again or ignore_unknown) and not sources:
         raise UsageError(f"{JOB}: --again and --ignore-unknown say how to load files; name them by --source")
-    dimension_records.refuse_strays(spark, max_record_bytes)
+    dimension_records.reject_nameless(spark, max_record_bytes)
     summaries = []
     for dimension in (each for name, each in DIMENSIONS.items() if not dimensions or name in dimensions):
         began = time.monotonic()

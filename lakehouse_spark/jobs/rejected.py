@@ -145,11 +145,11 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
 
 
 def _verdicts(decided: DataFrame) -> DataFrame:
-    refused = F.col("_outcome") == dedup.REJECTED
+    is_rejected = F.col("_outcome") == dedup.REJECTED
     return rejected_records.placed(
         decided,
-        F.when(refused, OPEN).otherwise(REPLAYED).alias("_status"),
-        F.when(refused, F.col("_reasons")).alias("_new_reasons"),
+        F.when(is_rejected, OPEN).otherwise(REPLAYED).alias("_status"),
+        F.when(is_rejected, F.col("_reasons")).alias("_new_reasons"),
         F.when(F.col(dedup.NEW), "inserted")
         .when(F.col("_outcome") == dedup.ACCEPTED, "updated")
         .when(F.col("_outcome") == dedup.DUPLICATE, "duplicate")

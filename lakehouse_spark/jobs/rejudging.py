@@ -22,10 +22,10 @@ from lakehouse_spark.transforms import dedup
 def rejudge(
     spark: SparkSession, settings: Settings, feed: Feed, base: snapshots.State, since: date | None = None
 ) -> Done:
-    """Derives the table, read as `base`, from all that bronze holds; refused records are judged again.
+    """Derives the table, read as `base`, from all that bronze holds; rejected records are judged again.
 
     Rows whose record bronze no longer holds stay as they are, and so do discarded records; with `since`, also rows and
-    refused records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
+    rejected records of earlier days. What is downstream notices rows that are gone by the cursor's `rebuilt`.
     """
     upstream = snapshots.state(spark, feed.topic.table)
     if base.cursor is None and None in (base.stamp, upstream.stamp):
@@ -33,8 +33,8 @@ def rejudge(
     is_due = base.is_outdated or base.is_lost
     raw = snapshots.at(spark, feed.topic.table, upstream.snapshot_id)
     exchanges = spark.table(dim_exchange.TABLE.identifier)
-    source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
-    letters = dead_letters.of_batch(spark, told, source, None)
+    source, read = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
+    letters = dead_letters.of_batch(spark, read, source, None)
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = judging.set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
@@ -52,10 +52,10 @@ def rejudge(
             written = dedup.to_write(decided)
             updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
-            refused = judging.rejected(decided)
+            rejected = judging.rejected(decided)
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
             notes = (_note(decided, of_again, base),) if is_due else ()
-            dead_letters.open_again(spark, rejected_records.build(refused, raw, source), source)
+            dead_letters.open_again(spark, rejected_records.build(rejected, raw, source), source)
             counts = count(decided)
             counts["rows"] += stays.count()
             if since is not None:
@@ -73,29 +73,29 @@ def rejudge(
 
 
 def _note(decided: DataFrame, letters: DataFrame, base: snapshots.State) -> str:
-    """What a user reads of a table that is derived whole: how many of the records that it has consumed are refused
+    """What a user reads of a table that is derived whole: how many of the records that it has consumed are rejected
     that were not, and the other way round; where the cursor is lost that said what it has consumed, of all."""
     why = base.rules_moved if base.is_outdated else "its cursor was lost, and older rules made rows of it"
     cursor = base.cursor_as(FeedCursor)
     upto = cursor.upto if cursor else None
     consumed = F.lit(True) if upto is None else F.col("_ingested_at") <= F.lit(upto)
-    records, refused, freed = judging.moved_verdicts(decided.where(consumed), letters).collect()[0]
-    return f"{why}: judged {records:,} records again, {refused:,} are refused now and {freed:,} no longer"
+    records, rejected, freed = judging.moved_verdicts(decided.where(consumed), letters).collect()[0]
+    return f"{why}: judged {records:,} records again, {rejected:,} are refused now and {freed:,} no longer"
 
 
 def _with_early(
     feed: Feed, early: DataFrame, open_letters: DataFrame, rows: DataFrame, counts: Mapping[str, int]
 ) -> dict[str, int]:
     """The counts with the records of earlier days, whose fates stand; repeats among them by today's rules."""
-    refused = rejected_records.as_source(open_letters)
-    accepted = early.join(refused, on=list(rejected_records.SOURCE), how="left_anti")
-    told = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
+    rejected = rejected_records.as_source(open_letters)
+    accepted = early.join(rejected, on=list(rejected_records.SOURCE), how="left_anti")
+    counted = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
     records = early.count()
     return {
         "records": counts["records"] + records,
-        "accepted": counts["accepted"] + told["records"] - told["duplicates"],
-        "duplicates": counts["duplicates"] + told["duplicates"],
-        "rejected": counts["rejected"] + records - told["records"],
+        "accepted": counts["accepted"] + counted["records"] - counted["duplicates"],
+        "duplicates": counts["duplicates"] + counted["duplicates"],
+        "rejected": counts["rejected"] + records - counted["records"],
     }
 
 

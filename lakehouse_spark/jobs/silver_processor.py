@@ -1,4 +1,4 @@
-"""Bronze → silver: judge, deduplicate, refuse or accept; every bronze row is accounted for in the same commit."""
+"""Bronze → silver: judge, deduplicate, reject or accept; every bronze row is accounted for in the same commit."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,20 +73,20 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     if not news.is_new:
         return Done({})
     after = news.consumed(feed.topic.table)
-    source, told = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
-    letters = dead_letters.of_batch(spark, told, source, after)  # of an attempt that died, or of all if the cursor did
+    source, read = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
+    letters = dead_letters.of_batch(spark, read, source, after)  # of an attempt that died, or of all if the cursor did
     raw, discarded = judging.set_aside(news.changed(feed.topic.table), letters)
     exchanges = news.rows(dim_exchange.TABLE)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = snapshots.at(spark, feed.table, base.snapshot_id)
-    if base.is_lost and not judging.made_by_refused(feed, judged, held).isEmpty():
-        # The lost cursor would have told of older rules.
+    if base.is_lost and not judging.made_by_rejected(feed, judged, held).isEmpty():
+        # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
     with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
         counts = count(decided)
         if counts["rejected"]:
-            refused = rejected_records.build(judging.rejected(decided), raw, source)
-            dead_letters.keep(spark, refused, source, after, arrived)
+            rejected = rejected_records.build(judging.rejected(decided), raw, source)
+            dead_letters.keep(spark, rejected, source, after, arrived)
         left_out = discarded.count()
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(source, base, after, arrived.stamp, counts)

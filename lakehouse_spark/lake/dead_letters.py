@@ -1,4 +1,4 @@
-"""The dead-letter table: a refused record is kept before anything else is written, and once."""
+"""The dead-letter table: a rejected record is kept before anything else is written, and once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Selection:
 def keep(
     spark: SparkSession, letters: DataFrame, source_table: str, after: datetime | None, upto: snapshots.State
 ) -> None:
-    """Writes the letters, refused among rows of `source_table` stamped later than `after`, that are not there yet.
+    """Writes the letters, rejected among rows of `source_table` stamped later than `after`, that are not there yet.
 
     Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
     """
@@ -66,9 +66,9 @@ def keep(
     _bring_up(spark, letters, _of_batch(source_table, after), (REPLAYED, DISCARDED), done)
 
 
-def of_batch(spark: SparkSession, told: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
-    """As `told`, the letters of the rows that a bronze table was given later than `after` (None: of all)."""
-    return snapshots.at(spark, TABLE, told.snapshot_id).where(_of_batch(source_table, after))
+def of_batch(spark: SparkSession, read: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
+    """As `read`, the dead letters of the rows that a bronze table was given later than `after` (None: of all)."""
+    return snapshots.at(spark, TABLE, read.snapshot_id).where(_of_batch(source_table, after))
 
 
 def _of_batch(source_table: str, after: datetime | None) -> Column:
@@ -76,19 +76,19 @@ def _of_batch(source_table: str, after: datetime | None) -> Column:
     return (F.col("source_table") == source_table) & since
 
 
-def open_again(spark: SparkSession, refused: DataFrame, source_table: str) -> None:
-    """Brings the letters of a bronze table up to a judgement by which records of it are `refused`: new ones are added,
+def open_again(spark: SparkSession, rejected: DataFrame, source_table: str) -> None:
+    """Brings the letters of a bronze table up to a judgement by which records of it are `rejected`: new ones are added,
     closed ones open.
 
     Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
     """
-    _bring_up(spark, refused, _of_batch(source_table, None), (DISCARDED,), {"judged": "again"})
+    _bring_up(spark, rejected, _of_batch(source_table, None), (DISCARDED,), {"judged": "again"})
 
 
 def _bring_up(
-    spark: SparkSession, refused: DataFrame, within: Column, closed: Sequence[str], done: Mapping[str, Any]
+    spark: SparkSession, rejected: DataFrame, within: Column, closed: Sequence[str], done: Mapping[str, Any]
 ) -> None:
-    """Adds the letters `refused`, or brings those up to them that are there; ones of the status `closed` stay."""
+    """Adds the letters `rejected`, or brings those up to them that are there; ones of the status `closed` stay."""
     key = list(TABLE.key)
 
     def write(letters: DataFrame) -> None:
@@ -104,7 +104,7 @@ def _bring_up(
             fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
             settle(spark, TABLE, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes=done))
 
-    with kept(refused) as rows:
+    with kept(rejected) as rows:
         commit.again_if_overtaken(lambda: write(rows))
 
 

@@ -31,10 +31,10 @@ class _Place(NamedTuple):
 
 
 def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -> Done:
-    """Refuses the bad ones of the log's new records and derives the members of the good ones anew, in one commit.
+    """Rejects the bad ones of the log's new records and derives the members of the good ones anew, in one commit.
 
     With `rebuild`, and where older rules made the dimension or its cursor is lost, all of the log is judged and all
-    members are derived; dead letters of records that are good now are closed, and what is refused now has one.
+    members are derived; dead letters of records that are good now are closed, and what is rejected now has one.
     """
     done = Done({})
 
@@ -59,14 +59,14 @@ def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
         counts = _counted(judged, dimension)
         if not counts["records"] and not (is_whole and base.cursor):
             return Done({})
-        refused = judged.where(F.size("_reasons") > 0)
+        rejected = judged.where(F.size("_reasons") > 0)
         last = base.cursor_as(UpstreamCursor)
         since = last.after if last and is_whole and seen == log.stamp else seen
         place = _Place(since, log.stamp)
         if is_whole:
             return _apply_whole(spark, dimension, judged, counts, base, log, place)
         if counts["rejected"]:
-            dead_letters.keep(spark, rejected_records.of_change_log(refused), LOG.name, after, log)
+            dead_letters.keep(spark, rejected_records.of_change_log(rejected), LOG.name, after, log)
         good = judged.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
             done = _rederive(spark, dimension, keys, None, base, log, place)
@@ -92,7 +92,7 @@ def _apply_whole(
         changed = verdicts.join(is_open, on=key, how="left").agg(
             F.count_if(~is_good & F.col("_open").isNull() & seen), F.count_if(is_good & F.col("_open").isNotNull())
         )
-        refused_now, accepted_now = changed.collect()[0]
+        rejected_now, accepted_now = changed.collect()[0]
         if counts["rejected"]:
             dead_letters.open_again(spark, rejected_records.of_change_log(judged.where(~is_good)), LOG.name)
         accepted = verdicts.where(is_good).select(*key)
@@ -104,7 +104,7 @@ def _apply_whole(
             dead_letters.close(spark, known, accepted, "derived", place=key)
     why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
     note = (
-        f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {refused_now:,} records refused now, "
+        f"{why}derived whole: {sum(done.counts.values()):,} rows changed, {rejected_now:,} records refused now, "
         f"{accepted_now:,} accepted now"
     )
     notes = (note, *_ignored_names(judged, dimension, counts))
@@ -112,7 +112,7 @@ def _apply_whole(
 
 
 def _counted(judged: DataFrame, dimension: Dimension) -> dict[str, int]:
-    """Judged records, those refused among them, and, where there are any, the values that Kafka records have under
+    """Judged records, those rejected among them, and, where there are any, the values that Kafka records have under
     names of no column."""
     total, rejected, ignored = judged.agg(
         F.count("*"),
@@ -214,10 +214,10 @@ def _rederive(
 def _with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:
     """The rows that good records make of a dimension without versions, and the held rows of members that have none.
 
-    A key that facts refer to never disappears: a member whose records (in `log`) newer rules refuse, all of them, keeps
+    A key that facts refer to never disappears: a member whose records (in `log`) newer rules reject, all of them, keeps
     its row, less what breaks a rule.
     """
-    lacking = members.refused(dimension, derived, held).select(*derived.columns)
+    lacking = members.rejected(dimension, derived, held).select(*derived.columns)
     lacking = lacking.where(F.is_valid_utf8(dimension.natural_key))  # no fact refers to another text
     return derived if lacking.isEmpty() else derived.unionByName(members.less_what_breaks(dimension, lacking, log))
 

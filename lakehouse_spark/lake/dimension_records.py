@@ -48,9 +48,11 @@ def as_of(spark: SparkSession, dimension: Dimension, keys: DataFrame, upto: date
     return dimension.derive(changes(theirs, dimension))
 
 
-def refuse_strays(spark: SparkSession, max_bytes: int = MOST_BYTES) -> None:
+def reject_nameless(spark: SparkSession, max_bytes: int = MOST_BYTES) -> None:
     """Keeps the log's records of no dimension that there is as dead letters: no loader would ever see them."""
     upstream = snapshots.state(spark, LOG)
-    strays = reference_log.strays(snapshots.at(spark, LOG, upstream.snapshot_id), DIMENSIONS.values(), max_bytes)
-    if not strays.isEmpty():
-        dead_letters.keep(spark, rejected_records.of_change_log(strays), LOG.name, None, upstream)
+    nameless = reference_log.of_no_dimension(
+        snapshots.at(spark, LOG, upstream.snapshot_id), DIMENSIONS.values(), max_bytes
+    )
+    if not nameless.isEmpty():
+        dead_letters.keep(spark, rejected_records.of_change_log(nameless), LOG.name, None, upstream)

@@ -154,8 +154,8 @@ def _symbol_day(lake: Lakehouse, symbol: str, day: date) -> SymbolDay:
     if lake.has(orderbook_snapshots.TABLE):
         books = lake.rows(orderbook_snapshots.TABLE).where(F.col("symbol") == symbol)
         spreads = books.where(day_predicate("snapshot_time", [(day, day)])).groupBy(_minute("snapshot_time"))
-        told = spreads.agg(F.avg(F.col("spread").cast("double")).alias("spread"), F.count("spread").alias("books"))
-        minutes = minutes.unionByName(told, allowMissingColumns=True)
+        of_books = spreads.agg(F.avg(F.col("spread").cast("double")).alias("spread"), F.count("spread").alias("books"))
+        minutes = minutes.unionByName(of_books, allowMissingColumns=True)
     by_minute: dict[int, dict[str, Any]] = {}
     for row in minutes.collect():
         by_minute.setdefault(row["at"], {}).update({k: v for k, v in row.asDict().items() if v is not None})

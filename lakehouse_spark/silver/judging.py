@@ -24,7 +24,7 @@ def set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]
 
 
 def good(judged: DataFrame) -> DataFrame:
-    """The judged records without a reason to refuse them."""
+    """The judged records without a reason to reject them."""
     return judged.where(F.size("_reasons") == 0)
 
 
@@ -49,8 +49,8 @@ def decide(feed: Feed, judged: DataFrame, held: DataFrame, *, from_start: bool) 
             status=feed.status, steps=feed.steps, untimed=feed.untimed, from_start=from_start,
         )  # fmt: skip
     conflict = F.when(F.col("_outcome") == dedup.REJECTED, F.array(F.lit(dedup.CONFLICT))).otherwise(F.col("_reasons"))
-    refused = bad(judged).withColumn("_outcome", F.lit(dedup.REJECTED))
-    return classified.withColumn("_reasons", conflict).unionByName(refused, allowMissingColumns=True)
+    of_bad = bad(judged).withColumn("_outcome", F.lit(dedup.REJECTED))
+    return classified.withColumn("_reasons", conflict).unionByName(of_bad, allowMissingColumns=True)
 
 
 def rejected(decided: DataFrame) -> DataFrame:
@@ -83,10 +83,10 @@ def key_families(good: DataFrame, feed: Feed) -> DataFrame:
     return good.groupBy(*family).agg(F.min(feed.key).alias("low"), F.max(feed.key).alias("high")).orderBy("low")
 
 
-def made_by_refused(feed: Feed, judged: DataFrame, rows: DataFrame) -> DataFrame:
-    """The table's rows that a record made which is refused now."""
-    refused = bad(judged).select(*PLACE, F.col("_ingested_at").alias("_arrived"))
-    made = rows.join(refused, on=list(PLACE), how="inner")
+def made_by_rejected(feed: Feed, judged: DataFrame, rows: DataFrame) -> DataFrame:
+    """The table's rows that a record made which is rejected now."""
+    of_bad = bad(judged).select(*PLACE, F.col("_ingested_at").alias("_arrived"))
+    made = rows.join(of_bad, on=list(PLACE), how="inner")
     return made.where(F.col("_arrived") <= F.col(str(feed.table.stamp)))
 
 
@@ -124,14 +124,14 @@ def with_there(feed: Feed, rows: DataFrame, records: DataFrame) -> DataFrame:
 
 
 def moved_verdicts(decided: DataFrame, letters: DataFrame) -> DataFrame:
-    """How many records were decided (`records`), how many are refused that had no open letter among `letters`
-    (`refused`), and the other way round (`freed`); one row."""
+    """How many records were decided (`records`), how many are rejected that had no open letter among `letters`
+    (`rejected`), and the other way round (`freed`); one row."""
     place = list(rejected_records.PLACE)
-    opened = letters.where(F.col("status") == rejected_records.OPEN).select(*place, F.lit(True).alias("_was_refused"))
+    opened = letters.where(F.col("status") == rejected_records.OPEN).select(*place, F.lit(True).alias("_was_rejected"))
     judged = rejected_records.placed(decided, "_outcome").join(opened, on=place, how="left")
-    is_refused, was_refused = F.col("_outcome") == dedup.REJECTED, F.col("_was_refused").isNotNull()
+    is_rejected, was_rejected = F.col("_outcome") == dedup.REJECTED, F.col("_was_rejected").isNotNull()
     return judged.agg(
         F.count("*").alias("records"),
-        F.count_if(is_refused & ~was_refused).alias("refused"),
-        F.count_if(~is_refused & was_refused).alias("freed"),
+        F.count_if(is_rejected & ~was_rejected).alias("rejected"),
+        F.count_if(~is_rejected & was_rejected).alias("freed"),
     )

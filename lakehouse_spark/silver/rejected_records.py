@@ -47,10 +47,10 @@ SOURCE = (*feed.PLACE, "_ingested_at")
 """PLACE, as judged records and silver rows name it."""
 
 
-def build(refused: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
-    """The dead letters of a batch, stamp left out: `refused` (place in the topic, `_reasons`, `_event_time`) with
+def build(rejected: DataFrame, bronze: DataFrame, source_table: str) -> DataFrame:
+    """The dead letters of a batch, stamp left out: `rejected` (place in the topic, `_reasons`, `_event_time`) with
     the payloads of `bronze`; grain: one row per rejected record."""
-    places = placed(refused, "_reasons", "_event_time")
+    places = placed(rejected, "_reasons", "_event_time")
     place = list(PLACE)
     named = F.concat_ws("|", "_kafka_topic", F.col("_kafka_partition"), F.col("_kafka_offset"))
     letters = bronze.select(*place, "raw_payload", "_raw_bytes").join(places, on=place, how="inner")
@@ -72,9 +72,9 @@ def as_source(rows: DataFrame) -> DataFrame:
     return rows.select(*PLACE).withColumnsRenamed(dict(zip(PLACE, SOURCE, strict=True)))
 
 
-def of_change_log(refused: DataFrame) -> DataFrame:
+def of_change_log(rejected: DataFrame) -> DataFrame:
     """The dead letters among new rows of `bronze.raw_reference` (with `_reasons`), stamp left out."""
-    return refused.select(
+    return rejected.select(
         *_letter(id_in_change_log(), "bronze.raw_reference", F.lit(None).cast(INSTANT), F.col("_reasons")),
         F.col("source").alias("_kafka_topic"),
         "_kafka_partition",

@@ -234,6 +234,6 @@ def of(code: str) -> Reason | None:
     return _BY_CODE.get(code) or _BY_CODE.get(f"{kind}_{FIELD}")
 
 
-def told(code: str) -> str:
+def explained(code: str) -> str:
     """What a code means and what to do, in one line."""
     return f"{code}: {of(code) or 'a code of another release'}"

@@ -108,11 +108,11 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals:
     # Those of a batch that is under way, or whose job died, are written before silver counts them.
     counted = (
         letters.where(F.col("_ingested_at") <= upto)
-        .agg(F.count("*").alias("all"), F.count_if(F.col("status") != rejected_records.REPLAYED).alias("refused"))
+        .agg(F.count("*").alias("all"), F.count_if(F.col("status") != rejected_records.REPLAYED).alias("rejected"))
         .collect()[0]
     )
     rejected = totals["rejected"]
-    off = max(counted["refused"] - rejected, rejected - counted["all"], 0)
+    off = max(counted["rejected"] - rejected, rejected - counted["all"], 0)
     detail = f"{rejected:,} rejected, {counted['all']:,} in the dead-letter table"
     return Finding("rejected records are kept", feed.topic.table.name, off, detail)
 

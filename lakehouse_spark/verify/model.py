@@ -59,10 +59,10 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
                 held = held.where(~F.col("is_inferred"))
             else:
                 named = read.where(of_dimension(dimension)).select(F.col("natural_key").alias(dimension.natural_key))
-                refused = members.refused(dimension, derived, held).select(dimension.natural_key)
-                refused = refused.join(named, on=dimension.natural_key, how="left_semi")
-                held = held.join(refused, on=dimension.natural_key, how="left_anti")
-                stay = _stay(refused)
+                rejected = members.rejected(dimension, derived, held).select(dimension.natural_key)
+                rejected = rejected.join(named, on=dimension.natural_key, how="left_semi")
+                held = held.join(rejected, on=dimension.natural_key, how="left_anti")
+                stay = _stay(rejected)
             off = differing(held.select(*derived.columns), derived)
         yield Finding(check, table.name, off, f"{off} rows differ{stay}")
 
@@ -70,9 +70,9 @@ def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) ->
 _MOST_NAMED = 10
 
 
-def _stay(refused: DataFrame) -> str:
-    """Members that were there before newer rules refused all that states them, by name: they want a new record."""
-    found = [row[0] for row in refused.orderBy(refused.columns[0]).limit(_MOST_NAMED + 1).collect()]
+def _stay(rejected: DataFrame) -> str:
+    """Members that were there before newer rules rejected all that states them, by name: they want a new record."""
+    found = [row[0] for row in rejected.orderBy(rejected.columns[0]).limit(_MOST_NAMED + 1).collect()]
     listed = ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
     return f"; rows kept without what breaks a rule, all records refused: {listed}" if found else ""
 

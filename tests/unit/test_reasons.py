@@ -68,12 +68,12 @@ def test_every_line_is_of_a_code_that_some_rule_can_emit() -> None:
 
 
 def test_a_line_says_what_it_means_and_who_mends_it() -> None:
-    assert reasons.told("invalid_trade_type") == (
+    assert reasons.explained("invalid_trade_type") == (
         "invalid_trade_type: The trade type is neither BUY nor SELL. To mend it, the sender of the record corrects it "
         "and sends it again."
     )
-    assert reasons.told("missing_trade_id").startswith("missing_trade_id: The field is required, and absent, null")
-    assert reasons.told("no_such_code") == "no_such_code: a code of another release"
+    assert reasons.explained("missing_trade_id").startswith("missing_trade_id: The field is required, and absent, null")
+    assert reasons.explained("no_such_code") == "no_such_code: a code of another release"
     for reason in REASONS:
         assert "\n" not in str(reason)
         assert not {"|", "`"} & set(str(reason))
