@@ -10,7 +10,7 @@ import typer
 from lakehouse_spark import __version__
 from lakehouse_spark.cli import commands, rejected, run
 from lakehouse_spark.cli.failures import explained, of_parser
-from lakehouse_spark.cli.showing import announcer, err, out
+from lakehouse_spark.cli.output import announcer, err, out
 from lakehouse_spark.errors import LakehouseError
 
 app = typer.Typer(cls=run.Group, context_settings=run.HELP, pretty_exceptions_enable=False, help=__doc__)

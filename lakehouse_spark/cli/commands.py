@@ -12,8 +12,7 @@ from pyspark.errors import PySparkException
 
 from lakehouse_spark import migrations, report, verify
 from lakehouse_spark.catalog import TOPICS
-from lakehouse_spark.cli.opening import opened, require_tables
-from lakehouse_spark.cli.showing import (
+from lakehouse_spark.cli.output import (
     Json,
     announcer,
     counting,
@@ -29,6 +28,7 @@ from lakehouse_spark.cli.showing import (
     teller,
     with_instants_as_text,
 )
+from lakehouse_spark.cli.sessions import opened, require_tables
 from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import session
 from lakehouse_spark.lake.cursor import to_text

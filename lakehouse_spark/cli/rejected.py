@@ -5,9 +5,7 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark.catalog import TOPICS
-from lakehouse_spark.cli.opening import opened, require_tables
-from lakehouse_spark.cli.run import Group, completing, list_commands
-from lakehouse_spark.cli.showing import (
+from lakehouse_spark.cli.output import (
     Json,
     out,
     print_json,
@@ -18,6 +16,8 @@ from lakehouse_spark.cli.showing import (
     text,
     with_instants_as_text,
 )
+from lakehouse_spark.cli.run import Group, completing, list_commands
+from lakehouse_spark.cli.sessions import opened, require_tables
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
 from lakehouse_spark.lake.dead_letters import Selection

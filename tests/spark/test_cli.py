@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.cli.showing import show_reasons, with_instants_as_text
+from lakehouse_spark.cli.output import show_reasons, with_instants_as_text
 from lakehouse_spark.jobs.rejected import by_reason
 
 
