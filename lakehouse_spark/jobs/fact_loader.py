@@ -8,8 +8,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import FACTS
-from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.catalog import DIMENSIONS, FACTS
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold.fact import Fact
@@ -67,8 +66,8 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         days = days_of(members, "day")
         calendar.fill(spark, (row[0] for row in members.select(F.year("day")).distinct().collect()))
         versions = _complete(spark, fact, members, days)
-        exchanges = {dim_exchange.DIMENSION.name: spark.table(dim_exchange.TABLE.identifier)}
-        fresh = fact.build(rows, {**versions, **exchanges}, settings.gold.commission_bps)
+        looked_up = {d.name: news.rows(d.table) for d in DIMENSIONS.values() if d.table.name in fact.table.lookups}
+        fresh = fact.build(rows, {**versions, **looked_up}, settings.gold.commission_bps)
         held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]

@@ -453,6 +453,7 @@ def test_a_source_that_older_cursors_do_not_name_is_consumed_up_to_their_stamps(
         commit.advance(worked.spark, table(name), state, older)
     before = {name: worked.lake.snapshots(name) for name in TABLES}
     worked.load()
+    before["gold.market_overview"] += 1  # it follows the summary, whose stamp the commit above has moved
     assert {name: worked.lake.snapshots(name) for name in TABLES} == before
 
     worked.refer("dim_symbol", [change("BBB", FRIDAY, company_name="Renamed")])

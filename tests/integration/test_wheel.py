@@ -104,6 +104,14 @@ def test_what_is_installed_is_not_this_tree(installed: Installed) -> None:
     assert (wrong.returncode, wrong.stderr) == (2, "no job 'silver_procesor'; did you mean silver_processor?\n")
 
 
+def test_a_job_of_what_is_installed_starts_spark_in_an_empty_folder(installed: Installed) -> None:
+    asked = installed.run("lakehouse", "run", "gold_aggregator")
+    assert (asked.returncode, asked.stdout) == (2, "")
+    (said,) = asked.stderr.splitlines()
+    assert said.startswith("gold_aggregator: tables are missing in file://")
+
+
+@pytest.mark.soak
 def test_the_demo_and_a_submitted_job_run_in_an_empty_folder(installed: Installed) -> None:
     demo = installed.run("lakehouse", "demo", "--events", "300", "--days", "1", "--json")
     assert (demo.returncode, demo.stderr) == (0, "")
