@@ -208,7 +208,7 @@ def test_a_catalog_that_does_not_open_is_one_sentence(shell: Shell) -> None:
     assert (done.code, done.lines) == (1, [])
     assert len(done.complaints) == 1
     assert done.complaints[0].startswith(
-        "the catalog does not open (LAKEHOUSE_CATALOG__…): org.sqlite.SQLiteException: "
+        "the catalog does not open (LAKEHOUSE_CATALOG__…): [SQLITE_CANTOPEN] Unable to open the database file"
     )
 
 
