@@ -35,8 +35,6 @@ TABLE = Table(
     retention=DIM_RETENTION,
 )
 
-SESSIONS, sessions = market_hours.NYSE_SESSIONS, market_hours.nyse_sessions
-
 
 def minutes_of(year: int) -> tuple[int, int, int]:
     """The arguments of `spark.range` for the minutes of a UTC year: seconds since the epoch from, to, step."""

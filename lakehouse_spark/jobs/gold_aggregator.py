@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.gold import (
     daily_trading_summary,
     market_overview,
@@ -23,7 +23,7 @@ from lakehouse_spark.lake import snapshots, upstream
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import orderbook_snapshots, trades
+from lakehouse_spark.silver import trades
 from lakehouse_spark.table import Table
 
 JOB = "gold_aggregator"
@@ -60,8 +60,9 @@ def run(
     With `rebuild`, everything; the result is the same. Only rows that differ are written. The intraday and the
     end-of-day run are this same job. Raises LostRaceError if another gold_aggregator committed first.
     """
-    sources = [trades.TABLE, orderbook_snapshots.TABLE, *(dimension.table for dimension in DIMENSIONS.values())]
-    states = {table.name: snapshots.state(spark, table) for table in sources}
+    made = {table.name for step in STEPS for table in step.tables}
+    followed = dict.fromkeys(name for step in STEPS for table in step.tables for name in table.follows)
+    states = {name: snapshots.state(spark, BY_NAME[name]) for name in followed if name not in made}
     if states[trades.TABLE.name].stamp is None:
         return [Summary(JOB, table.name) for step in STEPS for table in step.tables]
     summaries = []

@@ -200,8 +200,8 @@ def _rederive(
         rebuilt, now = base.cursor.rebuilt if base.cursor else None, base.next_stamp(datetime.now(UTC))
         rows, were = dimension.derive(good), dimension.derive(good.where(is_seen))
         if not dimension.is_versioned:
-            rows = _with_refused(dimension, rows, theirs, held)
-            were = _with_refused(dimension, were, theirs.where(is_seen), held)
+            rows = _with_rejected(dimension, rows, theirs, held)
+            were = _with_rejected(dimension, were, theirs.where(is_seen), held)
         if _differ(were, held.where("NOT is_inferred") if dimension.is_versioned else held):
             rebuilt = now
         if dimension.is_versioned:
@@ -211,7 +211,7 @@ def _rederive(
             return settle(spark, dimension.table, fresh, held, base, cursor)
 
 
-def _with_refused(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:
+def _with_rejected(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:
     """The rows that good records make of a dimension without versions, and the held rows of members that have none.
 
     A key that facts refer to never disappears: a member whose records (in `log`) newer rules reject, all of them, keeps

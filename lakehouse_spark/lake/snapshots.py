@@ -88,15 +88,13 @@ def added_records(spark: SparkSession, table: Table, committed: State) -> int:
     return int(summary.get("added-records") or 0)
 
 
-def health(spark: SparkSession, table: Table) -> dict[str, int]:
-    """Rows, files and snapshots, as the current snapshot's summary tells; rows are counted where there are deletes."""
-    iceberg = load(spark, table)
-    head = iceberg.currentSnapshot()
+def row_count(spark: SparkSession, table: Table) -> int:
+    """The table's rows, as the current snapshot's summary tells; they are counted where there are deletes."""
+    head = load(spark, table).currentSnapshot()
     summary = {} if head is None else head.summary()
-    totals = {name: int(summary.get(f"total-{name}") or 0) for name in ("records", "data-files", "delete-files")}
-    rows = spark.table(table.identifier).count() if totals["delete-files"] else totals["records"]
-    files = totals["data-files"] + totals["delete-files"]
-    return {"rows": rows, "files": files, "snapshots": sum(1 for _ in iceberg.snapshots())}
+    if int(summary.get("total-delete-files") or 0):
+        return spark.table(table.identifier).count()
+    return int(summary.get("total-records") or 0)
 
 
 def has_files(spark: SparkSession, table: Table, upto: State, column: str, first: date, last: date) -> bool:

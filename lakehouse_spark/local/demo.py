@@ -104,7 +104,7 @@ def run(
     flows = [_flow(spark, silver, feed.expected, before, after) for silver in FEEDS.values()]
     fresh = all(before[silver.topic.name]["records"] == 0 for silver in FEEDS.values())
     surprises = list(_surprises(flows, feed.expected)) if fresh else []
-    rows = {table.name: snapshots.health(spark, table)["rows"] for table in TABLES if table.namespace in _MODEL}
+    rows = {table.name: snapshots.row_count(spark, table) for table in TABLES if table.namespace in _MODEL}
     return Outcome(flows, surprises, verify.run(spark, settings, report=report), rows)
 
 
@@ -116,7 +116,7 @@ def _totals(spark: SparkSession) -> dict[str, dict[str, Any]]:
     found = {}
     for feed in FEEDS.values():
         cursor = snapshots.state(spark, feed.table).cursor_as(FeedCursor)
-        bronze = snapshots.health(spark, feed.topic.table)["rows"]
+        bronze = snapshots.row_count(spark, feed.topic.table)
         found[feed.topic.name] = {**zero, "bronze": bronze, **(cursor.totals if cursor else {})}
         found[feed.topic.name]["reasons"] = _reasons(spark, feed)
     return found
@@ -144,7 +144,7 @@ def _flow(
         produced=expected.topics[topic].records,
         bronze=now["bronze"] - was["bronze"],
         **{name: now[name] - was[name] for name in _OUTCOMES},
-        rows=snapshots.health(spark, feed.table)["rows"],
+        rows=snapshots.row_count(spark, feed.table),
         reasons={code: number for code, number in reasons.items() if number},
     )
 

@@ -7,12 +7,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_time
+from lakehouse_spark.transforms import market_hours
 
 
 def minutes(spark: SparkSession, first: str, last: str) -> DataFrame:
     """The rows of the UTC minutes from `first` to before `last`."""
     start, end = (int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) for text in (first, last))
-    sessions = spark.createDataFrame(dim_time.sessions([2025]), dim_time.SESSIONS)
+    sessions = spark.createDataFrame(market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
     return dim_time.build(spark.range(start, end, 60, numPartitions=1), sessions)
 
 
@@ -114,7 +115,7 @@ def test_the_first_minutes_of_a_year_belong_to_new_yorks_last_session(spark: Spa
 
 
 def test_every_utc_day_of_a_year_has_1440_rows_with_keys_of_their_own(spark: SparkSession) -> None:
-    sessions = spark.createDataFrame(dim_time.sessions([2025]), dim_time.SESSIONS)
+    sessions = spark.createDataFrame(market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
     year = dim_time.build(spark.range(*dim_time.minutes_of(2025), numPartitions=2), sessions)
     days = year.groupBy("date").agg(F.count("*").alias("rows"), F.countDistinct("time_key").alias("keys"))
     counted = days.groupBy("rows", "keys").agg(F.count("*"), F.min("date"), F.max("date")).collect()
@@ -128,4 +129,4 @@ def test_a_fact_finds_its_minute(spark: SparkSession) -> None:
 
 @pytest.mark.parametrize(("year", "count"), [(2000, 252), (2025, 250), (2027, 251)])
 def test_sessions_are_known_from_2000_to_years_ahead(year: int, count: int) -> None:
-    assert len([day for day, *_ in dim_time.sessions([year]) if day.year == year]) == count
+    assert len([day for day, *_ in market_hours.nyse_sessions([year]) if day.year == year]) == count
