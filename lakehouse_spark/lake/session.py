@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
-from lakehouse_spark.settings import Settings, conf_dir, python_environment
+from lakehouse_spark.settings import S3Settings, Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
 _QUIET_JAVA = Path(__file__).parent / "java"
@@ -48,6 +48,8 @@ def open_session(
     _quiet(settings)
     session = builder.getOrCreate()
     session.sparkContext.setLogLevel(_log_level(settings))
+    if uses_s3(settings) and not settings.debug:
+        _quiet_aws_sdk(session)
     _open_catalog(session)
     return session
 
@@ -68,6 +70,20 @@ def _quiet(settings: Settings) -> None:
 
 def _is_not_of_py4j(record: logging.LogRecord) -> bool:
     return Path(record.pathname).parent.name != "py4j"
+
+
+def _quiet_aws_sdk(session: SparkSession) -> None:
+    """Lets the SDK beneath s3a: find no logger of its own generation now, where no one hears how it says so."""
+    java = session.sparkContext._jvm
+    assert java is not None
+    stderr = java.System.err
+    java.System.setErr(java.java.io.PrintStream(java.java.io.OutputStream.nullOutputStream()))
+    try:
+        java.software.amazon.awssdk.thirdparty.org.slf4j.LoggerFactory.getILoggerFactory()
+    except (Py4JError, TypeError):
+        pass  # the cluster's own Hadoop came with another SDK
+    finally:
+        java.System.setErr(stderr)
 
 
 def _open_catalog(session: SparkSession) -> None:
@@ -197,8 +213,10 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     }
     if settings.catalog.type == "jdbc":
         conf[f"{catalog}.jdbc.schema-version"] = "V1"
+    if has_tables_at_s3(settings):
+        conf |= _s3_tables_conf(settings.s3, catalog)
     if uses_s3(settings):
-        conf |= _s3_conf(settings, catalog)
+        conf |= _s3_files_conf(settings.s3)
     for option, secret in {"credential": settings.catalog.credential, "token": settings.catalog.token}.items():
         if secret:
             conf[f"{catalog}.{option}"] = secret.get_secret_value()
@@ -207,28 +225,39 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 
 
 def uses_s3(settings: Settings) -> bool:
+    """An endpoint alone is for files: the tables may lie elsewhere."""
+    return settings.s3.endpoint is not None or has_tables_at_s3(settings)
+
+
+def has_tables_at_s3(settings: Settings) -> bool:
     """A REST catalog names its warehouse as it likes; what is behind it is S3."""
-    at_s3 = settings.warehouse.startswith(("s3:", "s3a:"))
-    return settings.catalog.type == "rest" or settings.s3.endpoint is not None or at_s3
+    return settings.catalog.type == "rest" or settings.warehouse.startswith(("s3:", "s3a:"))
 
 
-def _s3_conf(settings: Settings, catalog: str) -> dict[str, str]:
-    s3 = settings.s3
+def _s3_tables_conf(s3: S3Settings, catalog: str) -> dict[str, str]:
+    """How Iceberg reads and writes the files of tables."""
     conf = {
         f"{catalog}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
         f"{catalog}.client.region": s3.region,
         f"{catalog}.s3.path-style-access": str(s3.path_style_access).lower(),
+    }
+    if s3.endpoint:
+        conf[f"{catalog}.s3.endpoint"] = s3.endpoint
+    if s3.access_key_id and s3.secret_access_key:
+        conf[f"{catalog}.s3.access-key-id"] = s3.access_key_id.get_secret_value()
+        conf[f"{catalog}.s3.secret-access-key"] = s3.secret_access_key.get_secret_value()
+    return conf
+
+
+def _s3_files_conf(s3: S3Settings) -> dict[str, str]:
+    """How Spark reads files at s3a: and keeps checkpoints there."""
+    conf = {
         "spark.hadoop.fs.s3a.endpoint.region": s3.region,
         "spark.hadoop.fs.s3a.path.style.access": str(s3.path_style_access).lower(),
     }
     if s3.endpoint:
-        conf |= {f"{catalog}.s3.endpoint": s3.endpoint, "spark.hadoop.fs.s3a.endpoint": s3.endpoint}
+        conf["spark.hadoop.fs.s3a.endpoint"] = s3.endpoint
     if s3.access_key_id and s3.secret_access_key:
-        key, secret = s3.access_key_id.get_secret_value(), s3.secret_access_key.get_secret_value()
-        conf |= {
-            f"{catalog}.s3.access-key-id": key,
-            f"{catalog}.s3.secret-access-key": secret,
-            "spark.hadoop.fs.s3a.access.key": key,
-            "spark.hadoop.fs.s3a.secret.key": secret,
-        }
+        conf["spark.hadoop.fs.s3a.access.key"] = s3.access_key_id.get_secret_value()
+        conf["spark.hadoop.fs.s3a.secret.key"] = s3.secret_access_key.get_secret_value()
     return conf

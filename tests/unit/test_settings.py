@@ -55,6 +55,16 @@ def test_the_docker_profile_needs_nothing_but_its_keys(monkeypatch: pytest.Monke
     assert conf["spark.sql.catalog.lake.s3.secret-access-key"] == "hush"
 
 
+def test_with_an_endpoint_alone_files_are_read_at_s3_and_tables_stay_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = profile(monkeypatch, "local", S3__ENDPOINT="http://127.0.0.1:9000", S3__ACCESS_KEY_ID="key")
+
+    conf = session.spark_conf(loaded)
+
+    assert session.uses_s3(loaded)
+    assert conf["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:9000"
+    assert "spark.sql.catalog.lake.io-impl" not in conf
+
+
 def test_the_cluster_profile_leaves_the_master_to_spark_and_encrypts_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = profile(monkeypatch, "cluster", KAFKA__SECRETS='{"sasl.jaas.config": "hush"}')
 
