@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ def run(
                 warm=warm,
                 cores=tuple(sorted(os.sched_getaffinity(0)))[:2],
             )
-            with _locked(lock):
-                found = _run_child(job, case, inputs.expected)
+            with _locked(lock), workload.beside(inputs.values, job.scratch) as more:
+                found = _run_child(replace(job, inputs={**inputs.values, **more}), case, inputs.expected)
             shutil.rmtree(job.folder, ignore_errors=True)
             if isinstance(found, Failure):
                 results.failures.append(found)
@@ -65,7 +65,7 @@ def _interleaved(case: Case) -> Iterator[type[Contender]]:
 
 
 def _run_child(job: Job, case: Case, expected: Mapping[str, str]) -> list[Sample] | Failure:
-    job.scratch.mkdir(parents=True)
+    job.scratch.mkdir(parents=True, exist_ok=True)
     marks, log = job.scratch / "marks.jsonl", job.scratch / "child.log"
     (job.scratch / "job.json").write_text(json.dumps(asdict(job)))
     command = [sys.executable, "-m", "benchmarks.child", str(job.scratch / "job.json")]

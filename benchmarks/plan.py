@@ -1,7 +1,7 @@
 """What a benchmark is made of: contenders, cases, workloads, and the results of running them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,6 +93,10 @@ class Workload:
     """By size and least number of warm runs."""
     inputs: Callable[[Case, Path], AbstractContextManager[Inputs]]
     judge: Callable[["Results"], list["Verdict"]]
+    beside: Callable[[Mapping[str, Any], Path], AbstractContextManager[Mapping[str, Any]]] = lambda inputs, folder: (
+        nullcontext({})
+    )
+    """What stands beside one child alone, in its folder: from the inputs' values, what the child is told besides."""
     curves: Sequence["Curve"] = ()
 
     def all_cases(self) -> list[Case]:

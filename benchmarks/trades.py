@@ -14,6 +14,13 @@ FIRST_DAY = "2025-01-06"
 VENUES = ("NYSE", "NASDAQ", "LSE", "TSE")
 _READ_ROWS = 50_000
 
+PAYLOAD = """
+    concat('{"trade_id":"', trade_id, '","symbol":"', symbol, '","price":', price, ',"quantity":', quantity,
+        ',"trade_type":"', trade_type, '","order_type":"', order_type, '","trader_id":"', trader_id,
+        '","exchange":"', exchange, '","timestamp":"', strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ'),
+        '","account_id":"', account_id, '"}')
+"""
+
 # Of each record: `n` is its arrival, `i` its trade, `bad` the rule it breaks (0: none).
 _RECORDS = f"""
     WITH numbered AS (
@@ -36,11 +43,7 @@ _RECORDS = f"""
             bad, n % {PARTITIONS} AS place, n // {PARTITIONS} AS following
         FROM numbered
     )
-    SELECT *, concat('{{{{"trade_id":"', trade_id, '","symbol":"', symbol, '","price":', price,
-        ',"quantity":', quantity, ',"trade_type":"', trade_type, '","order_type":"', order_type,
-        '","trader_id":"', trader_id, '","exchange":"', exchange,
-        '","timestamp":"', strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ'),
-        '","account_id":"', account_id, '"}}}}') AS payload
+    SELECT *, {{payload}} AS payload
     FROM fields ORDER BY n
 """
 
@@ -51,7 +54,7 @@ def write(file: Path, numbers: str, *, per_day: int, uuid: bool = False) -> Path
     Day `d` has the trades `d * per_day` to `(d + 1) * per_day - 1`, during New York's session. Record `n` goes to
     partition `n % PARTITIONS` as its next record, so that every record's place is known before Kafka has it.
     """
-    records = _RECORDS.format(numbers=numbers)
+    records = _RECORDS.format(numbers=numbers, payload=PAYLOAD)
     duckdb.execute(
         f"COPY ({records}) TO '{file}' (FORMAT parquet, COMPRESSION zstd)",
         {"seed": SEED, "per_day": per_day, "uuid": uuid},
@@ -60,7 +63,7 @@ def write(file: Path, numbers: str, *, per_day: int, uuid: bool = False) -> Path
 
 
 def publish(file: Path, servers: str, topic: str) -> None:
-    """Sends the payloads to the empty topic, each to its partition, in order."""
+    """Sends the payloads to the topic, each to its partition, in order."""
     producer = Producer(
         {
             "bootstrap.servers": servers,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from pyspark.sql import SparkSession
 
 from benchmarks import contents, lake, trades, w2_inputs
 from benchmarks.contents import Columns
@@ -25,11 +26,18 @@ from lakehouse_spark.jobs import dimension_loader
 from lakehouse_spark.lake import calendar
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.local import broker
+from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.silver import trades as silver_trades
 
 SILVER, BOOKS = silver_trades.TABLE, orderbook_snapshots.TABLE
 PEER_REJECTS = w2_inputs.PEER_REJECTS
+
+BOOK_PAYLOAD = """
+    concat('{"symbol":"', symbol, '","snapshot_time":"', strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ'),
+        '","bids":[[', bid, ',100],[', bid - 0.01, ',200]],"asks":[[', bid + spread, ',100],[', bid + spread + 0.01,
+        ',200]],"exchange":"', exchange, '"}')
+"""
 
 # One book for four trades; the spread is known to the truth as `spread`.
 _SNAPSHOTS = f"""
@@ -42,9 +50,7 @@ _SNAPSHOTS = f"""
         FROM range($books)
     )
     SELECT n, symbol, spread, exchange, moment, n % {trades.PARTITIONS} AS place, n // {trades.PARTITIONS} AS following,
-        concat('{{"symbol":"', symbol, '","snapshot_time":"', strftime(moment, '%Y-%m-%dT%H:%M:%S.%fZ'),
-            '","bids":[[', bid, ',100],[', bid - 0.01, ',200]],"asks":[[', bid + spread, ',100],[', bid + spread + 0.01,
-            ',200]],"exchange":"', exchange, '"}}') AS payload
+        {BOOK_PAYLOAD} AS payload
     FROM drawn ORDER BY n
 """
 
@@ -70,7 +76,7 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
     trade_file = trades.write(folder / "trades.parquet", numbers, per_day=made)
     book_file = folder / "books.parquet"
     duckdb.execute(f"COPY ({_SNAPSHOTS}) TO '{book_file}' (FORMAT parquet, COMPRESSION zstd)", {"books": books})
-    _write_reference(folder)
+    write_reference(folder)
     values = in_process("benchmarks.w8_inputs", {"folder": str(folder)})
     with broker.serving(lake.here(folder / "broker"), TOPICS) as served:
         servers = str(served.kafka.bootstrap_servers)
@@ -79,11 +85,11 @@ def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
         connected = {"kafka__bootstrap_servers": servers}
         yield Inputs(
             {**values, "servers": servers, "settings": connected, "trades": made, "books": books},
-            _truth(trade_file, books),
+            truth(duckdb.connect(), f"(SELECT * FROM '{trade_file}' WHERE bad = 0)", books),
         )
 
 
-def _write_reference(folder: Path) -> None:
+def write_reference(folder: Path) -> None:
     """Every symbol and trader, one version each."""
     for name, keys, columns in (
         ("dim_symbol", 200, "concat('SYM', lpad(n, 3, '0')) AS symbol, concat('Company ', n) AS company_name"),
@@ -94,8 +100,8 @@ def _write_reference(folder: Path) -> None:
         duckdb.execute(f"COPY ({rows}) TO '{folder / f'{name}.csv'}' (HEADER)")
 
 
-def _truth(trade_file: Path, books: int) -> dict[str, str]:
-    good = f"(SELECT * FROM '{trade_file}' WHERE bad = 0)"
+def truth(con: duckdb.DuckDBPyConnection, good: str, books: int) -> dict[str, str]:
+    """What the trades of `good` and so many order books come to."""
     daily = f"""(
         SELECT moment::DATE AS summary_date, symbol, concat('Company ', substr(symbol, 4)::INTEGER) AS company_name,
             min_by(price, (moment, trade_id)) AS open_price, max_by(price, (moment, trade_id)) AS close_price,
@@ -103,27 +109,36 @@ def _truth(trade_file: Path, books: int) -> dict[str, str]:
             sum(quantity) AS total_volume, count(*) AS trade_count
         FROM {good} GROUP BY ALL
     )"""
+    silver = contents.digest_in(con, good, w2_inputs.TRUTH)
     return {
-        "silver": contents.digest(good, w2_inputs.TRUTH),
-        "facts": str(contents.count(good)),
+        "silver": silver,
+        "facts": silver.partition(":")[0],
         "books": str(books),
-        "daily": contents.digest(daily, DAILY),
+        "daily": contents.digest_in(con, daily, DAILY),
     }
 
 
 def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     """Migrates a home and loads its reference data; what contenders are told of it."""
     folder = Path(given["folder"])
-    home = folder / "home"
-    settings = lake.here(home)
+    settings = lake.here(folder / "home")
     spark = open_session(settings, "benchmark inputs")
-    day = date.fromisoformat(trades.FIRST_DAY)
-    migrations.migrate(spark, settings, datetime.now(UTC))
-    calendar.fill(spark, [day.year])
+    start(spark, settings, folder)
     spark.sql(f"CREATE TABLE lake.{PEER_REJECTS} (raw_payload STRING, reason STRING) USING iceberg")
+    spark.stop()
+    return described(settings.home)
+
+
+def start(spark: SparkSession, settings: Settings, folder: Path) -> None:
+    """The tables, the calendar, and the reference data that `write_reference` left in the folder."""
+    migrations.migrate(spark, settings, datetime.now(UTC))
+    calendar.fill(spark, [date.fromisoformat(trades.FIRST_DAY).year])
     for name in ("dim_symbol", "dim_trader"):
         dimension_loader.run(spark, [name], [str(folder / f"{name}.csv")])
-    spark.stop()
+
+
+def described(home: Path) -> dict[str, Any]:
+    """A home's snapshots, and the files of its dimensions."""
     catalog = contents.catalog(home)
     snapshots = {table.name: catalog.load_table(table.name).metadata.current_snapshot_id for table in TABLES}
     dims = (dim_symbol.TABLE.name, dim_trader.TABLE.name, dim_exchange.TABLE.name)

@@ -29,13 +29,13 @@ def rewind(job: Job) -> None:
     lake.rewind(Path(job.inputs["home"]), job.inputs["snapshots"]).load_table(PEER_REJECTS).delete()
 
 
-def iceberg_result(job: Job) -> Result:
-    """Silver, facts and the daily summary after the turn; files and commits of all tables."""
+def iceberg_result(job: Job, since: Mapping[str, int] | None = None) -> Result:
+    """Silver, facts and the daily summary after the turn; what was written to all tables, or only since snapshots."""
     catalog = contents.catalog(Path(job.inputs["home"]))
     compared = {SILVER.name: {"silver": w2_inputs.DIGEST}, daily_trading_summary.TABLE.name: {"daily": DAILY}}
     made = [
         contents.of_iceberg(catalog.load_table(name), compared.get(name, {}), snapshot)
-        for name, snapshot in job.inputs["snapshots"].items()
+        for name, snapshot in (since or job.inputs["snapshots"]).items()
     ]
     counted = {"facts": fact_trades.TABLE.name, "books": BOOKS.name}
     return Result(
@@ -153,9 +153,9 @@ class BareSteps(lake.InSpark):
     def work(self) -> None:
         names = ("bronze", "books", "silver", "daily")
         bronze, books, silver, daily = (str(self.job.scratch / name) for name in names)
-        self._write(w1_peers.parsed(self._records(raw_trades.TABLE.short_name)), bronze)
+        self._write(w1_peers.parsed(self.records(raw_trades.TABLE.short_name)), bronze)
         snapshots = F.from_json(F.col("value").cast("string"), _BOOK_FIELDS)
-        self._write(self._records(raw_orderbook.TABLE.short_name).select(snapshots.alias("b")).select("b.*"), books)
+        self._write(self.records(raw_orderbook.TABLE.short_name).select(snapshots.alias("b")).select("b.*"), books)
         told = self._told(after=_LONG_AGO, silver=[silver])
         self._write(w2_peers.good(w2_peers.judge_in_spark(self.spark.read.parquet(bronze), told)), silver)
         facts = w4_peers.ToParquet(told)
@@ -167,7 +167,7 @@ class BareSteps(lake.InSpark):
     def _told(self, **inputs: Any) -> Job:
         return replace(self.job, inputs={**self.job.inputs, **inputs})
 
-    def _records(self, topic: str) -> DataFrame:
+    def records(self, topic: str) -> DataFrame:
         ends: Mapping[int, int] = kafka.offered(self.spark, self.settings, topic).latest
         return kafka.batch(self.spark, self.settings, topic, ends)
 
