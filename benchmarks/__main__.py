@@ -34,8 +34,9 @@ def main() -> None:
         workload = WORKLOADS[name].workload
         cases = [c for c in workload.cases(options.size, options.runs) if not options.case or c.name in options.case]
         results = report.load(workload, options.results) if options.keep else plan.Results(name)
-        for case in cases:
-            chosen = plan.chosen(case, options.only, options.children)
+        for chosen in (plan.chosen(case, options.only, options.children) for case in cases):
+            if not chosen.contenders:
+                continue
             results.forget(chosen)
             try:
                 with tempfile.TemporaryDirectory(prefix=f"bench-{name}-", ignore_cleanup_errors=True) as folder:

@@ -140,13 +140,18 @@ def start(spark: SparkSession, settings: Settings, folder: Path) -> None:
 def described(home: Path) -> dict[str, Any]:
     """A home's snapshots, and the files of its dimensions."""
     catalog = contents.catalog(home)
-    snapshots = {table.name: catalog.load_table(table.name).metadata.current_snapshot_id for table in TABLES}
     dims = (dim_symbol.TABLE.name, dim_trader.TABLE.name, dim_exchange.TABLE.name)
     return {
         "home": str(home),
-        "snapshots": snapshots,
+        "snapshots": snapshots(home),
         "dims": {name: contents.files(catalog.load_table(name)) for name in dims},
     }
+
+
+def snapshots(home: Path) -> dict[str, int | None]:
+    """Of every table, as the catalog says now."""
+    catalog = contents.catalog(home)
+    return {table.name: catalog.load_table(table.name).metadata.current_snapshot_id for table in TABLES}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def rewind(job: Job) -> None:
     lake.rewind(Path(job.inputs["home"]), job.inputs["snapshots"]).load_table(PEER_REJECTS).delete()
 
 
-def iceberg_result(job: Job, since: Mapping[str, int] | None = None) -> Result:
+def iceberg_result(job: Job, since: Mapping[str, int | None] | None = None) -> Result:
     """Silver, facts and the daily summary after the turn; what was written to all tables, or only since snapshots."""
     catalog = contents.catalog(Path(job.inputs["home"]))
     compared = {SILVER.name: {"silver": w2_inputs.DIGEST}, daily_trading_summary.TABLE.name: {"daily": DAILY}}

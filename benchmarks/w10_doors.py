@@ -1,0 +1,120 @@
+"""W10, the doors: commands of the product on W9's lakehouses, each a process of its own, so that every turn is cold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from benchmarks import w8_peers
+from benchmarks.contents import Result
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.w9_inputs import inputs, of_beat, own_broker
+from lakehouse_spark.errors import LakehouseError
+
+
+class Door(Contender):
+    """A command line and the wall seconds that it may take."""
+
+    arguments: ClassVar[Sequence[str]]
+    goal: ClassVar[float]
+
+    def work(self) -> None:
+        environment = {
+            **os.environ,
+            "LAKEHOUSE_HOME": self.job.inputs["home"],
+            "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.job.inputs["servers"],
+        }
+        command = [sys.executable, "-c", "from lakehouse_spark.cli import main; main()", *self.arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LakehouseError(f"{self.name} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        self.answer = done.stdout
+
+
+class Status(Door):
+    name = "lakehouse status"
+    arguments = ("status",)
+    goal = 2
+
+
+class Rejected(Door):
+    name = "lakehouse rejected list"
+    arguments = ("rejected", "list")
+    goal = 2
+
+
+class Query(Door):
+    name = "lakehouse query"
+    note = "SELECT count(*) FROM gold.fact_trades"
+    arguments = ("query", "SELECT count(*) AS facts FROM gold.fact_trades", "--json")
+    goal = 3
+
+    def result(self) -> Result:
+        [row] = json.loads(self.answer)
+        return Result(of_beat(0, {"facts": str(row["facts"])}), 0, 0, 0)
+
+
+class Verify(Door):
+    name = "lakehouse verify"
+    arguments = ("verify",)
+    goal = 20
+
+
+class NothingNew(Door):
+    name = "lakehouse run pipeline"
+    note = "with nothing new"
+    arguments = ("run", "pipeline")
+    goal = 8
+
+    def result(self) -> Result:
+        found = w8_peers.iceberg_result(self.job)
+        return replace(found, digests=of_beat(0, found.digests))
+
+
+CONTENDERS: tuple[type[Door], ...] = (Status, Rejected, Query, Verify, NothingNew)
+_DAYS = {"1 day": 1, "10 days": 10, "60 days": 60}
+_OF_A_DAY = 12_500
+_GOAL = "10 days"
+"""As many events as the demo has."""
+
+
+def cases(size: str, runs: int) -> Sequence[Case]:
+    def case(name: str, days: int, per_day: int = _OF_A_DAY) -> Case:
+        params = {"records": 0, "days": days, "per_day": per_day}
+        return Case(name, params, CONTENDERS, runs, timeout=1200, children=1)
+
+    if size == "tiny":
+        return [case("1 small day", 1, 2_500)]
+    return [case(name, days) for name, days in _DAYS.items() if size != "small" or name == _GOAL]
+
+
+def judge(results: Results) -> list[Verdict]:
+    """BENCHMARKS.md's goals, on as many events as the demo has."""
+    return [*(_opened(results, door) for door in CONTENDERS), _nothing_written(results)]
+
+
+def _opened(results: Results, door: type[Door]) -> Verdict:
+    goal, found = f"{door.name}: at most {door.goal} s on {_GOAL}", results.median(_GOAL, door.name)
+    return Verdict(goal, f"{found:.2f} s", found <= door.goal) if found else Verdict(goal, "not measured", None)
+
+
+def _nothing_written(results: Results) -> Verdict:
+    goal = "a run with nothing new writes nothing"
+    commits = [s.result["commits"] for s in results.samples if s.contender == NothingNew.name and s.result]
+    return (
+        Verdict(goal, f"{max(commits)} commits", not max(commits)) if commits else Verdict(goal, "not measured", None)
+    )
+
+
+WORKLOAD = Workload(
+    name="W10",
+    title="the doors, cold",
+    cases=cases,
+    inputs=inputs,
+    judge=judge,
+    beside=own_broker,
+    curves=(Curve("wall seconds", "days of history", by_parameter("days", "wall", tuple(_DAYS))),),
+)
