@@ -1,4 +1,4 @@
-"""The benchmarks: each workload is declared soundly; what is ours of it runs at the tiniest size and comes out right."""
+"""The benchmarks: each workload is declared soundly; what is ours of it runs at its tiniest, and comes out right."""
 
 import ast
 import json
