@@ -19,6 +19,12 @@ from lakehouse_spark.settings import S3Settings, Settings, conf_dir, python_envi
 from lakehouse_spark.table import CATALOG
 
 _QUIET_JAVA = Path(__file__).parent / "java"
+# A job on one machine is over before most of what Java's second compiler makes has paid for itself; left at its
+# defaults, that compiler takes half of the processor. It is to take what runs ten times as often as it would choose.
+_COMPILER = (
+    "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
+    "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
+)
 _REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
 
 
@@ -131,7 +137,7 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         log4j = (conf_dir() / "log4j2.properties").as_uri()
         conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
-        conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)}"
+        conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)} {_COMPILER}"
     return conf | dict(settings.spark.conf)
 
 
@@ -207,10 +213,16 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # The text of every plan, made for the event log: formatted, it takes as long as the planning itself.
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+        # A shuffle ends in as many tasks as its bytes are worth: Spark would keep all cores busy with a few rows each.
+        "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+        "spark.sql.adaptive.advisoryPartitionSizeInBytes": "8m",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,
         "spark.sql.redaction.string.regex": _REDACT,
     }
+    if is_local(settings):
+        # Every table of a broadcast join, of ten rows or of thousands, takes a page, and keeps it while its plan lives.
+        conf["spark.buffer.pageSize"] = "2m"
     if settings.catalog.type == "jdbc":
         conf[f"{catalog}.jdbc.schema-version"] = "V1"
     if has_tables_at_s3(settings):
