@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
@@ -14,8 +15,8 @@ from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, dimension_members, snapshots, upstream
-from lakehouse_spark.lake.pruning import Days, day_predicate, days_of, keys_of, of_keys
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, keys_of, midnight, of_keys, ranges
+from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
@@ -62,9 +63,9 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
     base = news.states[fact.table.name]
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
-    with _touched(fact, news) as rows, kept(fact.members(rows)) as members:
-        days = days_of(members, "day")
-        calendar.fill(spark, (row[0] for row in members.select(F.year("day")).distinct().collect()))
+    with _touched(fact, news) as rows, measured(fact.members(rows), days=day_set("day")) as (members, found):
+        days = ranges(found["days"])
+        calendar.fill(spark, {day.year for day in found["days"]})
         versions = _complete(spark, fact, members, days)
         looked_up = {d.name: news.rows(d.table) for d in DIMENSIONS.values() if d.table.name in fact.table.lookups}
         fresh = fact.build(rows, {**versions, **looked_up}, settings.gold.commission_bps)
@@ -72,7 +73,16 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         if not news.is_whole:
             key = fact.table.key[0]
             held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
-        return settle(spark, fact.table, fresh, None if held.isEmpty() else held, base, news.cursor)
+        is_held = _has_facts(spark, fact, base, days) and not held.isEmpty()
+        return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor)
+
+
+def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days) -> bool:
+    """Whether there may be facts from the first of the days to the last; runs no query."""
+    if not days:
+        return False
+    since, until = midnight(days[0][0]), midnight(days[-1][1] + timedelta(days=1))
+    return snapshots.has_files(spark, fact.table, base, (fact.fact_time, ">=", since), (fact.fact_time, "<=", until))
 
 
 @contextmanager
@@ -83,12 +93,13 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
         return
     rows, again = news.changed(fact.source), []
     for dimension in fact.dimensions:
-        with kept(news.changed_members(dimension)) as members:
-            first = members.agg(F.min("from_day")).first()
-            if first is None or first[0] is None:
+        if not news.has_moved(dimension.table):
+            continue
+        with measured(news.changed_members(dimension), first=F.min("from_day")) as (members, found):
+            if found["first"] is None:
                 continue
             key = dimension.natural_key
-            since = news.rows(fact.source).where(F.col(fact.source_time) >= F.lit(first[0]).cast("timestamp"))
+            since = news.rows(fact.source).where(F.col(fact.source_time) >= F.lit(found["first"]).cast("timestamp"))
             theirs = of_keys(since, key, members, keys_of(members, key))
             again.append(fact.touched(theirs, dimension, members).localCheckpoint())
     if not again:
@@ -102,7 +113,7 @@ def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days) -
     """The versions that the members need, all of them: those that are missing are inferred, and looked for again."""
     for _ in range(_ATTEMPTS):
         found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.dimensions}
-        if not sum(_infer(spark, dimension, members, found[dimension.name]) for dimension in fact.dimensions):
+        if not _infer(spark, fact.dimensions, members, found):
             return found
     raise LostRaceError(f"{fact.table.name}: others keep changing the dimensions; run the job again")
 
@@ -116,13 +127,20 @@ def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFram
     return snapshots.at(spark, table, snapshots.state(spark, table).snapshot_id).where(within)
 
 
-def _infer(spark: SparkSession, dimension: Dimension, members: DataFrame, versions: DataFrame) -> bool:
+def _infer(spark: SparkSession, dimensions: Sequence[Dimension], members: DataFrame, versions: Versions) -> bool:
     """Enters the members that no version covers on their day; whether there were any."""
-    key = dimension.natural_key
-    missing = without_version(members, versions, key=key)
-    wanted = missing.select(key, F.col("day").alias("first_day"), F.col("day").alias("last_day"))
-    with kept(wanted) as unknown:
-        if unknown.isEmpty():
-            return False
-        dimension_members.infer(spark, dimension, unknown)
-        return True
+    missing = [
+        without_version(members, versions[each.name], key=each.natural_key).select(
+            F.lit(each.name).alias("dimension"), F.col(each.natural_key).alias("natural_key"), "day"
+        )
+        for each in dimensions
+    ]
+    of = {each.name: F.col("dimension") == each.name for each in dimensions}
+    counts = {name: F.count_if(is_of) for name, is_of in of.items()}
+    with measured(reduce(DataFrame.unionByName, missing), **counts) as (unknown, found):
+        for each in dimensions:
+            if found[each.name]:
+                theirs = unknown.where(of[each.name]).withColumnRenamed("natural_key", each.natural_key)
+                days = {name: F.col("day") for name in ("first_day", "last_day")}
+                dimension_members.infer(spark, each, theirs.withColumns(days).select(each.natural_key, *days))
+        return any(found)

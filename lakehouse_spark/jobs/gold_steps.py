@@ -3,11 +3,11 @@
 A step yields, for each of its tables, the fresh rows and the held ones that they replace.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_account, dim_exchange, dim_symbol, dim_trader
@@ -22,8 +22,8 @@ from lakehouse_spark.gold import (
 )
 from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.lake import dimension_records
-from lakehouse_spark.lake.pruning import Days, day_predicate, days_of
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, days_of, ranges
+from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trades
@@ -51,8 +51,9 @@ def summaries(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
     if news.is_whole:
         yield {table: (daily_trading_summary.build(live, books, symbols, rows.where(F.lit(False))), rows)}
         return
-    with kept(symbol_days.of(news.changed(trades.TABLE), "trade_date").distinct()) as traded:
-        days = days_of(traded, "day")
+    changed = symbol_days.of(news.changed(trades.TABLE), "trade_date").distinct()
+    with measured(changed, days=day_set("day")) as (traded, found):
+        days = ranges(found["days"])
         touched = daily_trading_summary.touched(
             traded,
             days[0][0] if days else None,
@@ -60,8 +61,8 @@ def summaries(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
             news.changed_members(dim_symbol.DIMENSION),
             rows,
         )
-        with kept(touched) as touched:
-            days = days_of(touched, "day")
+        with measured(touched, days=day_set("day")) as (touched, found):
+            days = ranges(found["days"])
             fresh = daily_trading_summary.build(
                 _within(live, touched, days, "trade_timestamp"),
                 _within(books, touched, days, "snapshot_time"),
@@ -77,8 +78,8 @@ def _earlier_closes(held: DataFrame, touched: DataFrame, days: Days) -> DataFram
         return held.where(F.lit(False))
     first, last = days[0][0], days[-1][1]
     recent, symbols = daily_trading_summary.recent_closes(held, touched, first, last)
-    with kept(symbols) as lacking:
-        if lacking.isEmpty():
+    with measured(symbols, count=F.count("*")) as (lacking, found):
+        if not found["count"]:
             return recent
         return recent.unionByName(daily_trading_summary.older_closes(held, lacking.localCheckpoint(), first))
 
@@ -106,33 +107,37 @@ def analytics(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
     rows, live = held[table], trades.live(news.rows(trades.TABLE))
     # Other hours of an exchange move trades of any day into other sessions.
     if news.is_whole or news.has_moved(dim_exchange.TABLE):
-        with kept(live) as traded:
-            yield {table: (_analysed(spark, settings, news, traded), rows)}
+        with measured(live, days=_exchange_days()) as (traded, found):
+            yield {table: (_analysed(spark, settings, news, traded, found["days"]), rows)}
         return
     touched = trade_analytics.touched(news.changed(trades.TABLE), news.changed_members(dim_symbol.DIMENSION), rows)
-    with kept(touched) as touched:
-        days = days_of(touched, "day")
-        with kept(_within(live, touched, days, "trade_timestamp")) as traded:
-            fresh = _analysed(spark, settings, news, traded)
+    with measured(touched, days=day_set("day")) as (touched, found):
+        days = ranges(found["days"])
+        with measured(_within(live, touched, days, "trade_timestamp"), days=_exchange_days()) as (traded, found):
+            fresh = _analysed(spark, settings, news, traded, found["days"])
             yield {table: (fresh, _within(rows, touched, days, "analytics_date"))}
 
 
-def _analysed(spark: SparkSession, settings: Settings, news: Upstream, traded: DataFrame) -> DataFrame:
-    gold, hours = settings.gold, _hours(spark, news, traded)
+def _exchange_days() -> Column:
+    """Which exchanges were traded on, on which days, as an aggregate of trades."""
+    return F.collect_set(F.struct("exchange", "trade_date"))
+
+
+def _analysed(
+    spark: SparkSession, settings: Settings, news: Upstream, traded: DataFrame, exchange_days: Sequence[Row]
+) -> DataFrame:
+    gold, hours = settings.gold, _hours(spark, news, exchange_days)
     symbols = news.rows(dim_symbol.TABLE)
     return trade_analytics.build(traded, symbols, hours, gold.large_trade_quantity, gold.large_trade_value)
 
 
-def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
-    """The trading days of the exchanges that were traded on, over the days on which they were."""
-    found = traded.groupBy("exchange").agg(F.min("trade_date").alias("first"), F.max("trade_date").alias("last"))
-    days = {row["exchange"]: row for row in found.collect()}
+def _hours(spark: SparkSession, news: Upstream, exchange_days: Sequence[Row]) -> DataFrame:
+    """The trading days of the exchanges that were traded on, over the days on which any was."""
     known = {row["exchange_code"]: row.asDict() for row in news.rows(dim_exchange.TABLE).collect()}
     nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
-    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in days]
-    first = min((row["first"] for row in days.values()), default=None)
-    last = max((row["last"] for row in days.values()), default=None)
-    rows = market_hours.hours(exchanges, first, last) if first and last else []
+    codes, days = ({row[field] for row in exchange_days} for field in ("exchange", "trade_date"))
+    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in codes]
+    rows = market_hours.hours(exchanges, min(days), max(days)) if days else []
     return spark.createDataFrame(rows, market_hours.HOURS)
 
 
@@ -140,8 +145,7 @@ def _hours(spark: SparkSession, news: Upstream, traded: DataFrame) -> DataFrame:
 def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
     """Lots, performance and positions: one derivation, three tables."""
     carried_over, performed, valued = open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE
-    with kept(_moved_traders(spark, news, held[performed])) as moved:
-        scope = _scope(news, moved)
+    with _scope(spark, news, held[performed]) as scope:
         summed = news.rows(daily_trading_summary.TABLE)
         before = _day_before(summed, scope.first)
         days = summed.select(F.col("summary_date").alias("day")).distinct()
@@ -169,11 +173,18 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
                 }
 
 
-def _scope(news: Upstream, moved: DataFrame) -> Scope:
+@contextmanager
+def _scope(spark: SparkSession, news: Upstream, performed: DataFrame) -> Iterator[Scope]:
     if news.is_whole:
-        return Scope(BEGINNING, None)
-    first = news.changed(trades.TABLE).agg(F.min("trade_date")).first()
-    return Scope(first[0] if first else None, None if moved.isEmpty() else moved)
+        yield Scope(BEGINNING, None)
+        return
+    found = news.changed(trades.TABLE).agg(F.min("trade_date")).first()
+    first = found[0] if found else None
+    if not news.has_moved(dim_account.TABLE):
+        yield Scope(first, None)
+        return
+    with measured(_moved_traders(spark, news, performed), count=F.count("*")) as (moved, counted):
+        yield Scope(first, moved if counted["count"] else None)
 
 
 def _day_before(summed: DataFrame, first: date | None) -> date | None:
@@ -188,8 +199,6 @@ def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) ->
     """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
     dimension = dim_account.DIMENSION
     accounts = news.rows(dimension.table)
-    if news.is_whole or not news.has_moved(dimension.table):
-        return accounts.select("trader_id").where(F.lit(False))
     changed = news.changed_members(dimension).select(dimension.natural_key)
     were = dimension_records.as_of(spark, dimension, changed, news.consumed(dimension.table))
     return open_lots.moved_traders(accounts, changed, were, performed)

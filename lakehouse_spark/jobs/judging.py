@@ -1,34 +1,28 @@
-"""What silver's judging asks of the data itself: how far a batch's keys reach, and how its records count."""
+"""What silver's judging asks of the data itself: how far a batch's keys reach."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.lake.pruning import MOST_RANGES, day_predicate, days_of
+from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of
 from lakehouse_spark.silver import judging
 from lakehouse_spark.silver.feed import Feed
 
 
-def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool) -> DataFrame:
-    """`judging.decide`, of which the `rows` of the silver table are looked at only where the batch's own keys and days
-    can be."""
-    held = rows.where(_within_reach(feed, judging.good(judged)))
+def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, days: Days | None = None) -> DataFrame:
+    """`judging.decide`, of which the `rows` of the silver table are looked at only where the batch's own keys and
+    `days` can be; the days are asked for where they are not known."""
+    held = rows.where(_within_reach(feed, judging.good(judged), days))
     return judging.decide(feed, judged, held, from_start=from_start)
 
 
-def count(decided: DataFrame) -> dict[str, int]:
-    """The counts of decided records by name (judging.COUNTS)."""
-    counted = judging.counted(decided).collect()[0]
-    return {name: int(counted[name]) for name in judging.COUNTS}
-
-
-def _within_reach(feed: Feed, good: DataFrame) -> Column:
+def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:
     """A literal predicate that holds for every row of the table under one of the batch's keys.
 
     Keys that contain the event's time cannot lie outside the batch's days. A trade_id may: it is looked for by the
     ranges of ids that occur together, day by day, and the statistics of the files tell which ones can hold it.
     """
     if not feed.key_repeats_across_days:
-        return day_predicate(feed.event_time, days_of(good, feed.event_time))
+        return day_predicate(feed.event_time, days_of(good, feed.event_time) if days is None else days)
     reach = F.lit(False)
     for low, high in _key_ranges(good, feed):
         reach = reach | F.col(feed.key).between(low, high)

@@ -8,10 +8,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_exchange
-from lakehouse_spark.jobs.judging import count, decide
+from lakehouse_spark.jobs.judging import decide
 from lakehouse_spark.lake import dead_letters, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import judging, rejected_records
@@ -35,6 +35,8 @@ def rejudge(
     exchanges = spark.table(dim_exchange.TABLE.identifier)
     source, read = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, read, source, None)
+    if letters is None:
+        letters = spark.table(rejected_records.TABLE.identifier).where(F.lit(False))
     letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = judging.set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
@@ -48,7 +50,7 @@ def rejudge(
         if since is not None:
             records = judging.with_all_of(feed, records, replaced)
         early, again = records.where("_early").drop("_early"), records.where(~F.col("_early")).drop("_early")
-        with kept(decide(feed, again, stays, from_start=False)) as decided:
+        with measured(decide(feed, again, stays, from_start=False), **judging.counts()) as (decided, counted):
             written = dedup.to_write(decided)
             updated = written.where(F.col(dedup.ROW) == "update").select(feed.key)
             replaced = replaced.unionByName(stays.join(updated, on=feed.key, how="left_semi"))
@@ -56,7 +58,7 @@ def rejudge(
             of_again = letters.join(rejected_records.placed(early), on=list(rejected_records.PLACE), how="left_anti")
             notes = (_note(decided, of_again, base),) if is_due else ()
             dead_letters.open_again(spark, rejected_records.build(rejected, raw, source), source)
-            counts = count(decided)
+            counts = counted.asDict()
             counts["rows"] += stays.count()
             if since is not None:
                 open_letters = letters.where(F.col("status") == rejected_records.OPEN)
@@ -89,7 +91,8 @@ def _with_early(
     """The counts with the records of earlier days, whose fates stand; repeats among them by today's rules."""
     rejected = rejected_records.as_source(open_letters)
     accepted = early.join(rejected, on=list(rejected_records.SOURCE), how="left_anti")
-    counted = count(decide(feed, accepted, rows.where(F.lit(False)), from_start=False))
+    decided = decide(feed, accepted, rows.where(F.lit(False)), from_start=False)
+    counted = decided.agg(*(measure.alias(name) for name, measure in judging.counts().items())).collect()[0]
     records = early.count()
     return {
         "records": counts["records"] + records,

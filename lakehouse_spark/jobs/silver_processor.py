@@ -10,13 +10,13 @@ from pyspark.sql import functions as F
 from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs.judging import count, decide
+from lakehouse_spark.jobs.judging import decide
 from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor
-from lakehouse_spark.lake.pruning import day_predicate, days_of, within_days
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.pruning import day_predicate, day_set, days_of, ranges, within_days
+from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import judging, rejected_records, trader_activity, trades
@@ -75,23 +75,31 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     after = news.consumed(feed.topic.table)
     source, read = feed.topic.table.name, snapshots.state(spark, rejected_records.TABLE)
     letters = dead_letters.of_batch(spark, read, source, after)  # of an attempt that died, or of all if the cursor did
-    raw, discarded = judging.set_aside(news.changed(feed.topic.table), letters)
+    raw, left_out = news.changed(feed.topic.table), 0
+    if letters is not None:
+        raw, discarded = judging.set_aside(raw, letters)
+        left_out = discarded.count()
     exchanges = news.rows(dim_exchange.TABLE)
     judged = feed.judge(raw, exchanges, settings.ingest.max_record_bytes)
     held = snapshots.at(spark, feed.table, base.snapshot_id)
     if base.is_lost and not judging.made_by_rejected(feed, judged, held).isEmpty():
         # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
-    with kept(judged) as records, kept(decide(feed, records, held, from_start=after is None)) as decided:
-        counts = count(decided)
+    with (
+        measured(judged, days=judging.good_days(feed)) as (records, seen),
+        measured(
+            decide(feed, records, held, from_start=after is None, days=ranges(seen["days"])), **judging.counts()
+        ) as (decided, counted),
+    ):
+        counts = counted.asDict()
         if counts["rejected"]:
             rejected = rejected_records.build(judging.rejected(decided), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)
-        left_out = discarded.count()
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(source, base, after, arrived.stamp, counts)
         done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
-        dead_letters.close(spark, letters, judging.places_of_accepted(decided), "accepted by a later attempt")
+        if letters is not None:
+            dead_letters.close(spark, letters, judging.places_of_accepted(decided), "accepted by a later attempt")
         return done
 
 
@@ -121,8 +129,8 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         held = snapshots.at(spark, table, base.snapshot_id)
         return settle(spark, table, trader_activity.build(news.rows(source)), held, base, cursor)
     groups = news.changed(source).select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
-    with kept(groups) as touched:
-        days = days_of(touched, "activity_date")
+    with measured(groups, days=day_set("activity_date")) as (touched, found):
+        days = ranges(found["days"])
         all_trades = news.rows(source).where(day_predicate("trade_timestamp", days))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")

@@ -32,7 +32,7 @@ def fill(spark: SparkSession, years: Iterable[int]) -> None:
 
 def _holds(spark: SparkSession, base: State, year: int) -> bool:
     first, last = dim_time.days_of(year)
-    return snapshots.has_files(spark, dim_time.TABLE, base, "date", first, last)
+    return snapshots.has_files(spark, dim_time.TABLE, base, ("date", ">=", first), ("date", "<=", last))
 
 
 def _minutes(spark: SparkSession, years: Sequence[int]) -> DataFrame:

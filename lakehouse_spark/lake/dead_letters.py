@@ -13,8 +13,8 @@ from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor, to_text
-from lakehouse_spark.lake.pruning import days_of, within_days
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.pruning import Days, day_set, ranges, within_days
+from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, STATUSES, TABLE
 from lakehouse_spark.transforms.quality import RULES_VERSION
@@ -63,17 +63,22 @@ def keep(
     Open ones, of an earlier attempt at this batch, get the reasons of today's rules.
     """
     done = {"source": source_table, "read": to_text(upto.stamp)}
-    _bring_up(spark, letters, _of_batch(source_table, after), (REPLAYED, DISCARDED), done)
+    _bring_up(spark, letters, source_table, after, (REPLAYED, DISCARDED), done)
 
 
-def of_batch(spark: SparkSession, read: snapshots.State, source_table: str, after: datetime | None) -> DataFrame:
-    """As `read`, the dead letters of the rows that a bronze table was given later than `after` (None: of all)."""
-    return snapshots.at(spark, TABLE, read.snapshot_id).where(_of_batch(source_table, after))
+def of_batch(spark: SparkSession, read: snapshots.State, source_table: str, after: datetime | None) -> DataFrame | None:
+    """As `read`, the dead letters of the rows that a bronze table was given later than `after` (None: of all).
 
-
-def _of_batch(source_table: str, after: datetime | None) -> Column:
-    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
-    return (F.col("source_table") == source_table) & since
+    None where the files tell that there is none, as of any batch that is looked at for the first time.
+    """
+    conditions: list[snapshots.Condition] = [("source_table", "=", source_table)]
+    since = F.lit(True)
+    if after is not None:
+        conditions.append(("_ingested_at", ">", after))
+        since = F.col("_ingested_at") > F.lit(after)
+    if not snapshots.has_files(spark, TABLE, read, *conditions):
+        return None
+    return snapshots.at(spark, TABLE, read.snapshot_id).where((F.col("source_table") == source_table) & since)
 
 
 def open_again(spark: SparkSession, rejected: DataFrame, source_table: str) -> None:
@@ -82,27 +87,35 @@ def open_again(spark: SparkSession, rejected: DataFrame, source_table: str) -> N
 
     Discarded ones stay closed. Those of records that are good now are for `close`, once their rows are written.
     """
-    _bring_up(spark, rejected, _of_batch(source_table, None), (DISCARDED,), {"judged": "again"})
+    _bring_up(spark, rejected, source_table, None, (DISCARDED,), {"judged": "again"})
 
 
 def _bring_up(
-    spark: SparkSession, rejected: DataFrame, within: Column, closed: Sequence[str], done: Mapping[str, Any]
+    spark: SparkSession,
+    rejected: DataFrame,
+    source_table: str,
+    after: datetime | None,
+    closed: Sequence[str],
+    done: Mapping[str, Any],
 ) -> None:
-    """Adds the letters `rejected`, or brings those up to them that are there; ones of the status `closed` stay."""
-    key = list(TABLE.key)
+    """Adds the letters `rejected`, of rows stamped later than `after`, or brings those up to them that are there; ones
+    of the status `closed` stay."""
+    key, columns = list(TABLE.key), [name for name in TABLE.column_names if name != TABLE.stamp]
 
     def write(letters: DataFrame) -> None:
         base = snapshots.state(spark, TABLE)
-        known = snapshots.at(spark, TABLE, base.snapshot_id).where(within)
-        known = known.join(letters.select(*key), on=key, how="left_semi")
+        cursor = Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes=done)
+        there = of_batch(spark, base, source_table, after)
+        if there is None:
+            settle(spark, TABLE, letters.select(*columns), None, base, cursor)
+            return
         is_closed = F.col("status").isin(*closed)
-        with kept(known) as known:
+        with kept(there.join(letters.select(*key), on=key, how="left_semi")) as known:
             due = letters.join(known.where(is_closed).select(*key), on=key, how="left_anti")
             held = known.where(~is_closed)
             before = held.select(*key, F.col("attempts").alias("_attempts"))
             again = due.join(before, on=key, how="left").withColumn("attempts", F.coalesce("_attempts", "attempts"))
-            fresh = again.select(*(name for name in TABLE.column_names if name != TABLE.stamp))
-            settle(spark, TABLE, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes=done))
+            settle(spark, TABLE, again.select(*columns), held, base, cursor)
 
     with kept(rejected) as rows:
         commit.again_if_overtaken(lambda: write(rows))
@@ -116,15 +129,16 @@ def close(
     replayed = {"status": REPLAYED, "resolution": resolution, "rules_version": str(RULES_VERSION)}
     good = letters.where(F.col("status") == OPEN).join(accepted, on=list(place), how="left_semi")
     closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
-    with kept(closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))) as rows:
-        if not rows.isEmpty():
-            resolve(spark, rows, now)
+    closed = closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))
+    with measured(closed, count=F.count("*"), days=day_set("_ingested_at")) as (rows, found):
+        if found["count"]:
+            resolve(spark, rows, now, ranges(found["days"]))
 
 
-def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
-    """Writes the new fate of open letters; what others did to the dead-letter table meanwhile stands."""
+def resolve(spark: SparkSession, letters: DataFrame, now: datetime, days: Days) -> None:
+    """Writes the new fate of open letters, of these `days` of arrival; what others did to the dead-letter table
+    meanwhile stands."""
     fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
-    days = days_of(letters, "_ingested_at")
 
     def attempt() -> None:
         base = snapshots.state(spark, TABLE)

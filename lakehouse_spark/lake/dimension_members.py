@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import members
@@ -14,7 +14,7 @@ from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
 from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.pruning import keys_of, of_keys
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.surrogate_keys import with_surrogate_keys
 from lakehouse_spark.silver import rejected_records
@@ -52,11 +52,11 @@ def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
     is_whole = rebuild or base.is_outdated or base.is_lost
     seen = news.consumed(LOG)
     after = None if is_whole else seen
-    if not is_whole and not news.is_new:
+    if not is_whole and not (news.is_new and _has_records(spark, dimension, log, after)):
         return Done({})
     fresh = records(spark, dimension, snapshots.changes(spark, LOG, log, after))
-    with kept(with_reasons(fresh, dimension)) as judged:
-        counts = _counted(judged, dimension)
+    with measured(with_reasons(fresh, dimension), **_counts(dimension)) as (judged, found):
+        counts = {name: number for name, number in found.asDict().items() if number or name != "ignored"}
         if not counts["records"] and not (is_whole and base.cursor):
             return Done({})
         rejected = judged.where(F.size("_reasons") > 0)
@@ -111,15 +111,21 @@ def _apply_whole(
     return Done({**counts, **done.counts}, done.snapshot_id, notes)
 
 
-def _counted(judged: DataFrame, dimension: Dimension) -> dict[str, int]:
-    """Judged records, those rejected among them, and, where there are any, the values that Kafka records have under
-    names of no column."""
-    total, rejected, ignored = judged.agg(
-        F.count("*"),
-        F.count_if(F.size("_reasons") > 0),
-        F.coalesce(F.sum(F.size(members.unknown_names(dimension))), F.lit(0)),
-    ).collect()[0]
-    return {"records": total, "rejected": rejected, **({"ignored": ignored} if ignored else {})}
+def _has_records(spark: SparkSession, dimension: Dimension, log: snapshots.State, after: datetime | None) -> bool:
+    """Whether the log may have records of the dimension that are stamped later than `after`; runs no query."""
+    return snapshots.has_files(
+        spark, LOG, log, ("dimension", "=", dimension.name), *snapshots.stamped_after(LOG, after)
+    )
+
+
+def _counts(dimension: Dimension) -> dict[str, Column]:
+    """Aggregates of judged records: all, those rejected, and the values that Kafka records have under names of no
+    column."""
+    return {
+        "records": F.count("*"),
+        "rejected": F.count_if(F.size("_reasons") > 0),
+        "ignored": F.coalesce(F.sum(F.size(members.unknown_names(dimension))), F.lit(0)),
+    }
 
 
 def _ignored_names(judged: DataFrame, dimension: Dimension, counts: Mapping[str, int]) -> tuple[str, ...]:

@@ -20,9 +20,14 @@ Days = Sequence[tuple[date, date]]
 """Inclusive ranges of days, in order."""
 
 
+def day_set(column: str | Column) -> Column:
+    """The days of the rows, as an aggregate."""
+    return F.collect_set(F.to_date(column))
+
+
 def days_of(rows: DataFrame, column: str) -> Days:
     """The days of the rows as ranges of consecutive days; one range where they are many."""
-    return ranges(rows.agg(F.collect_set(F.to_date(column))).collect()[0][0])
+    return ranges(rows.agg(day_set(column)).collect()[0][0])
 
 
 def ranges(days: Iterable[date]) -> Days:
@@ -36,16 +41,21 @@ def ranges(days: Iterable[date]) -> Days:
     return found if len(found) <= MOST_RANGES else [(found[0][0], found[-1][1])]
 
 
+def midnight(day: date) -> datetime:
+    """When a UTC day begins."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
 def within_days(name: str, days: Days) -> Bounds:
     """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
 
-    def midnight(day: date) -> Column:
-        return F.lit(day if name.endswith("_date") else datetime(day.year, day.month, day.day, tzinfo=UTC))
+    def start(day: date) -> Column:
+        return F.lit(day if name.endswith("_date") else midnight(day))
 
     def bounds(column: Callable[[str], Column]) -> Column:
         inside = F.lit(False)
         for low, high in days:
-            inside |= (column(name) >= midnight(low)) & (column(name) < midnight(high + timedelta(days=1)))
+            inside |= (column(name) >= start(low)) & (column(name) < start(high + timedelta(days=1)))
         return inside
 
     return bounds

@@ -1,16 +1,19 @@
-"""Fewer queries: rows that are computed once, and many counts in one."""
+"""Fewer queries: rows that are computed once, what is found on the way, and many counts in one."""
 
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
+_MEASURES = "measures"
+
 
 @contextmanager
-def kept(rows: DataFrame) -> Iterator[DataFrame]:
+def kept(rows: DataFrame, *, eager: bool = False) -> Iterator[DataFrame]:
     """The rows computed once, however often they are looked at, and whatever is written meanwhile.
 
     Not `persist`, whose plans hold the plans of all that they were made of: nested, they take longer to plan than to
@@ -18,12 +21,26 @@ def kept(rows: DataFrame) -> Iterator[DataFrame]:
     """
     is_local = (rows.sparkSession.sparkContext.master or "").startswith("local")
     kept = rows.localCheckpoint(
-        eager=False, storageLevel=StorageLevel.MEMORY_AND_DISK if is_local else StorageLevel.MEMORY_AND_DISK_2
+        eager=eager, storageLevel=StorageLevel.MEMORY_AND_DISK if is_local else StorageLevel.MEMORY_AND_DISK_2
     )
     try:
         yield kept
     finally:
         kept._jdf.queryExecution().logical().rdd().unpersist(False)
+
+
+@contextmanager
+def measured(rows: DataFrame, /, **measures: Column) -> Iterator[tuple[DataFrame, Row]]:
+    """The rows kept, and aggregates of all of them by name, which cost no query of their own.
+
+    None of them DISTINCT. They are read from the plan that ran: Spark's Observation waits for an event, for ever where
+    a full queue dropped it.
+    """
+    observed = rows.observe(_MEASURES, *(measure.alias(name) for name, measure in measures.items()))
+    with kept(observed, eager=True) as once:
+        found = observed._jdf.queryExecution().observedMetrics().apply(_MEASURES)
+        to_python = getattr(rows.sparkSession._jvm, "org.apache.spark.sql.api.python.PythonSQLUtils").toPyRow
+        yield once, pickle.loads(to_python(found))
 
 
 def counts(frames: Mapping[str, DataFrame]) -> dict[str, int]:

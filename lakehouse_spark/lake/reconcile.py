@@ -10,8 +10,8 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import Cursor
-from lakehouse_spark.lake.pruning import Bounds, keys_of, ranges, within_days
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.pruning import Bounds, day_set, keys_of, ranges, within_days
+from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.table import Table
 
@@ -62,12 +62,13 @@ def settle(
     written; where none does, the cursor alone moves; where that stands still too, nothing is
     committed, unless older rules made the rows. Raises LostRaceError like `append`.
     """
-    names = ("inserted", "updated", "deleted")
-    with kept(differences(table, fresh, held)) as rows:
-        *numbers, days = rows.agg(
-            F.count_if("_new"), F.count_if(~F.col("_new") & ~F.col("_gone")), F.count_if("_gone"), _days(table)
-        ).collect()[0]
-        counts = dict(zip(names, numbers, strict=True))
+    measures = {
+        "inserted": F.count_if("_new"),
+        "updated": F.count_if(~F.col("_new") & ~F.col("_gone")),
+        "deleted": F.count_if("_gone"),
+    }
+    with measured(differences(table, fresh, held), **measures, days=_days(table)) as (rows, found):
+        counts = {name: found[name] for name in measures}
         consumed = base.cursor.place if base.cursor else None
         if not any(counts.values()) and cursor.place == consumed and not base.is_outdated:
             return Done(counts)
@@ -80,7 +81,7 @@ def settle(
         else:
             state = commit.merge(
                 spark, table, stamped, base, cursor,
-                bounds=_bounds(table, rows, days),
+                bounds=_bounds(table, rows, found["days"]),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
             )  # fmt: skip
@@ -93,7 +94,7 @@ def _days(table: Table) -> Column:
     day = table.day_column
     if day is None:
         return F.lit(None)
-    return F.array_union(*(F.collect_set(F.to_date(column)) for column in (day, f"_was.{day}")))
+    return F.array_union(day_set(day), day_set(f"_was.{day}"))
 
 
 def _bounds(table: Table, rows: DataFrame, days: Iterable[date] | None) -> Bounds:

@@ -16,6 +16,11 @@ from lakehouse_spark.transforms.quality import RULES_VERSION
 
 Shape = TypeVar("Shape", bound=Cursor)
 
+Condition = tuple[str, str, str | date | datetime]
+"""A column, a comparison (one of =, >, >=, <=), and what the column is compared with."""
+
+_COMPARISONS = {"=": "equal", ">": "greaterThan", ">=": "greaterThanOrEqual", "<=": "lessThanOrEqual"}
+
 
 @dataclass(frozen=True)
 class State:
@@ -72,7 +77,8 @@ def state(spark: SparkSession, table: Table) -> State:
         if written is not None:
             cursor = from_json(written)
             return State(head.snapshotId(), cursor, cursor.stamp)
-    stamp = newest(at(spark, table, head.snapshotId()), table.stamp) if table.stamp else None
+    is_empty = head.summary().get("total-records") == "0"
+    stamp = None if is_empty or not table.stamp else newest(at(spark, table, head.snapshotId()), table.stamp)
     return State(head.snapshotId(), None, stamp)
 
 
@@ -97,16 +103,24 @@ def row_count(spark: SparkSession, table: Table) -> int:
     return int(summary.get("total-records") or 0)
 
 
-def has_files(spark: SparkSession, table: Table, upto: State, column: str, first: date, last: date) -> bool:
-    """Whether any file that was there when `upto` was read may hold days from `first` to `last`; runs no query.
+def has_files(spark: SparkSession, table: Table, upto: State, *conditions: Condition) -> bool:
+    """Whether any file that was there when `upto` was read may hold a row of all `conditions`; runs no query.
 
-    By the manifests alone: exact where the table is partitioned by those days, and files leave with their last row.
+    By the manifests alone: exact where they are of what the table is partitioned by, and files leave with their last
+    row; else a file that holds none may answer too.
     """
     expressions = getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions")
     scan = load(spark, table).newScan().useSnapshot(upto.snapshot_id)
-    scan = scan.filter(expressions.greaterThanOrEqual(column, first.isoformat()))
-    with closing(scan.filter(expressions.lessThanOrEqual(column, last.isoformat())).planFiles()) as files:
+    for column, comparison, value in conditions:
+        literal = value if isinstance(value, str) else value.isoformat()
+        scan = scan.filter(getattr(expressions, _COMPARISONS[comparison])(column, literal))
+    with closing(scan.planFiles()) as files:
         return bool(files.iterator().hasNext())
+
+
+def stamped_after(table: Table, after: datetime | None) -> tuple[Condition, ...]:
+    """That a row's stamp is later (None: always so), for `has_files`."""
+    return () if after is None else ((str(table.stamp), ">", after),)
 
 
 def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:

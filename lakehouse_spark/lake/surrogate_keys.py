@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor
-from lakehouse_spark.lake.queries import kept
+from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 
@@ -17,13 +17,12 @@ def with_surrogate_keys(spark: SparkSession, dimension: Dimension, rows: DataFra
     """The rows with the surrogate key each had before, even if it was gone meanwhile; new ones for the rest."""
     identity, surrogate = list(dimension.table.key), dimension.surrogate_key
     wanted = rows.withColumn("_wanted", F.lit(True))
-    with kept(wanted.join(held.select(*identity, surrogate), on=identity, how="full")) as matched:
-        unnumbered, gone = F.col(surrogate).isNull(), F.col("_wanted").isNull()
-        counted = matched.agg(F.count_if(unnumbered), F.count_if(gone)).first()
-        new, leaving = (counted[0], counted[1]) if counted else (0, 0)
-        if leaving:
+    unnumbered, gone = F.col(surrogate).isNull(), F.col("_wanted").isNull()
+    both = wanted.join(held.select(*identity, surrogate), on=identity, how="full")
+    with measured(both, new=F.count_if(unnumbered), leaving=F.count_if(gone)) as (matched, found):
+        if found["leaving"]:
             _retire(spark, dimension, matched.where(gone).select(*identity, surrogate))
-        if not new:
+        if not found["new"]:
             return rows.join(held.select(*identity, surrogate), on=identity, how="left")
     known = rows.join(_issued(spark, dimension, held), on=identity, how="left")
     missing = known.where(unnumbered)

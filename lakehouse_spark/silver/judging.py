@@ -12,9 +12,6 @@ from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver.feed import ARRIVAL, PLACE, Feed
 from lakehouse_spark.transforms import dedup
 
-COUNTS = ("records", "accepted", "duplicates", "rejected", "rows", "inserted", "updated")
-"""Columns of `counted`."""
-
 
 def set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]:
     """The rows of bronze that are still to be judged, and the places of those in it that were discarded for good."""
@@ -25,7 +22,16 @@ def set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]
 
 def good(judged: DataFrame) -> DataFrame:
     """The judged records without a reason to reject them."""
-    return judged.where(F.size("_reasons") == 0)
+    return judged.where(_is_good())
+
+
+def good_days(feed: Feed) -> Column:
+    """The days of the good ones among judged records, as an aggregate."""
+    return F.collect_set(F.when(_is_good(), F.to_date(feed.event_time)))
+
+
+def _is_good() -> Column:
+    return F.size("_reasons") == 0
 
 
 def bad(judged: DataFrame) -> DataFrame:
@@ -62,19 +68,19 @@ def places_of_accepted(decided: DataFrame) -> DataFrame:
     return rejected_records.placed(decided.where(F.col("_outcome") != dedup.REJECTED))
 
 
-def counted(decided: DataFrame) -> DataFrame:
-    """COUNTS, in one row: records by outcome, the rows they make (`rows`), and what there is to write (`inserted`,
+def counts() -> dict[str, Column]:
+    """Aggregates of decided records: by outcome, the rows they make (`rows`), and what there is to write (`inserted`,
     `updated`)."""
     outcome, row = F.col("_outcome"), F.col(dedup.ROW)
-    return decided.agg(
-        F.count("*").alias("records"),
-        F.count_if(outcome == dedup.ACCEPTED).alias("accepted"),
-        F.count_if(outcome == dedup.DUPLICATE).alias("duplicates"),
-        F.count_if(outcome == dedup.REJECTED).alias("rejected"),
-        F.count_if(dedup.NEW).alias("rows"),
-        F.count_if(row == "insert").alias("inserted"),
-        F.count_if(row == "update").alias("updated"),
-    )
+    return {
+        "records": F.count("*"),
+        "accepted": F.count_if(outcome == dedup.ACCEPTED),
+        "duplicates": F.count_if(outcome == dedup.DUPLICATE),
+        "rejected": F.count_if(outcome == dedup.REJECTED),
+        "rows": F.count_if(dedup.NEW),
+        "inserted": F.count_if(row == "insert"),
+        "updated": F.count_if(row == "update"),
+    }
 
 
 def key_families(good: DataFrame, feed: Feed) -> DataFrame:
