@@ -6,7 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from py4j.java_gateway import JavaClass, JavaMember
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
@@ -53,6 +55,7 @@ def open_session(
             builder = builder.master(settings.spark.master)
     _quiet(settings)
     session = builder.getOrCreate()
+    _remember_functions(session.sparkContext._jvm)
     session.sparkContext.setLogLevel(_log_level(settings))
     if uses_s3(settings) and not settings.debug:
         _quiet_aws_sdk(session)
@@ -76,6 +79,27 @@ def _quiet(settings: Settings) -> None:
 
 def _is_not_of_py4j(record: logging.LogRecord) -> bool:
     return Path(record.pathname).parent.name != "py4j"
+
+
+class _Remembered:
+    """A Java class of static methods, of which each is looked up once."""
+
+    def __init__(self, java_class: JavaClass) -> None:
+        self._class = java_class
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._class, name)
+        if isinstance(found, JavaMember):
+            setattr(self, name, found)
+        return found
+
+
+def _remember_functions(jvm: Any) -> None:
+    """PySpark looks up the class and the method anew for every column that is made, in a question to the JVM each."""
+    for name in ("functions", "org.apache.spark.sql.functions", "PythonUtils"):
+        found = getattr(jvm, name)
+        if isinstance(found, JavaClass):
+            setattr(jvm, name, _Remembered(found))
 
 
 def _quiet_aws_sdk(session: SparkSession) -> None:
