@@ -1,0 +1,32 @@
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.lake.queries import kept, measured
+from tests.support.executions import counted
+
+
+def test_rows_are_measured_while_they_are_kept(spark: SparkSession) -> None:
+    rows = spark.range(10, numPartitions=3).withColumn("half", F.col("id") / 2)
+    measures = {"count": F.count("*"), "odd": F.count_if(F.col("id") % 2 == 1), "most": F.max("half")}
+
+    with counted(spark) as counter, measured(rows, **measures) as (once, found):
+        assert found.asDict() == {"count": 10, "odd": 5, "most": 4.5}
+        assert len(counter.spent().executions) == 1
+        assert once.count() == 10
+
+
+def test_of_no_rows_there_is_nothing_to_measure(spark: SparkSession) -> None:
+    none = spark.range(3).where(F.lit(False))
+
+    with measured(none, count=F.count("*"), ids=F.collect_set("id"), first=F.min("id")) as (rows, found):
+        assert found.asDict() == {"count": 0, "ids": [], "first": None}
+        assert rows.collect() == []
+
+
+def test_kept_rows_are_computed_once(spark: SparkSession) -> None:
+    drawn = spark.range(5).withColumn("drawn", F.expr("uuid()"))
+
+    with kept(drawn) as rows:
+        assert rows.collect() == rows.collect()
+    with measured(drawn, drawn=F.collect_set("drawn")) as (rows, found):
+        assert sorted(row["drawn"] for row in rows.collect()) == sorted(found["drawn"])
