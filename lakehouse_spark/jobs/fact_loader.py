@@ -73,12 +73,14 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         if not news.is_whole:
             key = fact.table.key[0]
             held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
-        is_held = _has_facts(spark, fact, base, days) and not held.isEmpty()
+        is_held = _has_facts(spark, fact, base, None if news.is_whole else days) and not held.isEmpty()
         return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor)
 
 
-def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days) -> bool:
-    """Whether there may be facts from the first of the days to the last; runs no query."""
+def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days | None) -> bool:
+    """Whether there may be facts from the first of the days to the last (None: any at all); runs no query."""
+    if days is None:
+        return snapshots.has_files(spark, fact.table, base)
     if not days:
         return False
     since, until = midnight(days[0][0]), midnight(days[-1][1] + timedelta(days=1))

@@ -3,7 +3,7 @@
 A step yields, for each of its tables, the fresh rows and the held ones that they replace.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 
@@ -107,37 +107,34 @@ def analytics(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
     rows, live = held[table], trades.live(news.rows(trades.TABLE))
     # Other hours of an exchange move trades of any day into other sessions.
     if news.is_whole or news.has_moved(dim_exchange.TABLE):
-        with measured(live, days=_exchange_days()) as (traded, found):
-            yield {table: (_analysed(spark, settings, news, traded, found["days"]), rows)}
+        with measured(live, **_places()) as (traded, found):
+            yield {table: (_analysed(spark, settings, news, traded, found), rows)}
         return
     touched = trade_analytics.touched(news.changed(trades.TABLE), news.changed_members(dim_symbol.DIMENSION), rows)
     with measured(touched, days=day_set("day")) as (touched, found):
         days = ranges(found["days"])
-        with measured(_within(live, touched, days, "trade_timestamp"), days=_exchange_days()) as (traded, found):
-            fresh = _analysed(spark, settings, news, traded, found["days"])
+        with measured(_within(live, touched, days, "trade_timestamp"), **_places()) as (traded, found):
+            fresh = _analysed(spark, settings, news, traded, found)
             yield {table: (fresh, _within(rows, touched, days, "analytics_date"))}
 
 
-def _exchange_days() -> Column:
-    """Which exchanges were traded on, on which days, as an aggregate of trades."""
-    return F.collect_set(F.struct("exchange", "trade_date"))
+def _places() -> dict[str, Column]:
+    """Where and between which days trades were made, as aggregates of them."""
+    return {"exchanges": F.collect_set("exchange"), "first": F.min("trade_date"), "last": F.max("trade_date")}
 
 
-def _analysed(
-    spark: SparkSession, settings: Settings, news: Upstream, traded: DataFrame, exchange_days: Sequence[Row]
-) -> DataFrame:
-    gold, hours = settings.gold, _hours(spark, news, exchange_days)
+def _analysed(spark: SparkSession, settings: Settings, news: Upstream, traded: DataFrame, places: Row) -> DataFrame:
+    gold, hours = settings.gold, _hours(spark, news, places)
     symbols = news.rows(dim_symbol.TABLE)
     return trade_analytics.build(traded, symbols, hours, gold.large_trade_quantity, gold.large_trade_value)
 
 
-def _hours(spark: SparkSession, news: Upstream, exchange_days: Sequence[Row]) -> DataFrame:
+def _hours(spark: SparkSession, news: Upstream, places: Row) -> DataFrame:
     """The trading days of the exchanges that were traded on, over the days on which any was."""
     known = {row["exchange_code"]: row.asDict() for row in news.rows(dim_exchange.TABLE).collect()}
     nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
-    codes, days = ({row[field] for row in exchange_days} for field in ("exchange", "trade_date"))
-    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in codes]
-    rows = market_hours.hours(exchanges, min(days), max(days)) if days else []
+    exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in places["exchanges"]]
+    rows = market_hours.hours(exchanges, places["first"], places["last"]) if exchanges else []
     return spark.createDataFrame(rows, market_hours.HOURS)
 
 

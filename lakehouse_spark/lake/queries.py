@@ -1,6 +1,7 @@
 """Fewer queries: rows that are computed once, what is found on the way, and many counts in one."""
 
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -10,6 +11,8 @@ from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
 _MEASURES = "measures"
+_TRIES_ONCE = re.compile(r"local(\[[\d*]+\])?")
+"""Masters under which the first task that fails ends the job."""
 
 
 @contextmanager
@@ -31,12 +34,18 @@ def kept(rows: DataFrame, *, eager: bool = False) -> Iterator[DataFrame]:
 
 @contextmanager
 def measured(rows: DataFrame, /, **measures: Column) -> Iterator[tuple[DataFrame, Row]]:
-    """The rows kept, and aggregates of all of them by name, which cost no query of their own.
+    """The rows kept, and aggregates of all of them by name, none of them DISTINCT.
 
-    None of them DISTINCT. They are read from the plan that ran: Spark's Observation waits for an event, for ever where
-    a full queue dropped it.
+    On one machine these cost no query of their own: they are read from the plan that ran, since Spark's Observation
+    waits for an event, for ever where a full queue dropped it. Where a task may be tried again they are asked for: the
+    other attempt takes rows that are stored already from there, and counts none of them.
     """
-    observed = rows.observe(_MEASURES, *(measure.alias(name) for name, measure in measures.items()))
+    aggregates = [measure.alias(name) for name, measure in measures.items()]
+    if not _TRIES_ONCE.fullmatch(rows.sparkSession.sparkContext.master or ""):
+        with kept(rows) as once:
+            yield once, once.agg(*aggregates).collect()[0]
+        return
+    observed = rows.observe(_MEASURES, *aggregates)
     with kept(observed, eager=True) as once:
         found = observed._jdf.queryExecution().observedMetrics().apply(_MEASURES)
         to_python = getattr(rows.sparkSession._jvm, "org.apache.spark.sql.api.python.PythonSQLUtils").toPyRow

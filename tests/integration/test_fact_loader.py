@@ -1,19 +1,22 @@
 """fact_loader on real tables: every fact has its keys, whatever comes late, goes meanwhile or is refused."""
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.jobs import fact_loader, rejected
-from lakehouse_spark.lake import dimension_members
+from lakehouse_spark.lake import dimension_members, snapshots
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.dead_letters import Selection
-from tests.support.lake import refusing
+from lakehouse_spark.lake.reconcile import settle
+from tests.support.lake import refusing, table
 from tests.support.market import FRIDAY, MONDAY, TUESDAY, Market, broken, change, market, trade
 
 
@@ -54,6 +57,31 @@ def test_a_rebuild_of_facts_applies_another_commission(spark: SparkSession, tmp_
         assert done.counts == {"inserted": 0, "updated": updated, "deleted": 0}
     commissions = {row["trade_id"]: row["commission"] for row in found.rows("gold.fact_trades")}
     assert commissions == {"T1": Decimal("0.250000"), "T2": Decimal("0.250000"), "T3": Decimal("7.000000")}
+
+
+def test_facts_follow_a_rebuild_of_silver_that_leaves_their_days(spark: SparkSession, tmp_path: Path) -> None:
+    found, silver = market(spark, tmp_path), table("silver.trades")
+    found.trade([trade(1, "2025-06-06T14:00", "BUY", 100, "10"), trade(2, "2025-06-06T15:00", "BUY", 100, "10")])
+    found.load()
+
+    def rebuild(rows: DataFrame) -> dict[str, int]:
+        base = snapshots.state(found.spark, silver)
+        stamp = base.next_stamp(datetime.now(UTC))
+        settle(
+            found.spark, silver, rows, found.spark.table(silver.identifier), base, Cursor(stamp=stamp, rebuilt=stamp)
+        )
+        (done, _) = fact_loader.run(found.spark, found.lake.settings)
+        return done.counts
+
+    later = found.spark.table(silver.identifier).withColumns(
+        {"trade_timestamp": F.expr("trade_timestamp + INTERVAL 3 DAYS"), "trade_date": F.expr("trade_date + 3")}
+    )
+    assert rebuild(later) == {"inserted": 0, "updated": 2, "deleted": 0}
+    days = {row["trade_id"]: row["event_timestamp"].date() for row in found.rows("gold.fact_trades")}
+    assert days == {"T1": MONDAY, "T2": MONDAY}
+
+    assert rebuild(later.where(F.lit(False))) == {"inserted": 0, "updated": 0, "deleted": 2}
+    assert found.rows("gold.fact_trades") == []
 
 
 def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(

@@ -1,6 +1,10 @@
+import re
+
+import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.lake import queries
 from lakehouse_spark.lake.queries import kept, measured
 from tests.support.executions import counted
 
@@ -30,3 +34,29 @@ def test_kept_rows_are_computed_once(spark: SparkSession) -> None:
         assert rows.collect() == rows.collect()
     with measured(drawn, drawn=F.collect_set("drawn")) as (rows, found):
         assert sorted(row["drawn"] for row in rows.collect()) == sorted(found["drawn"])
+
+
+def test_where_tasks_are_tried_again_the_stored_rows_are_measured(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "_TRIES_ONCE", re.compile("no master at all"))
+
+    with measured(spark.range(10), count=F.count("*"), ids=F.collect_set(F.col("id") % 2)) as (once, found):
+        assert (found["count"], sorted(found["ids"]), once.count()) == (10, [0, 1], 10)
+
+
+@pytest.mark.parametrize(
+    ("master", "tries_once"),
+    [
+        ("local", True),
+        ("local[*]", True),
+        ("local[2]", True),
+        ("local[2,3]", False),
+        ("local-cluster[1,1,1024]", False),
+        ("spark://host:7077", False),
+        ("yarn", False),
+        ("k8s://https://host", False),
+    ],
+)
+def test_a_task_is_tried_once_on_one_machine_alone(master: str, tries_once: bool) -> None:
+    assert bool(queries._TRIES_ONCE.fullmatch(master)) is tries_once
