@@ -3,8 +3,6 @@
 import ctypes
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -13,8 +11,7 @@ from typing import ClassVar
 from benchmarks import w8_peers
 from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
-from benchmarks.w9_inputs import inputs, of_beat, own_broker
-from lakehouse_spark.errors import LakehouseError
+from benchmarks.w9_inputs import DAYS, OF_A_DAY, inputs, of_beat, own_broker
 
 _ADOPT_ORPHANS = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
@@ -34,19 +31,11 @@ class Door(Contender):
         ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
 
     def work(self) -> None:
-        environment = {
-            **os.environ,
-            "LAKEHOUSE_HOME": self.job.inputs["home"],
-            "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.job.inputs["servers"],
-        }
-        command = [sys.executable, "-c", "from lakehouse_spark.cli import main; main()", *self.arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise LakehouseError(f"{self.name} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+        start = "from lakehouse_spark.cli import main; main()"
+        self.answer = w8_peers.run_python(self.job, self.name, "-c", start, *self.arguments)
         with suppress(ChildProcessError):
             while True:
                 os.wait()
-        self.answer = done.stdout
 
 
 class Status(Door):
@@ -90,20 +79,18 @@ class NothingNew(Door):
 
 
 CONTENDERS: tuple[type[Door], ...] = (Status, Rejected, Query, Verify, NothingNew)
-_DAYS = {"1 day": 1, "10 days": 10, "60 days": 60}
-_OF_A_DAY = 12_500
 _GOAL = "10 days"
 """As many events as the demo has."""
 
 
 def cases(size: str, runs: int) -> Sequence[Case]:
-    def case(name: str, days: int, per_day: int = _OF_A_DAY) -> Case:
+    def case(name: str, days: int, per_day: int = OF_A_DAY) -> Case:
         params = {"records": 0, "days": days, "per_day": per_day}
         return Case(name, params, CONTENDERS, runs, timeout=1200, children=1)
 
     if size == "tiny":
         return [case("1 small day", 1, 2_500)]
-    return [case(name, days) for name, days in _DAYS.items() if size != "small" or name == _GOAL]
+    return [case(name, days) for name, days in DAYS.items() if size != "small" or name == _GOAL]
 
 
 def judge(results: Results) -> list[Verdict]:
@@ -131,5 +118,5 @@ WORKLOAD = Workload(
     inputs=inputs,
     judge=judge,
     beside=own_broker,
-    curves=(Curve("wall seconds", "days of history", by_parameter("days", "wall", tuple(_DAYS))),),
+    curves=(Curve("wall seconds", "days of history", by_parameter("days", "wall", tuple(DAYS))),),
 )

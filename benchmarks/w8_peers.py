@@ -49,6 +49,20 @@ def iceberg_result(job: Job, since: Mapping[str, int | None] | None = None) -> R
     )
 
 
+def run_python(job: Job, name: str, *arguments: str) -> str:
+    """What a Python of its own prints, with the lakehouse and the broker of the job."""
+    environment = {
+        **os.environ,
+        "LAKEHOUSE_HOME": job.inputs["home"],
+        "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": job.inputs["servers"],
+    }
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LakehouseError(f"{name} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+    return done.stdout
+
+
 class JobByJob(Contender):
     name = "a spark-submit per job"
     note = "the product's jobs one after the other, each in a process of its own: every turn is a cold one"
@@ -58,16 +72,8 @@ class JobByJob(Contender):
         rewind(self.job)
 
     def work(self) -> None:
-        environment = {
-            **os.environ,
-            "LAKEHOUSE_HOME": self.job.inputs["home"],
-            "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.job.inputs["servers"],
-        }
         for job in ("bronze_writer", "dimension_loader", "silver_processor", "fact_loader", "gold_aggregator"):
-            command = [sys.executable, "-m", "lakehouse_spark.cli.submit", job]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise LakehouseError(f"spark-submit of {job} failed:\n{(done.stdout + done.stderr)[-2000:]}")
+            run_python(self.job, f"spark-submit of {job}", "-m", "lakehouse_spark.cli.submit", job)
 
     def result(self) -> Result:
         return iceberg_result(self.job)

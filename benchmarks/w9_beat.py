@@ -11,7 +11,7 @@ from benchmarks import lake, w8_peers
 from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, median
 from benchmarks.w8_inputs import snapshots
-from benchmarks.w9_inputs import inputs, of_beat, own_broker, publish
+from benchmarks.w9_inputs import DAYS, OF_A_DAY, inputs, of_beat, own_broker, publish
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import pipeline
@@ -57,21 +57,19 @@ class BareSteps(w8_peers.BareSteps):
 
 
 CONTENDERS: tuple[type[Contender], ...] = (Ours, BareSteps)
-_OF_A_DAY = 12_500
-_DAYS = {"1 day": 1, "10 days": 10, "60 days": 60}
 _LARGE = "100 k on 10 days"
 _BEATS = (2, 3, 10)
 """Those that are judged; the first is cold."""
 
 
 def cases(size: str, runs: int) -> Sequence[Case]:
-    def case(name: str, records: int, days: int, per_day: int = _OF_A_DAY) -> Case:
+    def case(name: str, records: int, days: int, per_day: int = OF_A_DAY) -> Case:
         params = {"records": records, "days": days, "per_day": per_day}
         return Case(name, params, CONTENDERS, max(runs, _BEATS[-1] - 1), timeout=1800, children=1)
 
     if size == "tiny":
         return [replace(case("1 k on 1 day", 1_000, 1, 2_500), runs=min(runs, 2))]
-    histories = [case(name, 10_000, days) for name, days in _DAYS.items() if size != "small" or days <= 10]
+    histories = [case(name, 10_000, days) for name, days in DAYS.items() if size != "small" or days <= 10]
     return [*histories, *([case(_LARGE, 100_000, 10)] if size != "small" else [])]
 
 
@@ -137,8 +135,8 @@ WORKLOAD = Workload(
     judge=judge,
     beside=own_broker,
     curves=(
-        Curve("CPU seconds, warm", "days of history", by_parameter("days", "cpu", tuple(_DAYS))),
-        Curve("wall seconds, warm", "days of history", by_parameter("days", "wall", tuple(_DAYS))),
+        Curve("CPU seconds, warm", "days of history", by_parameter("days", "cpu", tuple(DAYS))),
+        Curve("wall seconds, warm", "days of history", by_parameter("days", "wall", tuple(DAYS))),
         Curve("CPU seconds of the lakehouse", "beat", _beat_by_beat("cpu"), scale="linear"),
     ),
 )

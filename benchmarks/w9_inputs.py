@@ -25,6 +25,12 @@ from lakehouse_spark.local import broker
 NEWEST_DAY = "2025-03-06"
 """A Thursday; histories of any length end here, so that the beats are the same for all."""
 
+DAYS = {"1 day": 1, "10 days": 10, "60 days": 60}
+"""Lengths of history by the names of cases."""
+
+OF_A_DAY = 12_500
+"""Events of a day of history."""
+
 _LATEST = 30
 """Days by which an event comes late at most."""
 

@@ -17,8 +17,6 @@ ROOT = Path(__file__).parents[1]
 CONF = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
     "spark.sql.adaptive.enabled": "false",
-    # A broadcast table of ten rows takes a page, by default of 32 MB here, and stays until its plan is collected.
-    "spark.buffer.pageSize": "1m",
     "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
     "spark.python.daemon.module": "tests.support.python_workers",
     # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.

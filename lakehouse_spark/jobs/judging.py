@@ -1,9 +1,13 @@
 """What silver's judging asks of the data itself: how far a batch's keys reach."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of
+from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of, ranges
+from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.silver import judging
 from lakehouse_spark.silver.feed import Feed
 
@@ -13,6 +17,17 @@ def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, 
     `days` can be; the days are asked for where they are not known."""
     held = rows.where(_within_reach(feed, judging.good(judged), days))
     return judging.decide(feed, judged, held, from_start=from_start)
+
+
+@contextmanager
+def decided(
+    feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool
+) -> Iterator[tuple[DataFrame, dict[str, int]]]:
+    """The judged records as decided beside the `rows` of the silver table, kept, and `judging.counts` of them."""
+    with measured(judged, days=judging.good_days(feed)) as (records, seen):
+        outcomes = decide(feed, records, rows, from_start=from_start, days=ranges(seen["days"]))
+        with measured(outcomes, **judging.counts()) as (once, counted):
+            yield once, counted.asDict()
 
 
 def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:

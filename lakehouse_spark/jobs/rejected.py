@@ -14,16 +14,16 @@ from lakehouse_spark.dim import dim_exchange, reference_log
 from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
-from lakehouse_spark.jobs.judging import decide
+from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dead_letters, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor
 from lakehouse_spark.lake.dead_letters import Selection
-from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, ranges
+from lakehouse_spark.lake.pruning import day_predicate, day_set, ranges
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import judging, rejected_records, trades
+from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, TABLE, id_in_change_log
 from lakehouse_spark.transforms import dedup, reasons
@@ -92,11 +92,10 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
     chosen = spark.table(TABLE.identifier).where(
         selection.predicate & (F.col("source_table") == LOG.name) & (F.col("status") == OPEN)
     )
-    with measured(chosen, count=F.count("*"), days=day_set("_ingested_at")) as (letters, found):
-        if not found["count"]:
+    with measured(chosen, days=day_set("_ingested_at")) as (letters, found):
+        if not found["days"]:
             return None
-        days = ranges(found["days"])
-        landed = day_predicate("_ingested_at", days)
+        landed = day_predicate("_ingested_at", ranges(found["days"]))
         records = spark.table(LOG.identifier).where(landed).withColumn("rejected_id", id_in_change_log())
         records = records.join(letters.select(*TABLE.key), on=list(TABLE.key), how="left_semi")
         with kept(reference_log.judged(records, DIMENSIONS.values(), settings.ingest.max_record_bytes)) as judged:
@@ -114,7 +113,7 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
                 F.when(~good, F.col("_reasons")).alias("_new_reasons"),
                 F.when(good, F.lit("derived")).alias("_new_resolution"),
             )
-            _resolve(spark, letters, verdicts, TABLE.key, days)
+            _resolve(spark, letters, verdicts, TABLE.key)
         return {"records": counted[0], "replayed": counted[1], "rejected again": counted[0] - counted[1]}
 
 
@@ -125,24 +124,20 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
     last = base.cursor_as(FeedCursor)
     if last is None:
         return None
-    with measured(chosen, count=F.count("*"), days=day_set("_ingested_at")) as (letters, found):
+    with measured(chosen, count=F.count("*")) as (letters, found):
         if not found["count"]:
             return None
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
         held = snapshots.at(spark, feed.table, base.snapshot_id)
-        with (
-            kept(judged) as again,
-            measured(decide(feed, again, held, from_start=True), **judging.counts()) as (decided, counted),
-        ):
-            counts = counted.asDict()
+        with decided(feed, judged, held, from_start=True) as (again, counts):
             if counts["inserted"] or counts["updated"]:
                 totals = dict(last.totals)
                 totals["rows"] += counts["inserted"]
                 totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
                 cursor = replace(last, totals=totals, stamp=base.next_stamp(datetime.now(UTC)))
-                silver_processor.write(spark, feed, decided, base, cursor, counts)
-            _resolve(spark, letters, _verdicts(decided), PLACE, ranges(found["days"]))
+                silver_processor.write(spark, feed, again, base, cursor, counts)
+            _resolve(spark, letters, _verdicts(again), PLACE)
             return {
                 "records": counts["records"],
                 "replayed": counts["accepted"] + counts["duplicates"],
@@ -163,7 +158,7 @@ def _verdicts(decided: DataFrame) -> DataFrame:
     )
 
 
-def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place: Sequence[str], days: Days) -> None:
+def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place: Sequence[str]) -> None:
     now = datetime.now(UTC)
     resolved = F.col("_status") == REPLAYED
     rows = letters.join(verdicts, on=list(place), how="inner").withColumns(
@@ -176,7 +171,7 @@ def _resolve(spark: SparkSession, letters: DataFrame, verdicts: DataFrame, place
             "_resolved_at": F.when(resolved, F.lit(now).cast("timestamp")),
         }
     )
-    dead_letters.resolve(spark, rows, now, days)
+    dead_letters.resolve(spark, rows, now)
 
 
 def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
@@ -187,8 +182,8 @@ def discard(spark: SparkSession, selection: Selection, reason: str) -> int:
     closed = chosen.withColumns(
         {"status": F.lit(DISCARDED), "resolution": F.lit(reason), "_resolved_at": F.lit(now).cast("timestamp")}
     )
-    with measured(closed, count=F.count("*"), days=day_set("_ingested_at")) as (rows, found):
+    with measured(closed, count=F.count("*")) as (rows, found):
         number: int = found["count"]
         if number:
-            dead_letters.resolve(spark, rows, now, ranges(found["days"]))
+            dead_letters.resolve(spark, rows, now)
         return number

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs.judging import decide
+from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
@@ -85,21 +85,15 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     if base.is_lost and not judging.made_by_rejected(feed, judged, held).isEmpty():
         # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
-    with (
-        measured(judged, days=judging.good_days(feed)) as (records, seen),
-        measured(
-            decide(feed, records, held, from_start=after is None, days=ranges(seen["days"])), **judging.counts()
-        ) as (decided, counted),
-    ):
-        counts = counted.asDict()
+    with decided(feed, judged, held, from_start=after is None) as (records, counts):
         if counts["rejected"]:
-            rejected = rejected_records.build(judging.rejected(decided), raw, source)
+            rejected = rejected_records.build(judging.rejected(records), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = _cursor(source, base, after, arrived.stamp, counts)
-        done = Done(counts, write(spark, feed, decided, base, cursor, counts).snapshot_id)
+        done = Done(counts, write(spark, feed, records, base, cursor, counts).snapshot_id)
         if letters is not None:
-            dead_letters.close(spark, letters, judging.places_of_accepted(decided), "accepted by a later attempt")
+            dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")
         return done
 
 

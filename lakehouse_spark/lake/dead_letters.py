@@ -13,7 +13,7 @@ from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor, to_text
-from lakehouse_spark.lake.pruning import Days, day_set, ranges, within_days
+from lakehouse_spark.lake.pruning import days_of, within_days
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, STATUSES, TABLE
@@ -71,13 +71,10 @@ def of_batch(spark: SparkSession, read: snapshots.State, source_table: str, afte
 
     None where the files tell that there is none, as of any batch that is looked at for the first time.
     """
-    conditions: list[snapshots.Condition] = [("source_table", "=", source_table)]
-    since = F.lit(True)
-    if after is not None:
-        conditions.append(("_ingested_at", ">", after))
-        since = F.col("_ingested_at") > F.lit(after)
-    if not snapshots.has_files(spark, TABLE, read, *conditions):
+    is_there = ("source_table", "=", source_table), *snapshots.later_than("_ingested_at", after)
+    if not snapshots.has_files(spark, TABLE, read, *is_there):
         return None
+    since = F.lit(True) if after is None else F.col("_ingested_at") > F.lit(after)
     return snapshots.at(spark, TABLE, read.snapshot_id).where((F.col("source_table") == source_table) & since)
 
 
@@ -130,15 +127,15 @@ def close(
     good = letters.where(F.col("status") == OPEN).join(accepted, on=list(place), how="left_semi")
     closed = good.withColumns({name: F.lit(value) for name, value in replayed.items()})
     closed = closed.withColumn("_resolved_at", F.lit(now).cast("timestamp"))
-    with measured(closed, count=F.count("*"), days=day_set("_ingested_at")) as (rows, found):
+    with measured(closed, count=F.count("*")) as (rows, found):
         if found["count"]:
-            resolve(spark, rows, now, ranges(found["days"]))
+            resolve(spark, rows, now)
 
 
-def resolve(spark: SparkSession, letters: DataFrame, now: datetime, days: Days) -> None:
-    """Writes the new fate of open letters, of these `days` of arrival; what others did to the dead-letter table
-    meanwhile stands."""
+def resolve(spark: SparkSession, letters: DataFrame, now: datetime) -> None:
+    """Writes the new fate of open letters; what others did to the dead-letter table meanwhile stands."""
     fate = ["status", "reasons", "resolution", "attempts", "rules_version", "_resolved_at"]
+    days = days_of(letters, "_ingested_at")
 
     def attempt() -> None:
         base = snapshots.state(spark, TABLE)

@@ -114,7 +114,7 @@ def _apply_whole(
 def _has_records(spark: SparkSession, dimension: Dimension, log: snapshots.State, after: datetime | None) -> bool:
     """Whether the log may have records of the dimension that are stamped later than `after`; runs no query."""
     return snapshots.has_files(
-        spark, LOG, log, ("dimension", "=", dimension.name), *snapshots.stamped_after(LOG, after)
+        spark, LOG, log, ("dimension", "=", dimension.name), *snapshots.later_than(str(LOG.stamp), after)
     )
 
 

@@ -27,6 +27,22 @@ _COMPILER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
+_S3_OF_ICEBERG = {
+    "region": "client.region",
+    "path_style": "s3.path-style-access",
+    "endpoint": "s3.endpoint",
+    "key": "s3.access-key-id",
+    "secret": "s3.secret-access-key",
+}
+"""It reads and writes the files of tables."""
+_S3_OF_HADOOP = {
+    "region": "endpoint.region",
+    "path_style": "path.style.access",
+    "endpoint": "endpoint",
+    "key": "access.key",
+    "secret": "secret.key",
+}
+"""It reads files at s3a: for Spark."""
 _REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
 
 
@@ -250,9 +266,10 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     if settings.catalog.type == "jdbc":
         conf[f"{catalog}.jdbc.schema-version"] = "V1"
     if has_tables_at_s3(settings):
-        conf |= _s3_tables_conf(settings.s3, catalog)
+        conf[f"{catalog}.io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
+        conf |= _s3_conf(settings.s3, catalog, _S3_OF_ICEBERG)
     if uses_s3(settings):
-        conf |= _s3_files_conf(settings.s3)
+        conf |= _s3_conf(settings.s3, "spark.hadoop.fs.s3a", _S3_OF_HADOOP)
     for option, secret in {"credential": settings.catalog.credential, "token": settings.catalog.token}.items():
         if secret:
             conf[f"{catalog}.{option}"] = secret.get_secret_value()
@@ -270,30 +287,9 @@ def has_tables_at_s3(settings: Settings) -> bool:
     return settings.catalog.type == "rest" or settings.warehouse.startswith(("s3:", "s3a:"))
 
 
-def _s3_tables_conf(s3: S3Settings, catalog: str) -> dict[str, str]:
-    """How Iceberg reads and writes the files of tables."""
-    conf = {
-        f"{catalog}.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
-        f"{catalog}.client.region": s3.region,
-        f"{catalog}.s3.path-style-access": str(s3.path_style_access).lower(),
-    }
-    if s3.endpoint:
-        conf[f"{catalog}.s3.endpoint"] = s3.endpoint
+def _s3_conf(s3: S3Settings, prefix: str, names: Mapping[str, str]) -> dict[str, str]:
+    """The settings of S3 as one of its two clients spells them."""
+    values = {"region": s3.region, "path_style": str(s3.path_style_access).lower(), "endpoint": s3.endpoint}
     if s3.access_key_id and s3.secret_access_key:
-        conf[f"{catalog}.s3.access-key-id"] = s3.access_key_id.get_secret_value()
-        conf[f"{catalog}.s3.secret-access-key"] = s3.secret_access_key.get_secret_value()
-    return conf
-
-
-def _s3_files_conf(s3: S3Settings) -> dict[str, str]:
-    """How Spark reads files at s3a: and keeps checkpoints there."""
-    conf = {
-        "spark.hadoop.fs.s3a.endpoint.region": s3.region,
-        "spark.hadoop.fs.s3a.path.style.access": str(s3.path_style_access).lower(),
-    }
-    if s3.endpoint:
-        conf["spark.hadoop.fs.s3a.endpoint"] = s3.endpoint
-    if s3.access_key_id and s3.secret_access_key:
-        conf["spark.hadoop.fs.s3a.access.key"] = s3.access_key_id.get_secret_value()
-        conf["spark.hadoop.fs.s3a.secret.key"] = s3.secret_access_key.get_secret_value()
-    return conf
+        values |= {"key": s3.access_key_id.get_secret_value(), "secret": s3.secret_access_key.get_secret_value()}
+    return {f"{prefix}.{names[name]}": value for name, value in values.items() if value}

@@ -118,9 +118,9 @@ def has_files(spark: SparkSession, table: Table, upto: State, *conditions: Condi
         return bool(files.iterator().hasNext())
 
 
-def stamped_after(table: Table, after: datetime | None) -> tuple[Condition, ...]:
-    """That a row's stamp is later (None: always so), for `has_files`."""
-    return () if after is None else ((str(table.stamp), ">", after),)
+def later_than(column: str, after: datetime | None) -> tuple[Condition, ...]:
+    """That an instant is later (None: any is), for `has_files`."""
+    return () if after is None else ((column, ">", after),)
 
 
 def at(spark: SparkSession, table: Table, snapshot_id: int) -> DataFrame:
