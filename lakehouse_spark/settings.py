@@ -96,6 +96,43 @@ class GoldSettings(_Part):
     """A trade of this value is a large one too."""
 
 
+class PolicySettings(_Part):
+    """What of a table's declared policy is changed; see `table.Policy`."""
+
+    snapshot_days: int | None = Field(default=None, ge=0)
+    """Snapshots younger than this are kept."""
+    min_snapshots: int | None = Field(default=None, ge=1)
+    """The newest snapshots, kept however old they are."""
+    max_snapshots: int | None = Field(default=None, ge=1)
+    """As many snapshots are kept at most, however young they are."""
+    row_days: int | None = Field(default=None, ge=1)
+    """Rows of bronze are kept for so many days of event time."""
+    target_file_bytes: int | None = Field(default=None, ge=1)
+    """What compaction makes files as large as."""
+    min_input_files: int | None = Field(default=None, ge=2)
+    """Compaction takes up a partition with as many files that are too small, or of deletes."""
+    settle_minutes: int | None = Field(default=None, ge=0)
+    """A partition that was written to within this time is left alone."""
+    orphan_days: int | None = Field(default=None, ge=0)
+    """A file that no snapshot knows is debris once it is older than this."""
+
+
+class MaintenanceSettings(_Part):
+    layers: Mapping[str, PolicySettings] = {}
+    """Changes of the declared policies by layer (bronze, silver, gold, dim, _metadata)."""
+    tables: Mapping[str, PolicySettings] = {}
+    """Changes of the declared policies by table, which win over those of its layer."""
+    longest_write_hours: float = Field(default=24, gt=0)
+    """No commit takes longer, from its first file to its end: what is older and unfinished was left by a job that died,
+    and no file that is younger is taken for debris."""
+    lease_minutes: float = Field(default=30, gt=0)
+    """For how long a maintenance job that says nothing more holds its tables."""
+    concurrent_rewrites: int = Field(default=4, ge=1)
+    """Groups of files that compaction rewrites at once."""
+    orphan_share: float = Field(default=0.2, ge=0, le=1)
+    """An orphan_cleanup that would take a larger share of a table's files is refused."""
+
+
 class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
@@ -126,6 +163,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = IngestSettings()
     dim_time: DimTimeSettings = DimTimeSettings()
     gold: GoldSettings = GoldSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -37,17 +37,33 @@ _TRANSFORM = re.compile(r"^(?:(?:years|months|days|hours)\((\w+)\)|bucket\(\d+, 
 
 
 @dataclass(frozen=True)
-class Retention:
-    """How long rows (None: for ever) and snapshots are kept."""
+class Policy:
+    """How a table is maintained: what is kept, and when its files are put in order."""
 
     snapshot_days: int
+    """Snapshots younger than this are kept."""
+    min_snapshots: int = 5
+    """The newest snapshots, kept however old they are."""
+    max_snapshots: int | None = None
+    """Where every commit of a stream is a snapshot: as many are kept at most, however young they are."""
     row_days: int | None = None
+    """Rows are kept for so many days of event time; None: for ever."""
+    target_file_bytes: int = 256 * 1024 * 1024
+    """What compaction makes files as large as."""
+    min_input_files: int = 5
+    """Compaction takes up a partition with as many files that are too small, or of deletes."""
+    settle_minutes: int = 60
+    """A partition that was written to within this time is still being written, and is left alone."""
+    orphan_days: int = 3
+    """A file that no snapshot knows is debris once it is older than this."""
 
 
-BRONZE_RETENTION = Retention(snapshot_days=7, row_days=90)
-SILVER_RETENTION = Retention(snapshot_days=14)
-GOLD_RETENTION = Retention(snapshot_days=30)
-DIM_RETENTION = Retention(snapshot_days=30)
+BRONZE_POLICY = Policy(snapshot_days=7, max_snapshots=1_000, row_days=90)
+LOG_POLICY = Policy(snapshot_days=7, max_snapshots=1_000)
+"""Of the change log: the dimensions are rebuilt from here, so its rows stay for ever."""
+SILVER_POLICY = Policy(snapshot_days=14)
+GOLD_POLICY = Policy(snapshot_days=30)
+DIM_POLICY = Policy(snapshot_days=30)
 
 
 def column(name: str, kind: T.DataType, doc: str) -> T.StructField:
@@ -74,7 +90,7 @@ class Table:
     doc: str
     columns: tuple[T.StructField, ...]
     key: tuple[str, ...]
-    retention: Retention
+    policy: Policy
     partitioned_by: tuple[str, ...] = ()
     sorted_by: tuple[str, ...] = ()
     stamp: str | None = None

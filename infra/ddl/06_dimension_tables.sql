@@ -21,6 +21,34 @@ TBLPROPERTIES (
   'write.distribution-mode' = 'none'
 );
 
+CREATE TABLE IF NOT EXISTS lake._metadata.maintenance_log (
+  `run_id` string COMMENT 'The run of a job, one for all tables of it',
+  `table_name` string COMMENT 'The table that was maintained',
+  `job` string COMMENT 'compaction, snapshot_expiration, orphan_cleanup, manifest_rewrite or bronze_retention',
+  `status` string COMMENT 'STARTED, RENEWED, DONE or FAILED; until the last two the run holds the table',
+  `lease_until` timestamp COMMENT 'When a run that says nothing more is taken for dead; NULL once it has ended',
+  `reason` string COMMENT 'Why it was due',
+  `planned` map<string,bigint> COMMENT 'What was planned, by what was counted (files, bytes, snapshots, manifests, rows)',
+  `done` map<string,bigint> COMMENT 'What was found afterwards, by the same names; NULL until it ended',
+  `detail` string COMMENT 'What else there is to tell, as JSON: partitions, files that went, the error',
+  `_logged_at` timestamp COMMENT 'Commit stamp: when it was logged'
+)
+USING iceberg
+PARTITIONED BY (months(`_logged_at`))
+COMMENT 'What maintenance did to tables: rows are added as a run begins, renews its lease on a table, and ends.'
+TBLPROPERTIES (
+  'format-version' = '2',
+  'write.format.default' = 'parquet',
+  'write.parquet.compression-codec' = 'zstd',
+  'write.parquet.dict-encoding.enabled' = 'true',
+  'write.metadata.delete-after-commit.enabled' = 'true',
+  'write.metadata.previous-versions-max' = '10',
+  'commit.retry.num-retries' = '4',
+  'commit.retry.min-wait-ms' = '100',
+  'read.split.target-size' = '134217728',
+  'write.distribution-mode' = 'none'
+);
+
 CREATE TABLE IF NOT EXISTS lake._metadata.surrogate_keys (
   `table_name` string COMMENT 'Dimension (e.g., dim_symbol)',
   `last_issued_key` bigint COMMENT 'The largest key ever reserved',

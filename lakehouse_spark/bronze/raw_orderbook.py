@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
-from lakehouse_spark.table import BRONZE_RETENTION, Table, column
+from lakehouse_spark.table import BRONZE_POLICY, Table, column
 from lakehouse_spark.transforms import payload, values
 from lakehouse_spark.types import INSTANT, TEXT
 
@@ -23,7 +23,7 @@ TABLE = Table(
     key=topic.KEY,
     partitioned_by=("days(snapshot_time)",),
     stamp="_ingested_at",
-    retention=BRONZE_RETENTION,
+    policy=BRONZE_POLICY,
 )
 
 

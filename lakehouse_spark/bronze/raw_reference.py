@@ -5,7 +5,7 @@ from datetime import datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.table import Retention, Table, column
+from lakehouse_spark.table import LOG_POLICY, Table, column
 from lakehouse_spark.transforms import payload, quality
 from lakehouse_spark.transforms.attributes import ATTRIBUTES, day, flag, stated_or_none, text, whole, with_attributes
 from lakehouse_spark.types import BYTES, DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
@@ -37,7 +37,7 @@ TABLE = Table(
     sorted_by=("natural_key",),
     stamp="_ingested_at",
     distribution="hash",
-    retention=Retention(snapshot_days=7),  # the dimensions are rebuilt from here: rows stay for ever
+    policy=LOG_POLICY,
 )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pyspark.sql import Column
 
 from lakehouse_spark.bronze import topic
-from lakehouse_spark.table import BRONZE_RETENTION, Table, column
+from lakehouse_spark.table import BRONZE_POLICY, Table, column
 from lakehouse_spark.transforms import values
 from lakehouse_spark.types import DOUBLE, INSTANT, LONG, TEXT
 
@@ -28,7 +28,7 @@ TABLE = Table(
     partitioned_by=("days(timestamp)",),
     sorted_by=("symbol", "timestamp"),
     stamp="_ingested_at",
-    retention=BRONZE_RETENTION,
+    policy=BRONZE_POLICY,
 )
 
 TEXT_FIELDS = ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange", "account_id", "status")

@@ -20,6 +20,7 @@ app.command("status")(commands.status)
 app.command("verify")(commands.run_verify)
 app.command("report")(commands.write_report)
 app.command("migrate")(commands.migrate)
+app.command("plan")(commands.show_plan)
 app.command("query")(commands.query)
 app.add_typer(rejected.app, name="rejected")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from pyspark.errors import PySparkException
 
-from lakehouse_spark import migrations, report, verify
+from lakehouse_spark import catalog, migrations, report, verify
 from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.cli.output import (
     Json,
@@ -24,15 +24,17 @@ from lakehouse_spark.cli.output import (
     show_findings,
     show_outcome,
     show_rows,
+    show_survey,
     stages,
     teller,
     with_instants_as_text,
 )
 from lakehouse_spark.cli.sessions import opened, require_tables
 from lakehouse_spark.errors import UsageError, in_a_sentence
-from lakehouse_spark.lake import session
+from lakehouse_spark.lake import pyiceberg, session
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.local import broker, demo, simulator
+from lakehouse_spark.maintenance import survey
 from lakehouse_spark.settings import load
 
 
@@ -131,6 +133,24 @@ def migrate(as_json: Json = False) -> None:
         out.print(f"applied {migration.version}: {migration.description}")
     if not applied:
         out.print("nothing to migrate")
+
+
+def show_plan(
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help=f"{', '.join(survey.LAYERS)}; may be repeated; default: all."),
+    ] = None,
+    tables: Annotated[list[str] | None, typer.Option("--table", help="A table; may be repeated; default: all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
+    settings = load()
+    if unknown := {*(layers or ())} - {*survey.LAYERS}:
+        raise UsageError(f"there is no layer {', '.join(sorted(unknown))}: they are {', '.join(survey.LAYERS)}")
+    named = [catalog.table(name).name for name in tables or ()]
+    chosen = survey.chosen(layers or (), named)
+    found = survey.take(pyiceberg.open_catalog(settings), settings.maintenance, chosen, datetime.now(UTC))
+    print_json(found.as_dict()) if as_json else show_survey(found)
 
 
 def query(

@@ -18,6 +18,7 @@ from rich.table import Table as Grid
 from lakehouse_spark import verify
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.local import demo
+from lakehouse_spark.maintenance.survey import Survey
 from lakehouse_spark.transforms import reasons
 
 # Where there is no terminal, nothing is folded or cut to 80 columns.
@@ -74,6 +75,33 @@ def show_findings(findings: Sequence[verify.Finding], *, only_violations: bool =
         out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
 
 
+def show_survey(found: Survey) -> None:
+    """What is due, table by table, then what is kept and why."""
+    due = grid_of("table", "job", "changes", "rewrites", "detail")
+    for action in (action for plan in found.plans for action in plan.actions):
+        changes = ", ".join(f"{name} {action.before[name]:,} → {n:,}" for name, n in action.after.items())
+        due.add_row(action.table, action.job, changes, _megabytes(action.reads) if action.reads else "", action.reason)
+    if due.row_count:
+        out.print(due)
+        out.print()
+    kept = grid_of("table", "job", "kept, and why")
+    for plan in found.plans:
+        for job in dict.fromkeys(each.job for each in plan.kept):
+            why = (f"{each.number:,} {each.what}: {each.why}" for each in plan.kept if each.job == job)
+            kept.add_row(plan.table, job, "; ".join(why))
+    if kept.row_count:
+        out.print(kept)
+        out.print()
+    for table, failure in found.journal.last_failure().items():
+        out.print(f"{table}: the last {failure.job} failed at {failure.at:%Y-%m-%d %H:%M} UTC", highlight=False)
+    number = sum(len(plan.actions) for plan in found.plans)
+    out.print(f"{number} things to do: lakehouse run maintenance" if number else "nothing to do")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:,.1f} MB"
+
+
 def teller(step: Callable[[str], None]) -> Callable[[Summary | verify.Finding], None]:
     """Tells of every step of the work, and of invariants only where they do not hold."""
 
@@ -126,10 +154,9 @@ def with_instants_as_text(rows: DataFrame) -> DataFrame:
 
 def grid_of(*columns: str) -> Grid:
     grid = Grid(show_edge=False, pad_edge=False)
+    texts = ("table", "job", "changes", "kept, and why", "detail", "")
     for number, name in enumerate(columns):
-        grid.add_column(
-            name, justify="left" if number == 0 else "right" if name not in ("table", "detail", "") else "left"
-        )
+        grid.add_column(name, justify="left" if number == 0 or name in texts else "right")
     return grid
 
 

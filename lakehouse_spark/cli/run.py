@@ -27,6 +27,9 @@ _NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW
 """Classes and conditions of the errors of Spark and Iceberg about a lakehouse that was never migrated."""
 
 
+_AS_JSON = "as_json"
+"""The option of a job that leaves all but the line of JSON unsaid."""
+
 HELP = {"help_option_names": ["--help", "-h"]}
 
 
@@ -150,13 +153,14 @@ def execute(job: Job, options: Options) -> int:
     What went wrong is one sentence, the last line on stderr.
     """
     began = time.monotonic()
+    given = {name: value for name, value in options.items() if name != _AS_JSON}
     try:
         settings = load()
         with broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings) as here:
             spark = open_session(here, job.name, announce=complain)
             try:
-                summaries = _run(spark, here, job, options)
-                for summary in summaries:
+                summaries = _run(spark, here, job, given)
+                for summary in () if options.get(_AS_JSON) else summaries:
                     _say(summary)
                 _say(_as_json(job, summaries, time.monotonic() - began))
             finally:

@@ -7,7 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.transforms import quality, scd_type1
 from lakehouse_spark.transforms.attributes import text
 from lakehouse_spark.transforms.market_hours import CLOCK, MICS, TIME_ZONES
@@ -31,7 +31,7 @@ TABLE = Table(
     ),
     key=("exchange_code",),
     stamp="_updated_at",
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
 )
 

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.transforms import quality, scd_type2
 from lakehouse_spark.types import DATE, FLAG, INSTANT, LONG, TEXT
 
@@ -30,7 +30,7 @@ TABLE = Table(
     partitioned_by=("bucket(8, symbol)",),
     stamp="_updated_at",
     distribution="hash",
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
 )
 

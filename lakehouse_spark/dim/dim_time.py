@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.types import DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
 
@@ -32,7 +32,7 @@ TABLE = Table(
     ),
     key=("time_key",),
     partitioned_by=("years(date)",),
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
 )
 
 

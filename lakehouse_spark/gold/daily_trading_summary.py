@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold import symbol_days
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, RATIO, TEXT
@@ -39,7 +39,7 @@ TABLE = Table(
     partitioned_by=("days(summary_date)",),
     sorted_by=("symbol", "summary_date"),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "silver.orderbook_snapshots", "dim.dim_symbol"),
 )
 

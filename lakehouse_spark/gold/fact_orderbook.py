@@ -7,7 +7,7 @@ from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.dim.dim_time import time_key
 from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.silver import orderbook_snapshots
-from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
+from lakehouse_spark.table import GOLD_POLICY, MERGE_ON_READ, Table, column
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
 
@@ -33,7 +33,7 @@ TABLE = Table(
     stamp="_loaded_at",
     distribution="hash",
     properties=MERGE_ON_READ,
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.orderbook_snapshots", "dim.dim_symbol", "dim.dim_time"),
     lookups=("dim.dim_time",),
 )

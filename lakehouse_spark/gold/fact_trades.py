@@ -9,7 +9,7 @@ from lakehouse_spark.dim import dim_exchange, dim_symbol, dim_trader
 from lakehouse_spark.dim.dim_time import time_key
 from lakehouse_spark.gold.fact import Fact
 from lakehouse_spark.silver import trades as silver_trades
-from lakehouse_spark.table import GOLD_RETENTION, MERGE_ON_READ, Table, column
+from lakehouse_spark.table import GOLD_POLICY, MERGE_ON_READ, Table, column
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
 
@@ -37,7 +37,7 @@ TABLE = Table(
     sorted_by=("symbol_key", "time_key"),
     stamp="_loaded_at",
     properties=MERGE_ON_READ,
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange", "dim.dim_time"),
     lookups=("dim.dim_exchange", "dim.dim_time"),
 )

@@ -3,7 +3,7 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, INTEGER, LONG, PRICE, RATIO, TEXT
 
@@ -28,7 +28,7 @@ TABLE = Table(
     key=("overview_date", "exchange"),
     partitioned_by=("days(overview_date)",),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "silver.orderbook_snapshots", "gold.daily_trading_summary"),
 )
 

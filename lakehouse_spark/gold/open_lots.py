@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import lots
 from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
 
@@ -28,7 +28,7 @@ TABLE = Table(
     key=("lot_date", "trader_id", "account_id", "symbol", "trade_id"),
     partitioned_by=("days(lot_date)",),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary"),
     lookups=("gold.daily_trading_summary",),  # its days are those of the trades, which are followed
 )

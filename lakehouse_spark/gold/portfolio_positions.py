@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, TEXT
 
@@ -30,7 +30,7 @@ TABLE = Table(
     key=("position_date", "trader_id", "account_id", "symbol"),
     partitioned_by=("days(position_date)",),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary", "gold._open_lots"),
     lookups=("gold.daily_trading_summary", "gold._open_lots"),  # they change with the trades, which are followed
 )

@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold import symbol_days
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.transforms.market_hours import with_session
@@ -35,7 +35,7 @@ TABLE = Table(
     key=("analytics_date", "symbol", "exchange", "market_session"),
     partitioned_by=("days(analytics_date)",),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_exchange"),
 )
 

@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.table import GOLD_RETENTION, Table, column
+from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact, lots
 from lakehouse_spark.transforms.asof import with_version
 from lakehouse_spark.types import DATE, INSTANT, INTEGER, LONG, PERCENT, PRICE, RATE, RATIO, TEXT
@@ -32,7 +32,7 @@ TABLE = Table(
     key=("performance_date", "trader_id"),
     partitioned_by=("days(performance_date)",),
     stamp="_computed_at",
-    retention=GOLD_RETENTION,
+    policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_trader", "dim.dim_account", "gold.daily_trading_summary", "gold._open_lots"),
     lookups=("gold.daily_trading_summary", "gold._open_lots"),  # they change with the trades, which are followed
 )

@@ -216,8 +216,22 @@ class _Writer:
     def _cursor(self, ends: Mapping[int, int], stamp: datetime) -> TopicCursor:
         return TopicCursor(
             stamp=stamp, topic=self.found.topic, topic_id=self.found.topic_id, began=self.following, following=ends,
-            epoch=self.epoch, gaps=self.gaps,
+            epoch=self.epoch, gaps=self.gaps, removed=self._removed,
         )  # fmt: skip
+
+    @property
+    def _removed(self) -> Mapping[str, Mapping[int, int]]:
+        """What retention has removed, which a recreated topic moves to those before it."""
+        cursor = self.state.cursor_as(TopicCursor)
+        removed = dict(cursor.removed) if cursor else {}
+        earlier = [topic for topic in removed if topic != self.found.topic_id]
+        if not earlier:
+            return removed
+        summed: dict[int, int] = {}
+        for topic in earlier:
+            for partition, rows in removed.pop(topic).items():
+                summed[partition] = summed.get(partition, 0) + rows
+        return {**removed, "": summed}
 
     def close(self) -> None:
         self.cut_off()

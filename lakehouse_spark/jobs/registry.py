@@ -7,12 +7,14 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from lakehouse_spark import catalog
 from lakehouse_spark.catalog import DIMENSIONS, FACTS, TOPICS
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
     fact_loader,
     gold_aggregator,
+    maintenance,
     pipeline,
     schema_migration,
     silver_processor,
@@ -20,6 +22,7 @@ from lakehouse_spark.jobs import (
 from lakehouse_spark.jobs.job import Job, Option, Size
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.maintenance.survey import LAYERS
 from lakehouse_spark.settings import Settings
 
 
@@ -55,6 +58,28 @@ def _write_bronze(spark: SparkSession, settings: Settings, *, continuous: bool, 
 
 def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
     return dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, **options)
+
+
+_OF_MAINTENANCE = (
+    _some_of("--layer", "layers", "LAYER", LAYERS),
+    Option(
+        "--table",
+        "tables",
+        "a table, with its layer (silver.trades) or without; may be repeated; default: all",
+        metavar="TABLE",
+        parse=lambda text: catalog.table(text).name,
+        repeats=True,
+    ),
+    Option("--dry-run", "dry_run", "say what is due and why, and change nothing"),
+    Option("--json", "as_json", "print only the line of JSON"),
+)
+_REWRITING = Size("3g", executors=2, executor_memory="6g", executor_cores=4)  # files are sorted, and read to be checked
+_LISTING = Size("1g", executors=1, executor_memory="1g", executor_cores=1)  # metadata and listings, on the driver
+
+
+def _maintains(name: str, line: str, size: Size) -> Job:
+    """A job that does what is due of its own kind."""
+    return Job(name, line, size, partial(maintenance.run, jobs=(name,)), _OF_MAINTENANCE)
 
 
 _JOINING = Size("3g", executors=2, executor_memory="6g", executor_cores=4)
@@ -126,6 +151,22 @@ _JOBS = (
         (_rebuild("derive everything again, by today's settings"),),
     ),
     Job("pipeline", "every step once, in one session", _JOINING, pipeline.run, topics=tuple(TOPICS)),
+    _maintains("compaction", "small files into large ones", _REWRITING),
+    _maintains("snapshot_expiration", "drop snapshots that need not be kept", _LISTING),
+    Job(
+        "orphan_cleanup",
+        "drop files that no snapshot knows",
+        _LISTING,
+        maintenance.clean,
+        (
+            *_OF_MAINTENANCE,
+            Option("--quarantine", "quarantine", "set the files aside in place of deleting them"),
+            Option("--restore", "restore", "bring back what a run set aside, by its id", metavar="RUN"),
+        ),
+    ),
+    _maintains("manifest_rewrite", "many manifests into few", _LISTING),
+    _maintains("bronze_retention", "drop rows of bronze that are old and consumed", _REWRITING),
+    Job("maintenance", "all maintenance that is due, in one session", _REWRITING, maintenance.run, _OF_MAINTENANCE),
 )
 
 JOBS: Mapping[str, Job] = {job.name: job for job in _JOBS}

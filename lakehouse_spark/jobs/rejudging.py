@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.jobs.judging import decide
 from lakehouse_spark.lake import dead_letters, snapshots
-from lakehouse_spark.lake.cursor import FeedCursor
+from lakehouse_spark.lake.cursor import FeedCursor, rows_removed
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
@@ -37,7 +37,11 @@ def rejudge(
     letters = dead_letters.of_batch(spark, read, source, None)
     if letters is None:
         letters = spark.table(rejected_records.TABLE.identifier).where(F.lit(False))
-    letters = letters.join(raw.select(*rejected_records.PLACE), on=list(rejected_records.PLACE), how="left_semi")
+    places = raw.select(*rejected_records.PLACE)
+    unread = letters.where(F.col("status") != rejected_records.REPLAYED)
+    gone = unread.join(places, on=list(rejected_records.PLACE), how="left_anti")
+    rejected_before = gone.count() if rows_removed(upstream.cursor) else 0
+    letters = letters.join(places, on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = judging.set_aside(raw, letters)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
     is_early = judging.is_early(feed, since)
@@ -65,7 +69,7 @@ def rejudge(
                 counts |= _with_early(feed, early, open_letters, stays, counts)
             left_out = discarded.count()
             counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-            cursor = _recounted(source, base, upstream, counts)
+            cursor = replace(_recounted(source, base, upstream, counts), rejected_before=rejected_before)
             if is_due:  # a job that dies before it settles has all of this before it again, this included
                 dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "accepted by newer rules")
             done = settle(spark, feed.table, written, replaced, base, cursor)
@@ -104,5 +108,8 @@ def _with_early(
 
 def _recounted(source: str, base: snapshots.State, upstream: snapshots.State, counts: Mapping[str, int]) -> FeedCursor:
     stamp, last = base.next_stamp(datetime.now(UTC)), base.cursor_as(FeedCursor)
-    new = FeedCursor(stamp=stamp, source=source, after=None, upto=upstream.stamp, since=stamp, totals=dict(counts))
+    new = FeedCursor(
+        stamp=stamp, source=source, after=None, upto=upstream.stamp, since=stamp, totals=dict(counts),
+        removed_before=rows_removed(upstream.cursor),
+    )  # fmt: skip
     return replace(new, rebuilt=stamp, counts=dict(counts), notes=last.notes if last else {})

@@ -14,7 +14,7 @@ from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
-from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor
+from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
 from lakehouse_spark.lake.pruning import day_predicate, day_set, days_of, ranges, within_days
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import Done, settle
@@ -90,7 +90,7 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
             rejected = rejected_records.build(judging.rejected(records), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-        cursor = _cursor(source, base, after, arrived.stamp, counts)
+        cursor = _cursor(source, base, after, arrived, counts)
         done = Done(counts, write(spark, feed, records, base, cursor, counts).snapshot_id)
         if letters is not None:
             dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")
@@ -158,7 +158,7 @@ def write(
 
 
 def _cursor(
-    source: str, base: snapshots.State, after: datetime | None, upto: datetime | None, counts: Mapping[str, int]
+    source: str, base: snapshots.State, after: datetime | None, arrived: snapshots.State, counts: Mapping[str, int]
 ) -> FeedCursor:
     """What this commit consumed, its counts, and their totals since the first commit."""
     stamp, last = base.next_stamp(datetime.now(UTC)), base.cursor_as(FeedCursor)
@@ -170,8 +170,10 @@ def _cursor(
         rebuilt=rebuilt,
         source=source,
         after=after,
-        upto=upto,
+        upto=arrived.stamp,
         since=last.since if last else stamp,
+        removed_before=last.removed_before if last else rows_removed(arrived.cursor),
+        rejected_before=last.rejected_before if last else 0,
         counts=counts,
         totals={**totals, **{name: totals.get(name, 0) + number for name, number in counts.items()}},
     )

@@ -1,6 +1,7 @@
 """What a job did to one table: a line for people, the same for machines."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,7 +11,8 @@ from lakehouse_spark.lake.reconcile import Done
 @dataclass(frozen=True)
 class Summary:
     """`counts` names what was counted (records, accepted, …); `snapshot_id` is None where nothing was written; `notes`
-    are whole sentences: a line each after that of the counts."""
+    are whole sentences: a line each after that of the counts. Of maintenance there are also the counts `before`, and
+    those that were `planned`: with no others, nothing was done yet."""
 
     job: str
     table: str
@@ -18,6 +20,8 @@ class Summary:
     snapshot_id: int | None = None
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    before: Mapping[str, int] = field(default_factory=dict)
+    planned: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, job: str, table: str, done: Done, began: float) -> "Summary":
@@ -29,10 +33,23 @@ class Summary:
 
     @property
     def _counted(self) -> str:
+        if self.planned and not self.counts:
+            return "would change " + _changes(self.before, self.planned)
+        if self.planned:
+            other = {name: number for name, number in self.planned.items() if self.counts[name] != number}
+            as_planned = f" (planned: {_listed(other)})" if other else ""
+            return f"{_changes(self.before, self.counts)}{as_planned} in {self.seconds:.1f} s"
         if self.snapshot_id is None:
             return "nothing new"
-        counted = ", ".join(f"{value:,} {name}" for name, value in self.counts.items())
-        return f"{counted} in {self.seconds:.1f} s"
+        return f"{_listed(self.counts)} in {self.seconds:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value or name not in ("before", "planned")}
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{value:,} {name}" for name, value in counts.items())
+
+
+def _changes(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {before[name]:,} → {number:,}" for name, number in after.items())

@@ -4,13 +4,15 @@ Every commit is staged on a branch of its own, grown from the very snapshot its 
 fast-forward. Iceberg refuses the fast-forward if anyone else's commit became current in between, so a commit is a
 compare-and-swap whatever it holds: new rows, a MERGE, or only progress. Data and cursor become visible together.
 
-A staged branch that its author could not finish (kill -9) is invisible to readers of the table and expires after a day.
+A staged branch that its author could not finish (kill -9) is invisible to readers of the table. Its name says when it
+was made, so that maintenance drops it once no write can take so long; an author that lives on only tries again.
 """
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from py4j.protocol import Py4JError
@@ -18,17 +20,26 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.errors import LostRaceError
-from lakehouse_spark.lake.cursor import CURSOR, Cursor
+from lakehouse_spark.errors import LostRaceError, RefusedError, is_caused_by
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.lake.pruning import Bounds
-from lakehouse_spark.lake.snapshots import State, ancestors, load, state
+from lakehouse_spark.lake.snapshots import State, ancestors, each, load, state
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
-_BRANCH_AGE_MS = 24 * 60 * 60 * 1000
 _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
+_AGAIN = "lakehouse.rewrites"
+"""Snapshot property of a compaction that was done again: the staged snapshot."""
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What came of rewriting files: the sequence numbers of the commits that did, and how many were given up."""
+
+    sequences: tuple[int, ...] = ()
+    given_up: int = 0
 
 
 def open_table(spark: SparkSession, table: Table) -> None:
@@ -40,13 +51,13 @@ def open_table(spark: SparkSession, table: Table) -> None:
 
 def append(spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor) -> State:
     """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`."""
-    cursor = _ruled(cursor)
 
-    def write(branch: str) -> None:
+    def write(branch: str, cursor: Cursor | None) -> None:
         writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
+        assert cursor is not None
         writer.option(f"snapshot-property.{CURSOR}", cursor.to_json()).option("fanout-enabled", "true").append()
 
-    return _publish(spark, table, base, cursor, write)
+    return _publish(spark, table, base, _ruled(cursor), write)
 
 
 def merge(
@@ -65,9 +76,8 @@ def merge(
     `bounds` makes a predicate of literals on the table's columns: only its partitions are looked at. `deletes` knows
     the rows as `source`. Raises LostRaceError like `append`.
     """
-    cursor = _ruled(cursor)
 
-    def write(branch: str) -> None:
+    def write(branch: str, cursor: Cursor | None) -> None:
         def target(name: str) -> Column:
             return F.col(f"branch_{branch}.{name}")
 
@@ -85,13 +95,112 @@ def merge(
         with _summary(spark, cursor):
             merging.merge()
 
-    return _publish(spark, table, base, cursor, write)
+    return _publish(spark, table, base, _ruled(cursor), write)
 
 
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
     """Moves the cursor and nothing else."""
-    cursor = _ruled(cursor)
-    return _publish(spark, table, base, cursor, lambda branch: _stage_progress(spark, table, branch, cursor))
+    return _publish(spark, table, base, _ruled(cursor), _progress(spark, table))
+
+
+def remove_files(
+    spark: SparkSession, table: Table, paths: Iterable[str], base: State, cursor: Cursor, *, within: Any
+) -> State:
+    """Removes whole data files with all of their rows; `within` is an expression of Iceberg's that finds them.
+
+    Raises LostRaceError like `append`, and RefusedError where one of them was not live when `base` was read.
+    """
+    wanted = set(paths)
+
+    def write(branch: str, handed_on: Cursor | None) -> None:
+        if handed_on is not cursor:
+            raise LostRaceError(f"{table.name}: rows were removed since snapshot {base.snapshot_id} was read")
+        iceberg = load(spark, table)
+        staged = iceberg.newDelete()
+        staged.validateFilesExist()
+        found = set()
+        with closing(iceberg.newScan().useSnapshot(base.snapshot_id).filter(within).planFiles()) as tasks:
+            for task in each(tasks):
+                file = task.file()
+                if file.location() in wanted:
+                    # Never by its path: Python would reach a method of the same name that is not public, and that
+                    # deletes the file itself, now, whatever becomes of the commit.
+                    staged.deleteFile(file)
+                    found.add(file.location())
+        if found != wanted:
+            raise RefusedError(f"{table.name}: {len(wanted - found)} files to remove are not there any more")
+        staged.set(CURSOR, cursor.to_json())
+        staged.toBranch(branch).commit()
+
+    return _publish(spark, table, base, cursor, write)
+
+
+def rewrite(
+    spark: SparkSession, table: Table, stage: Callable[[str], None], check: Callable[[int, str], None]
+) -> Rewritten:
+    """Makes files current that `stage` wrote, on a branch, in place of others with the same rows.
+
+    `check` is given the snapshot that the branch began at and the branch, and raises where these differ: then the
+    branch stays for people to look at, and nothing else has changed. Where others committed meanwhile, each of the
+    branch's snapshots is done again on top of theirs; one that replaces files which they changed is given up.
+    """
+    iceberg, branch = load(spark, table), staging_branch("compaction")
+    for _ in range(_ATTEMPTS):
+        iceberg.refresh()
+        start = iceberg.currentSnapshot()
+        if branched(iceberg, branch, start.snapshotId()):
+            break
+    try:
+        stage(branch)
+    except BaseException:
+        drop(iceberg, branch)
+        raise
+    iceberg.refresh()
+    staged = [s for s in ancestors(iceberg, iceberg.snapshot(branch)) if s.sequenceNumber() > start.sequenceNumber()]
+    if not staged:
+        drop(iceberg, branch)
+        return Rewritten()
+    check(start.snapshotId(), branch)
+    if _fast_forwarded(iceberg, branch, staged[0].snapshotId()):
+        return Rewritten(tuple(int(snapshot.sequenceNumber()) for snapshot in staged))
+    done = [_replaced_again(spark, iceberg, snapshot, start) for snapshot in reversed(staged)]
+    drop(iceberg, branch)
+    forget(iceberg, [snapshot.snapshotId() for snapshot in staged])
+    return Rewritten(tuple(sequence for sequence in done if sequence), done.count(None))
+
+
+def _replaced_again(spark: SparkSession, iceberg: Any, staged: Any, start: Any) -> int | None:
+    """The sequence number of a commit that replaces the same files on top of the current snapshot; None where that is
+    not possible any more."""
+    jvm, io = spark._jvm, iceberg.io()
+    assert jvm is not None
+    removed, added = jvm.java.util.HashSet(), jvm.java.util.HashSet()
+    for file in each(staged.removedDataFiles(io)):
+        removed.add(file)
+    for file in each(staged.addedDataFiles(io)):
+        added.add(file)
+    try:
+        again = iceberg.newRewrite().validateFromSnapshot(start.snapshotId())
+        again.rewriteFiles(removed, added, start.sequenceNumber()).set(_AGAIN, str(staged.snapshotId())).commit()
+    except (Py4JError, PySparkException) as error:
+        if not is_caused_by(error, "ValidationException", "CommitFailedException"):
+            raise
+        iceberg.refresh()
+        return None
+    iceberg.refresh()
+    own = (s for s in ancestors(iceberg, iceberg.currentSnapshot()) if s.summary().get(_AGAIN) is not None)
+    return next((int(s.sequenceNumber()) for s in own if s.summary().get(_AGAIN) == str(staged.snapshotId())), None)
+
+
+def forget(iceberg: Any, snapshot_ids: Sequence[int]) -> None:
+    """Removes snapshots that are on no branch, with those of their files that no other snapshot has."""
+    iceberg.refresh()
+    there = [i for i in snapshot_ids if iceberg.snapshot(i) is not None]
+    if there:
+        expiry = iceberg.expireSnapshots().expireOlderThan(1)
+        for snapshot_id in there:
+            expiry = expiry.expireSnapshotId(snapshot_id)
+        expiry.commit()
 
 
 def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str, Column], where: Column) -> State:
@@ -100,10 +209,10 @@ def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str,
     For repairs: what is downstream does not notice. Raises LostRaceError like `append`.
     """
 
-    def write(branch: str) -> None:
+    def write(branch: str, cursor: Cursor | None) -> None:
         one = spark.range(1).select(F.lit(1).alias("_one"))
         updating = one.mergeInto(f"{table.identifier}.branch_{branch}", where).whenMatched()
-        with _summary(spark, base.cursor):
+        with _summary(spark, cursor):
             updating.update(dict(changes)).merge()
 
     return _publish(spark, table, base, base.cursor, write)
@@ -116,8 +225,7 @@ def outdate(spark: SparkSession, table: Table) -> None:
         base = state(spark, table)
         if base.cursor is None or base.rules == 1:
             return
-        cursor = replace(base.cursor, rules=1)
-        _publish(spark, table, base, cursor, lambda branch: _stage_progress(spark, table, branch, cursor))
+        _publish(spark, table, base, replace(base.cursor, rules=1), _progress(spark, table))
 
     again_if_overtaken(attempt)
 
@@ -133,16 +241,21 @@ def adopt_schema(spark: SparkSession, table: Table) -> None:
         if iceberg.currentSnapshot().schemaId() == iceberg.schema().schemaId():
             return
         base = state(spark, table)
-        _publish(spark, table, base, base.cursor, lambda branch: _stage_progress(spark, table, branch, base.cursor))
+        _publish(spark, table, base, base.cursor, _progress(spark, table))
 
     again_if_overtaken(attempt)
 
 
-def _stage_progress(spark: SparkSession, table: Table, branch: str, cursor: Cursor | None) -> None:
-    staged = load(spark, table).newAppend()
-    if cursor is not None:
-        staged.set(CURSOR, cursor.to_json())
-    staged.toBranch(branch).commit()
+def _progress(spark: SparkSession, table: Table) -> Callable[[str, Cursor | None], None]:
+    """Stages the cursor and no rows."""
+
+    def write(branch: str, cursor: Cursor | None) -> None:
+        staged = load(spark, table).newAppend()
+        if cursor is not None:
+            staged.set(CURSOR, cursor.to_json())
+        staged.toBranch(branch).commit()
+
+    return write
 
 
 def _ruled(cursor: Cursor) -> Cursor:
@@ -161,32 +274,45 @@ def again_if_overtaken(attempt: Callable[[], None]) -> None:
 
 
 def _publish(
-    spark: SparkSession, table: Table, base: State, cursor: Cursor | None, write: Callable[[str], None]
+    spark: SparkSession,
+    table: Table,
+    base: State,
+    cursor: Cursor | None,
+    write: Callable[[str, Cursor | None], None],
 ) -> State:
-    """Stages on a branch grown from `base`, then fast-forwards; a compaction in between only costs another try."""
+    """Stages on a branch grown from `base`, then fast-forwards; maintenance in between only costs another try."""
     for _ in range(_ATTEMPTS):
         iceberg = load(spark, table)
-        start = _carried_over(iceberg, table, base)
-        branch = f"commit_{uuid.uuid4().hex}"
-        if not _branched(iceberg, branch, start):
+        start, newest = _carried_over(iceberg, table, base)
+        if cursor is not None and newest is not base.cursor:
+            cursor = cursor.with_all_of(newest)
+        branch = staging_branch("commit")
+        if not branched(iceberg, branch, start):
             continue
         try:
-            write(branch)
+            write(branch, cursor)
             iceberg.refresh()
             staged = iceberg.snapshot(branch).snapshotId()
             if _fast_forwarded(iceberg, branch, staged):
                 return State(staged, cursor, cursor.stamp if cursor else base.stamp)
-        except BaseException:
-            _drop(iceberg, branch)
+        except BaseException as error:
+            if isinstance(error, Exception) and _was_dropped(iceberg, branch):
+                continue
+            drop(iceberg, branch)
             raise
-        _drop(iceberg, branch)
+        drop(iceberg, branch)
     raise LostRaceError(f"{table.name}: {_ATTEMPTS} attempts to commit were overtaken; run the job again")
 
 
-def _branched(iceberg: Any, branch: str, start: int) -> bool:
+def staging_branch(purpose: str) -> str:
+    """A name for a new branch, of the time at which it is made and of nobody else's."""
+    return f"{purpose}_{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid.uuid4().hex}"
+
+
+def branched(iceberg: Any, branch: str, start: int) -> bool:
     """Whether the branch is made; it is not if anything at all was committed to the table meanwhile."""
     try:
-        iceberg.manageSnapshots().createBranch(branch, start).setMaxRefAgeMs(branch, _BRANCH_AGE_MS).commit()
+        iceberg.manageSnapshots().createBranch(branch, start).commit()
     except (Py4JError, PySparkException) as error:
         if not _was_overtaken(error):
             raise
@@ -220,21 +346,38 @@ def _was_overtaken(error: Exception) -> bool:
     return any(sign in text for sign in (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required"))
 
 
-def _carried_over(iceberg: Any, table: Table, base: State) -> int:
-    """The current snapshot, if nothing but compactions happened since `base`; else the race is lost."""
-    head = iceberg.currentSnapshot()
+def _carried_over(iceberg: Any, table: Table, base: State) -> tuple[int, Cursor | None]:
+    """The current snapshot and the newest cursor, if nothing but maintenance happened since `base`: files replaced, or
+    removed with the cursor handed on; else the race is lost."""
+    head, newest = iceberg.currentSnapshot(), base.cursor
     for snapshot in ancestors(iceberg, head):
         if snapshot.snapshotId() == base.snapshot_id:
-            return int(head.snapshotId())
-        if snapshot.operation() != "replace":
+            return int(head.snapshotId()), newest
+        if snapshot.operation() == "replace":
+            continue
+        written = snapshot.summary().get(CURSOR)
+        handed_on = None if written is None else from_json(written)
+        if handed_on is None or base.cursor is None or snapshot.operation() != "delete":
             break
+        if not handed_on.says_the_same(base.cursor):
+            break
+        newest = handed_on if newest is base.cursor else newest
     raise LostRaceError(
         f"{table.name}: another writer committed since snapshot {base.snapshot_id} was read. Nothing of this attempt "
         "was kept; the other writer's commit stands. Run the job again to go on from there."
     )
 
 
-def _drop(iceberg: Any, branch: str) -> None:
+def _was_dropped(iceberg: Any, branch: str) -> bool:
+    """Whether someone took the branch for that of a dead writer, as a clock that runs ahead makes maintenance do."""
+    with suppress(Exception):
+        iceberg.refresh()
+        return branch not in iceberg.refs()
+    return False
+
+
+def drop(iceberg: Any, branch: str) -> None:
+    """Removes a staging branch, if it is there."""
     with suppress(Exception):
         iceberg.refresh()
         iceberg.manageSnapshots().removeBranch(branch).commit()

@@ -6,7 +6,7 @@ instant is ISO 8601 in UTC with microseconds. Where a field's JSON key is not it
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,18 @@ class Cursor:
     def place(self) -> object:
         """How far it has consumed what it follows; None where that is nothing."""
         return None
+
+    def says_the_same(self, other: "Cursor") -> bool:
+        """Whether a commit that built on one of them may as well build on the other: no rows came in between."""
+        return self._progress == other._progress
+
+    @property
+    def _progress(self) -> object:
+        return self.stamp, self.place, self.rebuilt, self.rules
+
+    def with_all_of(self, newest: "Cursor | None") -> "Cursor":
+        """With what the table's newest cursor says and no commit but maintenance changes."""
+        return self
 
     def to_json(self) -> str:
         return json.dumps({**self.notes, **self._fields()}, separators=(",", ":"), sort_keys=True)
@@ -75,10 +87,16 @@ class TopicCursor(Cursor):
     """Gaps that were accepted with this commit."""
     source: str | None = None
     """The file whose records this commit landed in the change log; None where it read the topic."""
+    removed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """How many rows retention has removed in all, by the topic's id and by partition; under "" those of a topic that
+    was deleted and created again since."""
 
     @property
     def place(self) -> object:
         return self.following
+
+    def with_all_of(self, newest: Cursor | None) -> Cursor:
+        return replace(self, removed=newest.removed) if isinstance(newest, TopicCursor) else self
 
     def _fields(self) -> dict[str, Any]:
         said = super()._fields()
@@ -86,7 +104,8 @@ class TopicCursor(Cursor):
             said |= {"topic": self.topic, "topic_id": self.topic_id}
             said |= {"from": _with_text_keys(self.began), "to": _with_text_keys(self.following)}
         gaps = [{"accepted": gap.accepted, "was": _with_text_keys(gap.was)} for gap in self.gaps]
-        optional = {"epoch": to_text(self.epoch), "gaps": gaps, "source": self.source}
+        removed = {topic: _with_text_keys(rows) for topic, rows in sorted(self.removed.items())}
+        optional = {"epoch": to_text(self.epoch), "gaps": gaps, "source": self.source, "removed": removed}
         return said | {name: value for name, value in optional.items() if value}
 
 
@@ -122,9 +141,15 @@ class FeedCursor(UpstreamCursor):
     totals: Mapping[str, int]
     """The `counts` of all commits since then, added up. Rejected records that were accepted later are in `replayed`
     and stay in `rejected`."""
+    removed_before: int = 0
+    """How many rows retention had removed from the source before `since`; not in the JSON where it is none."""
+    rejected_before: int = 0
+    """Rejected records among those, which stay in the dead-letter table; not in the JSON where it is none."""
 
     def _fields(self) -> dict[str, Any]:
         said = super()._fields() | {"since": to_text(self.since), "totals": dict(self.totals)}
+        before = {"removed_before": self.removed_before, "rejected_before": self.rejected_before}
+        said |= {name: number for name, number in before.items() if number}
         return {name: value for name, value in said.items() if name != "rebuilt" or value}
 
 
@@ -156,6 +181,12 @@ class UpstreamsCursor(Cursor):
         return {**super()._fields(), "upto": stamps | rebuilt}
 
 
+def rows_removed(cursor: Cursor | None) -> int:
+    """How many rows retention has removed in all from the table that has this cursor."""
+    removed = cursor.removed if isinstance(cursor, TopicCursor) else {}
+    return sum(rows for partitions in removed.values() for rows in partitions.values())
+
+
 def from_json(text: str) -> Cursor:
     """The cursor that a summary holds; its keys tell which one it is."""
     said = json.loads(text)
@@ -170,8 +201,9 @@ def from_json(text: str) -> Cursor:
             consumed = {n: Consumed(from_text(upto[n]), from_text(upto.get(n + _REBUILT))) for n in names}
             return UpstreamsCursor(**common, upto=consumed, notes=said)
         case {"source": _, "to": _, "totals": totals, "since": since}:
+            before = {name: said.pop(name, 0) for name in ("removed_before", "rejected_before")}
             place, notes = _place(said)
-            return FeedCursor(**common, **place, since=_instant(since), totals=totals, notes=notes)
+            return FeedCursor(**common, **place, since=_instant(since), totals=totals, **before, notes=notes)
         case {"topic": _}:
             return _of_topic(common, said)
         case {"source": _, "to": _}:
@@ -187,7 +219,10 @@ def _of_topic(common: Mapping[str, Any], said: dict[str, Any]) -> TopicCursor:
     named = {name: said.pop(name, None) for name in ("topic", "topic_id", "source")}
     began, following = (_with_int_keys(said.pop(key, {})) for key in ("from", "to"))
     epoch = from_text(said.pop("epoch", None))
-    return TopicCursor(**common, **named, began=began, following=following, epoch=epoch, gaps=gaps, notes=said)
+    removed = {topic: _with_int_keys(rows) for topic, rows in said.pop("removed", {}).items()}
+    return TopicCursor(
+        **common, **named, began=began, following=following, epoch=epoch, gaps=gaps, removed=removed, notes=said
+    )
 
 
 def _place(said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

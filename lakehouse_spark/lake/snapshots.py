@@ -72,14 +72,19 @@ def state(spark: SparkSession, table: Table) -> State:
     """
     iceberg = load(spark, table)
     head = iceberg.currentSnapshot()
-    for snapshot in ancestors(iceberg, head):
-        written = snapshot.summary().get(CURSOR)
-        if written is not None:
-            cursor = from_json(written)
-            return State(head.snapshotId(), cursor, cursor.stamp)
+    written = newest_cursor(iceberg, head)
+    if written is not None:
+        cursor = from_json(written)
+        return State(head.snapshotId(), cursor, cursor.stamp)
     is_empty = head.summary().get("total-records") == "0"
     stamp = None if is_empty or not table.stamp else newest(at(spark, table, head.snapshotId()), table.stamp)
     return State(head.snapshotId(), None, stamp)
+
+
+def newest_cursor(iceberg: Any, head: Any) -> str | None:
+    """The newest cursor on a snapshot or its ancestors, as it is written there."""
+    found = (snapshot.summary().get(CURSOR) for snapshot in ancestors(iceberg, head))
+    return next((written for written in found if written is not None), None)
 
 
 def newest(rows: DataFrame, column: str) -> datetime | None:
@@ -132,6 +137,13 @@ def changes(spark: SparkSession, table: Table, upto: State, after: datetime | No
     """Rows stamped later than `after` (None: all) that were there when `upto` was read; files prune by the stamp."""
     rows = at(spark, table, upto.snapshot_id)
     return rows if after is None else rows.where(F.col(str(table.stamp)) > F.lit(after))
+
+
+def each(iterable: Any) -> Iterator[Any]:
+    """What an Iterable of Java's holds, which Python iterates over only where it is a collection."""
+    iterator = iterable.iterator()
+    while iterator.hasNext():
+        yield iterator.next()
 
 
 def ancestors(iceberg: Any, snapshot: Any) -> Iterator[Any]:

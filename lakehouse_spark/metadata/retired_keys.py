@@ -1,6 +1,6 @@
 """`_metadata.retired_keys`: surrogate keys of rows that left their dimension."""
 
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.types import DATE, INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -15,5 +15,5 @@ TABLE = Table(
     ),
     key=("table_name", "surrogate_key"),
     stamp="_updated_at",
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
 )

@@ -3,7 +3,7 @@
 A new lakehouse starts with all versions of its release. What a checksum is taken of, `migrations.migration` says.
 """
 
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.types import INSTANT, TEXT
 
 TABLE = Table(
@@ -17,5 +17,5 @@ TABLE = Table(
     ),
     key=("version",),
     stamp="applied_at",
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
 )

@@ -1,6 +1,6 @@
 """`_metadata.surrogate_keys`: the last surrogate key issued to each dimension."""
 
-from lakehouse_spark.table import DIM_RETENTION, Table, column
+from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 
 TABLE = Table(
@@ -13,5 +13,5 @@ TABLE = Table(
     ),
     key=("table_name",),
     stamp="_updated_at",
-    retention=DIM_RETENTION,
+    policy=DIM_POLICY,
 )

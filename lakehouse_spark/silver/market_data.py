@@ -8,7 +8,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.bronze import raw_marketdata
 from lakehouse_spark.silver import feed
-from lakehouse_spark.table import MERGE_ON_READ, SILVER_RETENTION, Table, column
+from lakehouse_spark.table import MERGE_ON_READ, SILVER_POLICY, Table, column
 from lakehouse_spark.transforms import payload, quality
 from lakehouse_spark.types import INSTANT, INTEGER, LONG, PRICE, TEXT
 
@@ -40,7 +40,7 @@ TABLE = Table(
     stamp="_processed_at",
     distribution="hash",
     properties=MERGE_ON_READ,
-    retention=SILVER_RETENTION,
+    policy=SILVER_POLICY,
     sources=("bronze.raw_marketdata", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
 )

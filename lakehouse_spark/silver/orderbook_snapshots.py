@@ -6,7 +6,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.bronze import raw_orderbook
 from lakehouse_spark.silver import feed
-from lakehouse_spark.table import MERGE_ON_READ, SILVER_RETENTION, Table, column
+from lakehouse_spark.table import MERGE_ON_READ, SILVER_POLICY, Table, column
 from lakehouse_spark.transforms import payload, quality, values
 from lakehouse_spark.types import INSTANT, INTEGER, LONG, PRICE, TEXT
 
@@ -35,7 +35,7 @@ TABLE = Table(
     stamp="_processed_at",
     distribution="hash",
     properties=MERGE_ON_READ,
-    retention=SILVER_RETENTION,
+    policy=SILVER_POLICY,
     sources=("bronze.raw_orderbook", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
 )

@@ -4,7 +4,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.silver import feed
-from lakehouse_spark.table import SILVER_RETENTION, Table, column
+from lakehouse_spark.table import SILVER_POLICY, Table, column
 from lakehouse_spark.transforms.quality import RULES_VERSION
 from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT, TEXTS
 
@@ -32,7 +32,7 @@ TABLE = Table(
     key=("rejected_id", "_ingested_at"),
     partitioned_by=("source_table", "days(_ingested_at)"),
     stamp="_rejected_at",
-    retention=SILVER_RETENTION,
+    policy=SILVER_POLICY,
     sources=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
     lookups=("bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference"),
 )

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.silver.feed import generated_key
 from lakehouse_spark.silver.trades import live
-from lakehouse_spark.table import SILVER_RETENTION, Table, column
+from lakehouse_spark.table import SILVER_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PRICE, TEXT
 
@@ -31,7 +31,7 @@ TABLE = Table(
     partitioned_by=("days(activity_date)", "bucket(16, symbol)"),
     stamp="_processed_at",
     distribution="hash",
-    retention=SILVER_RETENTION,
+    policy=SILVER_POLICY,
     sources=("silver.trades",),
 )
 

@@ -5,7 +5,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.silver import feed
-from lakehouse_spark.table import MERGE_ON_READ, SILVER_RETENTION, Table, column
+from lakehouse_spark.table import MERGE_ON_READ, SILVER_POLICY, Table, column
 from lakehouse_spark.transforms import quality
 from lakehouse_spark.types import DATE, INSTANT, INTEGER, LONG, PRICE, TEXT
 
@@ -38,7 +38,7 @@ TABLE = Table(
     stamp="_processed_at",
     distribution="hash",
     properties=MERGE_ON_READ,
-    retention=SILVER_RETENTION,
+    policy=SILVER_POLICY,
     sources=("bronze.raw_trades", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -10,7 +11,7 @@ from lakehouse_spark.catalog import FEEDS, TOPICS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.lake import snapshots, upstream
-from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor
+from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor, rows_removed
 from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.lake.topic_progress import progress
 from lakehouse_spark.settings import Settings
@@ -36,7 +37,8 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
     """Bronze holds every record that Kafka still has below the cursor."""
     check = "every record Kafka still has is stored"
     silent: str | None = None  # a broker that does not answer is asked once, not for every topic
-    lost = {}
+    lost: dict[str, DataFrame] = {}
+    removed: dict[str, Mapping[int, int]] = {}
     for source in TOPICS.values():
         table = source.table
         state = snapshots.state(spark, table)
@@ -68,8 +70,24 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")
         )
         lost[table.name] = kept.join(stored, on=["partition", "offset"], how="left_anti")
-    for name, number in counts(lost).items():
-        yield Finding(check, name, number, f"{number} lost")
+        removed[table.name] = cursor.removed.get(found.topic_id, {}) if cursor else {}
+    for name, partitions in _by_partition(lost).items():
+        gone = {p: min(number, removed[name].get(p, 0)) for p, number in partitions.items()}
+        number = sum(partitions.values()) - sum(gone.values())
+        of_retention = f", {sum(gone.values()):,} removed by retention" if any(gone.values()) else ""
+        yield Finding(check, name, number, f"{number} lost{of_retention}")
+
+
+def _by_partition(lost: Mapping[str, DataFrame]) -> dict[str, dict[int, int]]:
+    """How many records of each topic's partitions are missing, by the name of the table, in one query."""
+    found: dict[str, dict[int, int]] = {name: {} for name in lost}
+    counted = [
+        rows.groupBy(F.lit(name).alias("name"), "partition").agg(F.count("*").alias("rows"))
+        for name, rows in lost.items()
+    ]  # fmt: skip
+    for row in reduce(DataFrame.unionByName, counted).collect() if counted else ():
+        found[row["name"]][row["partition"]] = row["rows"]
+    return found
 
 
 def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
@@ -87,14 +105,15 @@ def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[
         read = spark.table(source.identifier).where(F.col(str(source.stamp)) <= upto).count()
         totals = cursor.totals
         counted = totals["accepted"] + totals["duplicates"] + totals["rejected"]
+        removed = rows_removed(snapshots.state(spark, source).cursor) - cursor.removed_before
         detail = (
-            f"{read:,} = {totals['accepted']:,} accepted + {totals['duplicates']:,} duplicates + "
-            f"{totals['rejected']:,} rejected"
+            f"{read:,}{f' + {removed:,} removed by retention' if removed else ''} = {totals['accepted']:,} accepted + "
+            f"{totals['duplicates']:,} duplicates + {totals['rejected']:,} rejected"
         )
-        off = abs(read - counted)
+        off = abs(read + removed - counted)
         yield Finding("bronze rows = accepted + duplicates + rejected", table.name, off, detail)
         yield _rows_match_counts(spark, feed, state, totals)
-        yield _rejects_match_counts(spark, feed, upto, totals)
+        yield _rejects_match_counts(spark, feed, upto, cursor)
 
 
 def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, totals: Mapping[str, int]) -> Finding:
@@ -103,7 +122,7 @@ def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, 
     return Finding("accepted records are in the table once", feed.table.name, abs(held - totals["rows"]), detail)
 
 
-def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals: Mapping[str, int]) -> Finding:
+def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, cursor: FeedCursor) -> Finding:
     letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
     # Those of a batch that is under way, or whose job died, are written before silver counts them.
     counted = (
@@ -111,7 +130,7 @@ def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, totals:
         .agg(F.count("*").alias("all"), F.count_if(F.col("status") != rejected_records.REPLAYED).alias("rejected"))
         .collect()[0]
     )
-    rejected = totals["rejected"]
+    rejected = cursor.totals["rejected"] + cursor.rejected_before
     off = max(counted["rejected"] - rejected, rejected - counted["all"], 0)
     detail = f"{rejected:,} rejected, {counted['all']:,} in the dead-letter table"
     return Finding("rejected records are kept", feed.topic.table.name, off, detail)

@@ -78,7 +78,7 @@ def assert_as_if_nothing_had_happened(lake: Lake, undisturbed: Lake, records: in
 def test_a_crash_at_any_point_of_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit.drop", lambda *given: None)
     points = POINTS if ROUNDS >= 20 else POINTS[::2]
     for number, (table, stage) in enumerate(points):
         lake.produce("raw_trades", *round_of(number))

@@ -103,7 +103,7 @@ def strike_everywhere(lake: Lake, folder: Path, strike: Callable[[str, str, list
 def test_a_load_that_dies_at_any_commit_leaves_nothing_to_repair(
     lake: Lake, undisturbed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit.drop", lambda *given: None)
 
     def strike(table: str, stage: str, sources: list[str]) -> None:
         with pytest.raises(CrashError), fault(table, stage, crash):

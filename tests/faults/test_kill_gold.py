@@ -34,7 +34,7 @@ def enter(found: Market, number: int) -> None:
 def test_a_load_that_dies_after_any_commit_is_completed_by_the_next_one(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lakehouse_spark.lake.commit._drop", lambda *given: None)
+    monkeypatch.setattr("lakehouse_spark.lake.commit.drop", lambda *given: None)
     found = market(spark, tmp_path / "home")
     for number, name in enumerate(CHOSEN):
         enter(found, number)

@@ -55,10 +55,10 @@ def grown(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
     own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
     own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
     lake = Lake(own, settings)
-    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002"]
+    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002", "V003"]
     run_all(lake)
     with later_release():
-        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V003"]
+        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V004"]
         assert [summary.table for summary in run_all(lake) if summary.snapshot_id or summary.notes] == []
         cancelled = {**TRADE, "trade_id": "T2", "trade_type": "SELL", "quantity": 40, "price": 188}
         enter_trades(

@@ -92,6 +92,7 @@ EXCHANGES = [
 VERSIONS = [
     ("V001", "initial schema", "2025-06-01 12:00:00"),
     ("V002", "repair text of the change log", "2025-06-01 12:00:00"),
+    ("V003", "log of maintenance", "2025-06-01 12:00:00"),
 ]
 
 
@@ -142,14 +143,14 @@ def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: Spark
 
 def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
     spark = sessions()
-    assert [migration.version for migration in pending(spark)] == ["V001", "V002"]
+    assert [migration.version for migration in pending(spark)] == ["V001", "V002", "V003"]
     assert spark.sql("SHOW NAMESPACES IN lake").collect() == []
 
 
 def test_an_edited_migration_is_refused(migrated: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    initial, repair = migrations.migrations()
+    initial, repair, *later = migrations.migrations()
     edited = replace(repair, operations=(AddColumn("silver.trades", ColumnDefinition("x", "int", "X")),))
-    monkeypatch.setattr(migrations, "migrations", lambda: [initial, edited])
+    monkeypatch.setattr(migrations, "migrations", lambda: [initial, edited, *later])
     asks: list[Callable[[], object]] = [lambda: pending(migrated), lambda: migrate(migrated, Settings(), NOW)]
     for ask in asks:
         with pytest.raises(RefusedError, match=r"V002 was edited after it was applied here .* as a new migration"):
@@ -250,7 +251,7 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(run, [sessions() for _ in range(3)]))
-    assert [migration.version for run in runs for migration in run] == ["V001", "V002"]
+    assert [migration.version for run in runs for migration in run] == ["V001", "V002", "V003"]
     spark = sessions()
     assert recorded(spark) == VERSIONS
     assert exchanges(spark) == EXCHANGES

@@ -1,4 +1,4 @@
-"""A release after this one, as far as migrations know it: V003 adds a column amid `silver.trades`, and a table."""
+"""A release after this one, as far as migrations know it: V004 adds a column amid `silver.trades`, and a table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from lakehouse_spark.migrations import baseline
 from lakehouse_spark.migrations.migration import Migration
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, CreateTable
 from lakehouse_spark.silver import feed, trades
-from lakehouse_spark.table import Retention, Table, column
+from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 from lakehouse_spark.verify import storage
 
@@ -32,10 +32,10 @@ NOTES = Table(
     stamp="_noted_at",
     distribution="range",
     properties={"commit.retry.num-retries": "9"},
-    retention=Retention(snapshot_days=7),
+    policy=Policy(snapshot_days=7),
 )
-V003 = Migration(
-    "V003",
+V004 = Migration(
+    "V004",
     "venues and notes",
     (
         AddColumn(
@@ -79,5 +79,5 @@ def later_release() -> Iterator[None]:
         for module in (catalog, baseline, verify, storage):
             patch.setattr(module, "TABLES", tables)
         patch.setattr(catalog, "BY_NAME", {table.name: table for table in tables})
-        patch.setattr(migrations, "migrations", lambda: [*released, V003])
+        patch.setattr(migrations, "migrations", lambda: [*released, V004])
         yield

@@ -43,6 +43,7 @@ def test_the_catalog_holds_the_seeds_nineteen_tables_and_the_control_tables() ->
         "_metadata.surrogate_keys",
         "_metadata.retired_keys",
         "_metadata.schema_migrations",
+        "_metadata.maintenance_log",
     }
 
 
@@ -100,12 +101,12 @@ def test_bucketed_tables_are_written_by_partition() -> None:
 
 
 def test_snapshots_are_kept_for_the_seeds_days() -> None:
-    kept = {(table.namespace, table.retention.snapshot_days) for table in catalog.TABLES}
+    kept = {(table.namespace, table.policy.snapshot_days) for table in catalog.TABLES}
     assert kept == {("bronze", 7), ("silver", 14), ("gold", 30), ("dim", 30), ("_metadata", 30)}
 
 
 def test_only_bronze_topics_lose_rows() -> None:
-    kept = {table.name: table.retention.row_days for table in catalog.TABLES if table.retention.row_days}
+    kept = {table.name: table.policy.row_days for table in catalog.TABLES if table.policy.row_days}
     assert kept == {"bronze.raw_trades": 90, "bronze.raw_orderbook": 90, "bronze.raw_marketdata": 90}
 
 
@@ -150,7 +151,8 @@ def test_a_table_knows_the_column_of_its_days() -> None:
     assert found["silver._rejected_records"] == "_ingested_at"
     assert found["gold.market_overview"] == "overview_date"
     assert {name for name, day in found.items() if day is None} == {
-        "_metadata.schema_migrations", "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference",
+        "_metadata.schema_migrations", "_metadata.maintenance_log", "_metadata.surrogate_keys",
+        "_metadata.retired_keys", "bronze.raw_reference",
         "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account", "dim.dim_time",
     }  # fmt: skip
 

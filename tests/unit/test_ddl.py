@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.table import Retention, Table, column
+from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT, TEXTS
 
 COMMITTED = Path(__file__).parents[2] / "infra" / "ddl"
@@ -24,7 +24,7 @@ def declared(**changes: Any) -> Table:
             column("days", LONG, "Age in days"),
         ),
         "key": ("timestamp",),
-        "retention": Retention(snapshot_days=7),
+        "policy": Policy(snapshot_days=7),
     }
     return Table(**(arguments | changes))
 
@@ -125,6 +125,7 @@ def test_every_table_is_created_by_exactly_one_script() -> None:
         "05_fact_tables.sql": ["gold.fact_trades", "gold.fact_orderbook"],
         "06_dimension_tables.sql": [
             "_metadata.schema_migrations",
+            "_metadata.maintenance_log",
             "_metadata.surrogate_keys",
             "_metadata.retired_keys",
             "dim.dim_exchange",

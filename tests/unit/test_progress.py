@@ -176,9 +176,9 @@ def test_tables_that_are_not_there_are_behind_nothing() -> None:
 
 def test_only_tables_that_consume_by_stamps_follow_any() -> None:
     assert {table.name for table in TABLES if not table.follows} == {
-        "_metadata.schema_migrations", "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_trades",
-        "bronze.raw_orderbook", "bronze.raw_marketdata", "bronze.raw_reference", "dim.dim_time",
-        "silver._rejected_records",
+        "_metadata.schema_migrations", "_metadata.surrogate_keys", "_metadata.retired_keys",
+        "_metadata.maintenance_log", "bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata",
+        "bronze.raw_reference", "dim.dim_time", "silver._rejected_records",
     }  # fmt: skip
 
 

@@ -1,0 +1,84 @@
+"""The catalog and the tables' metadata without Spark: for what only looks, and has no time to start a JVM."""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table as IcebergTable
+
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.settings import S3Settings, Settings
+from lakehouse_spark.table import CATALOG, Table
+
+_EMBEDDED = "jdbc:sqlite:"
+_NOT_THERE = "there is no lakehouse here yet; run: lakehouse migrate"
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """The catalog that the settings name, to be read; raises UsageError where there is none."""
+    try:
+        return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
+    except LakehouseError:
+        raise
+    except Exception as error:
+        raise LakehouseError(f"the catalog does not open (LAKEHOUSE_CATALOG__…): {in_a_sentence(error)}") from error
+
+
+def load(catalog: Catalog, table: Table) -> IcebergTable:
+    """A table as the catalog holds it now; raises UsageError where it is missing."""
+    try:
+        return catalog.load_table(tuple(table.name.split(".")))
+    except NoSuchTableError:
+        raise UsageError(f"{table.name} is missing: {_NOT_THERE}") from None
+
+
+def _embedded(settings: Settings) -> Catalog:
+    from pyiceberg.catalog.sql import SqlCatalog
+
+    uri = settings.catalog_uri
+    if not uri.startswith(_EMBEDDED):
+        raise UsageError(f"LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not {uri!r}")
+    file = Path(uri.removeprefix(_EMBEDDED).partition("?")[0])
+    if not _holds_catalog(file):
+        raise UsageError(_NOT_THERE)
+    return SqlCatalog(
+        CATALOG,
+        uri=f"sqlite:///file:{quote(str(file))}?mode=rw&uri=true&timeout=30",
+        warehouse=settings.warehouse,
+        init_catalog_tables="false",
+        **_s3(settings.s3),
+    )
+
+
+def _holds_catalog(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)) as database:
+        return bool(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchall())
+
+
+def _rest(settings: Settings) -> Catalog:
+    from pyiceberg.catalog.rest import RestCatalog
+
+    secrets = {"credential": settings.catalog.credential, "token": settings.catalog.token}
+    given = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
+    return RestCatalog(
+        CATALOG,
+        uri=str(settings.catalog.uri),
+        warehouse=settings.warehouse,
+        **{**_s3(settings.s3), **given, **settings.catalog.properties},
+    )
+
+
+def _s3(s3: S3Settings) -> Mapping[str, str]:
+    """The settings of S3 as PyIceberg spells them."""
+    values = {"s3.region": s3.region, "s3.endpoint": s3.endpoint}
+    values["s3.force-virtual-addressing"] = str(not s3.path_style_access).lower()
+    if s3.access_key_id and s3.secret_access_key:
+        values["s3.access-key-id"] = s3.access_key_id.get_secret_value()
+        values["s3.secret-access-key"] = s3.secret_access_key.get_secret_value()
+    return {name: value for name, value in values.items() if value}

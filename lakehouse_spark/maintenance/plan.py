@@ -1,0 +1,444 @@
+"""What there is to do for a table, with the reason, the effect and the cost; and what is left alone, and why. Pure."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Snapshot
+from lakehouse_spark.maintenance.orphan_files import Found
+from lakehouse_spark.table import Policy, Table
+
+_SMALL, _LARGE = 0.75, 1.8
+"""Shares of the target size below and above which Iceberg takes a file up."""
+_STALE = timedelta(days=1)
+"""A partition that never settles is compacted once what it gathered is as old."""
+_MANIFESTS = 20
+"""With fewer manifests, rewriting them gains a reader nothing."""
+_STAGED = re.compile(r"(?:commit|compaction)_(?:(\d{8}T\d{6})_)?[0-9a-f]{32}")
+"""Branches on which writers stage; the time is when it was made."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """Something to do for one table: `before` and `after` are counts by name, as they should change."""
+
+    table: str
+    reason: str
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    reads: int = 0
+    """Bytes of data that it reads, and about as many that it writes."""
+
+    job = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        common = {f.name: getattr(self, f.name) for f in fields(Action)}
+        return {"job": self.job, **common, "parts": [*self.parts()]}
+
+    def parts(self) -> Iterator[str]:
+        """What of the table it takes up, for people to read."""
+        return iter(())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Partitions whose files are compacted; of bronze's rows that no event time dates, the files of one day."""
+
+    partitions: tuple[Partition, ...]
+    arrived: date | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compaction(Action):
+    groups: tuple[Group, ...]
+
+    job = "compaction"
+
+    def parts(self) -> Iterator[str]:
+        for group in self.groups:
+            for partition in group.partitions:
+                yield partition.name + (f" (arrived {group.arrived})" if group.arrived else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expiry(Action):
+    before_instant: datetime
+    """Snapshots of the history that are older go: always its oldest ones."""
+    branches: tuple[str, ...] = ()
+    """Staging branches to drop, left behind by writers that died."""
+    loose: tuple[int, ...] = ()
+    """Snapshots that are on no branch any more."""
+
+    job = "snapshot_expiration"
+
+    def parts(self) -> Iterator[str]:
+        yield f"snapshots before {self.before_instant.isoformat(timespec='seconds')}"
+        yield from (f"branch {name}" for name in self.branches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestRewrite(Action):
+    job = "manifest_rewrite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retention(Action):
+    first: date
+    """The first day whose rows stay."""
+    files: tuple[File, ...]
+    partitions: tuple[str, ...]
+
+    job = "bronze_retention"
+
+    def parts(self) -> Iterator[str]:
+        return iter(self.partitions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrphanCleanup(Action):
+    """Planned by itself, since it takes a listing of the table's location: `found` is what that showed."""
+
+    found: Found
+
+    job = "orphan_cleanup"
+
+    def parts(self) -> Iterator[str]:
+        return (file.path for file in self.found.orphans)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a job leaves alone, how much of it there is, and why."""
+
+    job: str
+    what: str
+    number: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """For one table: what to do, in the order in which it is done, and what is kept."""
+
+    table: str
+    actions: tuple[Action, ...] = ()
+    kept: tuple[Kept, ...] = ()
+
+    def of(self, jobs: Iterable[str]) -> "Plan":
+        """The part of it that these jobs do."""
+        wanted = set(jobs)
+        actions = tuple(action for action in self.actions if action.job in wanted)
+        return Plan(self.table, actions, tuple(kept for kept in self.kept if kept.job in wanted))
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a plan depends on beside a table's own metadata."""
+
+    now: datetime
+    longest_write: timedelta = timedelta(days=1)
+    consumed: Mapping[str, datetime | None] = field(default_factory=dict)
+    """Of a table whose rows go after some days: the stamp up to which all that follow it have consumed it."""
+    compacted: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """By table, sequence numbers of compactions whose snapshots may be gone."""
+
+
+def plan(table: Table, policy: Policy, health: Health, given: Circumstances) -> Plan:
+    """What is due for a table; nothing for one that was never written to."""
+    if health.snapshot is None:
+        return Plan(table.name)
+    removal, kept_rows = _retention(table, policy, health, given)
+    left = health if removal is None else _without(health, removal.files)
+    found = [
+        (removal, kept_rows),
+        _compaction(table, policy, left, given),
+        _manifests(health),
+        _expiry(policy, health, given),
+    ]
+    actions = tuple(action for action, _ in found if action is not None)
+    return Plan(table.name, actions, tuple(kept for _, each in found for kept in each))
+
+
+def orphan_cleanup(found: Found) -> OrphanCleanup | None:
+    """What there is to do about the orphans of a table; None where it has none that may go."""
+    number = len(found.orphans)
+    if not number:
+        return None
+    day = found.older_than.isoformat(sep=" ", timespec="minutes")
+    younger = f"; {found.younger:,} more are younger" if found.younger else ""
+    return OrphanCleanup(
+        table=found.table,
+        reason=f"{number:,} files of {found.bytes:,} bytes are in no metadata and older than {day}{younger}",
+        before={"files there": found.listed},
+        after={"files there": found.listed - number},
+        found=found,
+    )
+
+
+# Rows
+
+
+def _retention(
+    table: Table, policy: Policy, health: Health, given: Circumstances
+) -> tuple[Retention | None, list[Kept]]:
+    if policy.row_days is None:
+        return None, []
+    job, first = Retention.job, (given.now - timedelta(days=policy.row_days)).date()
+    consumed = given.consumed.get(table.name) if health.cursor else None
+    gone: list[File] = []
+    names: list[str] = []
+    kept: Counter[str] = Counter()
+    for partition in health.partitions:
+        is_old = partition.day is not None and partition.day < first
+        due = [file for file in partition.files if is_old or _arrived_before(file, first)]
+        free = [file for file in due if _is_consumed(file, consumed)]
+        if is_old and len(free) < len(due):
+            kept["silver has not consumed all of it"] += 1
+            continue
+        if len(free) < len(due):
+            kept["silver has not consumed all of it"] += 1
+        if free:
+            gone += free
+            names.append(partition.name)
+    why = [Kept(job, "partitions", number, reason) for reason, number in kept.items()]
+    if not gone:
+        return None, why
+    records, size = sum(file.records for file in gone), sum(file.bytes for file in gone)
+    before = {"files": health.files, "bytes": health.bytes, "rows": _rows(health)}
+    after = {"files": health.files - len(gone), "bytes": health.bytes - size, "rows": _rows(health) - records}
+    reason = f"{records:,} rows are older than {policy.row_days} days (before {first}), and consumed"
+    return (
+        Retention(
+            table=health.table, reason=reason, before=before, after=after, reads=size, first=first,
+            files=tuple(gone), partitions=tuple(names),
+        ),
+        why,
+    )  # fmt: skip
+
+
+def _without(health: Health, files: Iterable[File]) -> Health:
+    gone = {file.path for file in files}
+    left = (replace(p, files=tuple(f for f in p.files if f.path not in gone)) for p in health.partitions)
+    return replace(health, partitions=tuple(partition for partition in left if partition.files))
+
+
+def _arrived_before(file: File, first: date) -> bool:
+    return file.newest_stamp is not None and file.newest_stamp.date() < first
+
+
+def _is_consumed(file: File, consumed: datetime | None) -> bool:
+    return consumed is not None and file.newest_stamp is not None and file.newest_stamp <= consumed
+
+
+def _rows(health: Health) -> int:
+    return sum(file.records for partition in health.partitions for file in partition.files)
+
+
+# Files
+
+
+def _compaction(
+    table: Table, policy: Policy, health: Health, given: Circumstances
+) -> tuple[Compaction | None, list[Kept]]:
+    groups: list[Group] = []
+    together: list[Partition] = []
+    kept: Counter[str] = Counter()
+    before = after = size = 0
+    for partition in health.partitions:
+        for group in _groups(table, policy, partition):
+            part = group.partitions[0]
+            candidates = _candidates(policy, part)
+            if len(candidates) + part.deletes < policy.min_input_files or not candidates:
+                kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
+            elif _is_compacted(health, given, part):
+                kept["nothing changed since it was compacted"] += 1
+            elif (until := _settles(table, policy, health, part)) and until > given.now:
+                kept["still being written"] += 1
+            else:
+                if group.arrived is None:
+                    together.append(part)
+                else:
+                    groups.append(group)
+                bytes_of = sum(file.bytes for file in candidates)
+                before += len(candidates) + part.deletes
+                after += max(1, math.ceil(bytes_of / policy.target_file_bytes))
+                size += bytes_of
+    if together:
+        groups.insert(0, Group(tuple(together)))
+    why = [Kept(Compaction.job, "partitions", number, reason) for reason, number in kept.items()]
+    if not groups:
+        return None, why
+    deletes = sum(partition.deletes for partition in health.partitions)
+    number = len(together) + len(groups) - bool(together)
+    reason = f"{before:,} files in {number:,} partitions are small or have deletes to fold in"
+    held = health.files + deletes
+    return (
+        Compaction(
+            table=health.table,
+            reason=reason,
+            before={"files": held, "bytes": health.bytes},
+            after={"files": held - before + after, "bytes": health.bytes},
+            reads=size,
+            groups=tuple(groups),
+        ),
+        why,
+    )
+
+
+def _groups(table: Table, policy: Policy, partition: Partition) -> Iterator[Group]:
+    """The partition; where its rows go by when they arrived, a group for each day of arrival."""
+    if policy.row_days is None or not _goes_by_arrival(partition):
+        yield Group((partition,))
+        return
+    days: dict[date | None, list[File]] = {}
+    for file in partition.files:
+        spans = file.oldest_stamp and file.newest_stamp and file.oldest_stamp.date() == file.newest_stamp.date()
+        days.setdefault(file.newest_stamp.date() if file.newest_stamp and spans else None, []).append(file)
+    for day, files in days.items():
+        if day is not None:
+            yield Group((_only(partition, files),), day)
+
+
+def _goes_by_arrival(partition: Partition) -> bool:
+    """Whether an event time is missing, or may lie after the arrival."""
+    oldest = [file.oldest_stamp for file in partition.files]
+    return partition.day is None or any(stamp is None or stamp.date() < partition.day for stamp in oldest)
+
+
+def _only(partition: Partition, files: Sequence[File]) -> Partition:
+    return replace(partition, files=tuple(files), deletes=0, delete_sequence=0)
+
+
+def _candidates(policy: Policy, partition: Partition) -> list[File]:
+    """Files that Iceberg takes up; which of them have deletes its manifests do not tell: then it may be any."""
+    if partition.deletes:
+        return list(partition.files)
+    low, high = policy.target_file_bytes * _SMALL, policy.target_file_bytes * _LARGE
+    return [file for file in partition.files if not low <= file.bytes <= high]
+
+
+def _is_compacted(health: Health, given: Circumstances, partition: Partition) -> bool:
+    newest = health.committed.get(partition.sequence)
+    if newest is not None and newest.is_compaction:
+        return True
+    return partition.sequence in given.compacted.get(health.table, ())
+
+
+def _settles(table: Table, policy: Policy, health: Health, partition: Partition) -> datetime | None:
+    """When a partition by time will have settled if nothing more comes; None for one that is not by time."""
+    if table.day_column is None:
+        return None
+    written = [health.committed[f.sequence].at for f in partition.files if f.sequence in health.committed]
+    if len(written) < len(partition.files):  # a snapshot that is gone is older than any time to settle
+        return None
+    return min(max(written) + timedelta(minutes=policy.settle_minutes), min(written) + _STALE)
+
+
+# Manifests
+
+
+def _manifests(health: Health) -> tuple[ManifestRewrite | None, list[Kept]]:
+    specs: set[int] = {partition.key[0] for partition in health.partitions}
+    kinds = len(specs) + bool(any(partition.deletes for partition in health.partitions))
+    after = max(kinds, math.ceil(health.manifest_bytes / health.manifest_target_bytes))
+    if health.manifests < max(_MANIFESTS, 4 * after):
+        kept = Kept(ManifestRewrite.job, "manifests", health.manifests, "few enough, or as large as they should be")
+        return None, [kept] if health.manifests else []
+    reason = f"{health.manifests:,} manifests have {health.manifest_bytes:,} bytes together"
+    action = ManifestRewrite(
+        table=health.table, reason=reason, before={"manifests": health.manifests}, after={"manifests": after}
+    )
+    return action, []
+
+
+# Snapshots
+
+
+def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expiry | None, list[Kept]]:
+    history = health.history
+    dead = [ref for ref in health.refs if _is_left_behind(ref, health, given)]
+    refs = [ref for ref in health.refs if ref not in dead]
+    why = _reasons(policy, health, refs, given.now)
+    first = next(index for index, snapshot in enumerate(history) if snapshot.id in why)
+    cutoff = min(snapshot.at for snapshot in history[first:])
+    gone = [snapshot for snapshot in history[:first] if snapshot.at < cutoff]
+    for snapshot in history[first:]:
+        why.setdefault(snapshot.id, "comes after one that is kept")
+    loose = _loose(policy, health, refs, dead, given)
+    kept = [Kept(Expiry.job, "snapshots", number, reason) for reason, number in Counter(why.values()).items()]
+    if not gone and not dead and not loose:
+        return None, kept
+    reasons = []
+    if gone:
+        limit = f"more than {policy.max_snapshots:,} are kept" if _is_over(policy, history, gone) else ""
+        reasons.append(
+            f"{len(gone):,} snapshots are older than {policy.snapshot_days} days" + (f", or {limit}" if limit else "")
+        )
+    if dead:
+        reasons.append(f"{len(dead)} branches were left behind by writers that died")
+    if loose:
+        reasons.append(f"{len(loose)} snapshots are on no branch")
+    before = {"snapshots": len(health.snapshots), "branches": len(health.refs)}
+    after = {"snapshots": len(health.snapshots) - len(gone) - len(loose), "branches": len(refs)}
+    action = Expiry(
+        table=health.table,
+        reason="; ".join(reasons),
+        before=before,
+        after=after,
+        before_instant=cutoff,
+        branches=tuple(ref.name for ref in dead),
+        loose=tuple(snapshot.id for snapshot in loose),
+    )
+    return action, kept
+
+
+def _reasons(policy: Policy, health: Health, refs: Sequence[Ref], now: datetime) -> dict[int, str]:
+    """Why a snapshot of the history is kept, by its id; those that may go are missing."""
+    history, why = health.history, dict[int, str]()
+    ids = {snapshot.id for snapshot in history}
+    for ref in refs:
+        held = next((snapshot.id for snapshot in health.line(ref.snapshot) if snapshot.id in ids), None)
+        if held is not None:
+            why[held] = f"{'tag' if ref.is_tag else 'branch'} {ref.name}"
+    newest = next((snapshot for snapshot in reversed(history) if snapshot.has_cursor), None)
+    if newest is not None:
+        why.setdefault(newest.id, "carries the newest cursor")
+    for snapshot in history[-policy.min_snapshots :]:
+        why.setdefault(snapshot.id, f"one of the {policy.min_snapshots} newest")
+    oldest = now - timedelta(days=policy.snapshot_days)
+    within = history if policy.max_snapshots is None else history[-policy.max_snapshots :]
+    for snapshot in within:
+        if snapshot.at >= oldest:
+            why.setdefault(snapshot.id, f"younger than {policy.snapshot_days} days")
+    return why
+
+
+def _is_over(policy: Policy, history: Sequence[Snapshot], gone: Sequence[Snapshot]) -> bool:
+    return policy.max_snapshots is not None and len(history) > policy.max_snapshots and bool(gone)
+
+
+def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:
+    """Whether a writer staged on it, and began longer ago than any write takes."""
+    match = _STAGED.fullmatch(ref.name)
+    if ref.is_tag or match is None:
+        return False
+    if match[1]:
+        began = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    else:
+        snapshot = health.by_id.get(ref.snapshot)
+        began = snapshot.at if snapshot else datetime.min.replace(tzinfo=UTC)
+    return given.now - began > given.longest_write
+
+
+def _loose(
+    policy: Policy, health: Health, refs: Sequence[Ref], dead: Sequence[Ref], given: Circumstances
+) -> list[Snapshot]:
+    """Snapshots that no branch or tag leads to: those of dead writers at once, others when they are old."""
+    held = {snapshot.id for start in (health.snapshot, *(r.snapshot for r in refs)) for snapshot in health.line(start)}
+    staged = {snapshot.id for ref in dead for snapshot in health.line(ref.snapshot)} - held
+    oldest = given.now - timedelta(days=policy.snapshot_days)
+    return [s for s in health.snapshots if s.id not in held and (s.id in staged or s.at < oldest)]

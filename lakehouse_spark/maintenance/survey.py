@@ -1,0 +1,132 @@
+"""The plans of a lakehouse's tables: reads their metadata, the log and the settings, and hands them to the planner."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from pyiceberg.catalog import Catalog
+
+from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json
+from lakehouse_spark.maintenance import health, journal, orphan_files
+from lakehouse_spark.maintenance.health import Health
+from lakehouse_spark.maintenance.journal import Journal
+from lakehouse_spark.maintenance.plan import Circumstances, OrphanCleanup, Plan, orphan_cleanup, plan
+from lakehouse_spark.settings import MaintenanceSettings
+from lakehouse_spark.table import Policy, Table
+
+LAYERS = tuple(dict.fromkeys(table.namespace for table in TABLES))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to do at one moment, table by table, and the log as it was then."""
+
+    plans: tuple[Plan, ...]
+    journal: Journal
+    now: datetime
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "at": self.now.isoformat(timespec="seconds"),
+            "tables": [
+                {
+                    "table": plan.table,
+                    "actions": [action.as_dict() for action in plan.actions],
+                    "kept": [asdict(kept) for kept in plan.kept],
+                }
+                for plan in self.plans
+            ],
+        }
+
+
+def take(catalog: Catalog, settings: MaintenanceSettings, tables: Sequence[Table], now: datetime) -> Survey:
+    """The plans of these tables; metadata is read, no data."""
+    policies = {table.name: policy_of(table, settings) for table in tables}
+    log = journal.read(catalog)
+    losing = [table for table in tables if policies[table.name].row_days is not None]
+    consumed = {table.name: _consumed(catalog, table) for table in losing}
+    longest = timedelta(hours=settings.longest_write_hours)
+    given = Circumstances(now, longest, consumed, log.compacted())
+    plans = (plan(table, policies[table.name], of(catalog, table), given) for table in tables)
+    return Survey(tuple(plans), log, now)
+
+
+def look_for_orphans(
+    catalog: Catalog, settings: MaintenanceSettings, tables: Sequence[Table], now: datetime
+) -> tuple[list[OrphanCleanup], list[LakehouseError]]:
+    """What to do about files that no metadata knows, after a look through each table's location; and the tables that
+    are refused, or cannot be looked through."""
+    places = orphan_files.locations(catalog)
+    found: list[OrphanCleanup] = []
+    failures: list[LakehouseError] = []
+    for table in tables:
+        days = policy_of(table, settings).orphan_days
+        try:
+            action = orphan_cleanup(
+                orphan_files.find(
+                    catalog, table, older_than=now - timedelta(days=days), share=settings.orphan_share,
+                    longest_write=timedelta(hours=settings.longest_write_hours), locations=places,
+                )
+            )  # fmt: skip
+        except LakehouseError as error:
+            failures.append(error)
+            continue
+        found += [action] if action else []
+    return found, failures
+
+
+def of(catalog: Catalog, table: Table) -> Health:
+    """The table's health now."""
+    return health.read(pyiceberg.load(catalog, table), table)
+
+
+def policy_of(table: Table, settings: MaintenanceSettings) -> Policy:
+    """The declared policy with what the settings change of its layer's, then of the table's."""
+    unknown = {*settings.layers} - {*LAYERS} or {*settings.tables} - {*BY_NAME}
+    if unknown:
+        raise UsageError(f"LAKEHOUSE_MAINTENANCE: there is no layer or table {', '.join(sorted(unknown))}")
+    policy = table.policy
+    for changed in (settings.layers.get(table.namespace), settings.tables.get(table.name)):
+        if changed is not None:
+            policy = replace(policy, **changed.model_dump(exclude_none=True))
+    return policy
+
+
+def chosen(layers: Sequence[str], tables: Sequence[str]) -> list[Table]:
+    """The tables that are named, and those of the layers that are; all, where nothing is."""
+    named = {*tables}
+    if not layers and not tables:
+        return list(TABLES)
+    return [table for table in TABLES if table.namespace in layers or {table.name, table.short_name} & named]
+
+
+def _consumed(catalog: Catalog, table: Table) -> datetime | None:
+    """The stamp up to which all tables that follow this one have consumed it; None: one has consumed nothing."""
+    stamps: list[datetime | None] = [_place(of(catalog, t), table) for t in TABLES if table.name in t.follows]
+    return None if None in stamps else min((stamp for stamp in stamps if stamp is not None), default=None)
+
+
+def _place(follower: Health, table: Table) -> datetime | None:
+    cursor = None if follower.cursor is None else from_json(follower.cursor)
+    if isinstance(cursor, UpstreamCursor) and cursor.source == table.name:
+        return cursor.upto
+    if isinstance(cursor, UpstreamsCursor) and table.name in cursor.upto:
+        return cursor.upto[table.name].stamp
+    return None
+
+
+def counts(now: Health) -> Mapping[str, int]:
+    """What plans count, of a table as it is."""
+    return {
+        "files": now.files + sum(partition.deletes for partition in now.partitions),
+        "bytes": now.bytes,
+        "rows": sum(file.records for partition in now.partitions for file in partition.files),
+        "manifests": now.manifests,
+        "snapshots": len(now.snapshots),
+        "branches": len(now.refs),
+    }

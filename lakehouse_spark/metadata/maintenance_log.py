@@ -1,0 +1,31 @@
+"""`_metadata.maintenance_log`: what maintenance did and why, and who holds a table while it does."""
+
+from pyspark.sql import types as T
+
+from lakehouse_spark.table import DIM_POLICY, Table, column
+from lakehouse_spark.types import INSTANT, TEXT
+
+_NUMBERS = T.MapType(T.StringType(), T.LongType())
+
+STARTED, RENEWED, DONE, FAILED = "STARTED", "RENEWED", "DONE", "FAILED"
+
+TABLE = Table(
+    name="_metadata.maintenance_log",
+    doc="What maintenance did to tables: rows are added as a run begins, renews its lease on a table, and ends.",
+    columns=(
+        column("run_id", TEXT, "The run of a job, one for all tables of it"),
+        column("table_name", TEXT, "The table that was maintained"),
+        column("job", TEXT, "compaction, snapshot_expiration, orphan_cleanup, manifest_rewrite or bronze_retention"),
+        column("status", TEXT, "STARTED, RENEWED, DONE or FAILED; until the last two the run holds the table"),
+        column("lease_until", INSTANT, "When a run that says nothing more is taken for dead; NULL once it has ended"),
+        column("reason", TEXT, "Why it was due"),
+        column("planned", _NUMBERS, "What was planned, by what was counted (files, bytes, snapshots, manifests, rows)"),
+        column("done", _NUMBERS, "What was found afterwards, by the same names; NULL until it ended"),
+        column("detail", TEXT, "What else there is to tell, as JSON: partitions, files that went, the error"),
+        column("_logged_at", INSTANT, "Commit stamp: when it was logged"),
+    ),
+    key=("run_id", "table_name", "job", "status", "_logged_at"),
+    partitioned_by=("months(_logged_at)",),
+    stamp="_logged_at",
+    policy=DIM_POLICY,
+)
