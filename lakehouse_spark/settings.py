@@ -202,6 +202,11 @@ class Settings(BaseSettings):
         return self.catalog.warehouse or f"file://{self.root}/warehouse"
 
     @property
+    def lacks_server(self) -> str:
+        """What is to be said where a REST catalog has no address or no warehouse."""
+        return f"profile {self.profile}: a REST catalog needs LAKEHOUSE_CATALOG__URI and LAKEHOUSE_CATALOG__WAREHOUSE"
+
+    @property
     def scratch(self) -> Path:
         """Checkpoints of running streams; nothing in it outlives its run."""
         return self.root / "scratch"

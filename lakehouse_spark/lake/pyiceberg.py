@@ -1,5 +1,6 @@
 """The catalog and the tables' metadata without Spark: for what only looks, and has no time to start a JVM."""
 
+import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -8,7 +9,9 @@ from urllib.parse import quote
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.settings import S3Settings, Settings
@@ -18,12 +21,24 @@ _EMBEDDED = "jdbc:sqlite:"
 _NOT_THERE = "there is no lakehouse here yet; run: lakehouse migrate"
 
 
+class LiteralPaths(PyArrowFileIO):
+    """Takes the names of local files literally, as Iceberg writes them: `#` and `?` mean nothing in them."""
+
+    @staticmethod
+    def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
+        if location.startswith("file:"):
+            return "file", "", "/" + location.removeprefix("file:").lstrip("/")
+        return PyArrowFileIO.parse_location(location, properties)
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """The catalog that the settings name, to be read; raises UsageError where there is none."""
     try:
         return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
     except LakehouseError:
         raise
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{settings.root / 'catalog.db'} is no catalog: {in_a_sentence(error)}") from error
     except Exception as error:
         raise LakehouseError(f"the catalog does not open (LAKEHOUSE_CATALOG__…): {in_a_sentence(error)}") from error
 
@@ -39,19 +54,27 @@ def load(catalog: Catalog, table: Table) -> IcebergTable:
 def _embedded(settings: Settings) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
 
-    uri = settings.catalog_uri
-    if not uri.startswith(_EMBEDDED):
-        raise UsageError(f"LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not {uri!r}")
-    file = Path(uri.removeprefix(_EMBEDDED).partition("?")[0])
+    file = _database(settings)
     if not _holds_catalog(file):
         raise UsageError(_NOT_THERE)
+    path = quote(quote(str(file)))  # SQLAlchemy takes one of them off, SQLite the other
     return SqlCatalog(
         CATALOG,
-        uri=f"sqlite:///file:{quote(str(file))}?mode=rw&uri=true&timeout=30",
+        uri=f"sqlite:///file:{path}?mode=rw&uri=true&timeout=30",
         warehouse=settings.warehouse,
         init_catalog_tables="false",
-        **_s3(settings.s3),
+        **{"py-io-impl": f"{__name__}.{LiteralPaths.__name__}", **_s3(settings.s3)},
     )
+
+
+def _database(settings: Settings) -> Path:
+    if not settings.catalog.uri:
+        return settings.root / "catalog.db"
+    place = settings.catalog.uri.partition("?")[0]
+    if not place.startswith(_EMBEDDED):
+        shown = re.sub("//[^/@]*@", "//", place)  # without a password
+        raise UsageError(f"LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not {shown!r}")
+    return Path(place.removeprefix(_EMBEDDED))
 
 
 def _holds_catalog(file: Path) -> bool:
@@ -64,6 +87,8 @@ def _holds_catalog(file: Path) -> bool:
 def _rest(settings: Settings) -> Catalog:
     from pyiceberg.catalog.rest import RestCatalog
 
+    if not (settings.catalog.uri and settings.catalog.warehouse):
+        raise UsageError(settings.lacks_server)
     secrets = {"credential": settings.catalog.credential, "token": settings.catalog.token}
     given = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
     return RestCatalog(

@@ -218,9 +218,7 @@ def is_local(settings: Settings) -> bool:
 def spark_conf(settings: Settings) -> dict[str, str]:
     """The session's configuration; secrets among it are redacted in every log and UI."""
     if settings.catalog.type == "rest" and not (settings.catalog.uri and settings.catalog.warehouse):
-        raise UsageError(
-            f"profile {settings.profile}: a REST catalog needs LAKEHOUSE_CATALOG__URI and LAKEHOUSE_CATALOG__WAREHOUSE"
-        )
+        raise UsageError(settings.lacks_server)
     catalog = f"spark.sql.catalog.{CATALOG}"
     conf = {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",

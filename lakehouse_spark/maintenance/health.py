@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntry
@@ -114,6 +115,16 @@ class Health:
         """The current snapshot's line of ancestors as far as it is known, oldest first."""
         return tuple(reversed(list(self.line(self.snapshot))))
 
+    @cached_property
+    def ids(self) -> frozenset[int]:
+        """Of the snapshots of the history."""
+        return frozenset(snapshot.id for snapshot in self.history)
+
+    @cached_property
+    def followed(self) -> Mapping[int, datetime]:
+        """When a snapshot of the history was followed by another, by its id; the current one is missing."""
+        return {one.id: other.at for one, other in pairwise(self.history)}
+
     def line(self, snapshot: int | None) -> Iterator[Snapshot]:
         """A snapshot and its ancestors as far as they are known."""
         while snapshot is not None and snapshot in self.by_id:
@@ -128,7 +139,13 @@ class Health:
 
     @property
     def files(self) -> int:
-        return sum(len(partition.files) for partition in self.partitions)
+        """How many there are, of data and of deletes."""
+        return sum(len(partition.files) + partition.deletes for partition in self.partitions)
+
+    @property
+    def rows(self) -> int:
+        """How many were written; those that were deleted since count too."""
+        return sum(file.records for partition in self.partitions for file in partition.files)
 
     @property
     def bytes(self) -> int:

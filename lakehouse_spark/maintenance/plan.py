@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import takewhile
 from typing import Any
 
 from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Snapshot
@@ -208,8 +209,8 @@ def _retention(
     if not gone:
         return None, why
     records, size = sum(file.records for file in gone), sum(file.bytes for file in gone)
-    before = {"files": health.files, "bytes": health.bytes, "rows": _rows(health)}
-    after = {"files": health.files - len(gone), "bytes": health.bytes - size, "rows": _rows(health) - records}
+    before = {"files": health.files, "bytes": health.bytes, "rows": health.rows}
+    after = {"files": health.files - len(gone), "bytes": health.bytes - size, "rows": health.rows - records}
     reason = f"{records:,} rows are older than {policy.row_days} days (before {first}), and consumed"
     return (
         Retention(
@@ -234,10 +235,6 @@ def _is_consumed(file: File, consumed: datetime | None) -> bool:
     return consumed is not None and file.newest_stamp is not None and file.newest_stamp <= consumed
 
 
-def _rows(health: Health) -> int:
-    return sum(file.records for partition in health.partitions for file in partition.files)
-
-
 # Files
 
 
@@ -251,12 +248,12 @@ def _compaction(
     for partition in health.partitions:
         for group in _groups(table, policy, partition):
             part = group.partitions[0]
-            candidates = _candidates(policy, part)
+            candidates, fresh = _candidates(policy, part), _fresh(policy, health, given, part)
             if len(candidates) + part.deletes < policy.min_input_files or not candidates:
                 kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
-            elif _is_compacted(health, given, part):
+            elif len(fresh) + _fresh_deletes(health, given, part) < policy.min_input_files:
                 kept["nothing changed since it was compacted"] += 1
-            elif (until := _settles(table, policy, health, part)) and until > given.now:
+            elif (until := _settles(table, policy, health, part, fresh)) and until > given.now:
                 kept["still being written"] += 1
             else:
                 if group.arrived is None:
@@ -272,16 +269,14 @@ def _compaction(
     why = [Kept(Compaction.job, "partitions", number, reason) for reason, number in kept.items()]
     if not groups:
         return None, why
-    deletes = sum(partition.deletes for partition in health.partitions)
     number = len(together) + len(groups) - bool(together)
     reason = f"{before:,} files in {number:,} partitions are small or have deletes to fold in"
-    held = health.files + deletes
     return (
         Compaction(
             table=health.table,
             reason=reason,
-            before={"files": held, "bytes": health.bytes},
-            after={"files": held - before + after, "bytes": health.bytes},
+            before={"files": health.files, "bytes": health.bytes},
+            after={"files": health.files - before + after, "bytes": health.bytes},
             reads=size,
             groups=tuple(groups),
         ),
@@ -315,27 +310,53 @@ def _only(partition: Partition, files: Sequence[File]) -> Partition:
 
 def _candidates(policy: Policy, partition: Partition) -> list[File]:
     """Files that Iceberg takes up; which of them have deletes its manifests do not tell: then it may be any."""
-    if partition.deletes:
-        return list(partition.files)
+    return list(partition.files) if partition.deletes else _of_wrong_size(policy, partition)
+
+
+def _of_wrong_size(policy: Policy, partition: Partition) -> list[File]:
     low, high = policy.target_file_bytes * _SMALL, policy.target_file_bytes * _LARGE
     return [file for file in partition.files if not low <= file.bytes <= high]
 
 
-def _is_compacted(health: Health, given: Circumstances, partition: Partition) -> bool:
-    newest = health.committed.get(partition.sequence)
-    if newest is not None and newest.is_compaction:
-        return True
-    return partition.sequence in given.compacted.get(health.table, ())
+def _fresh(policy: Policy, health: Health, given: Circumstances, partition: Partition) -> list[File]:
+    """What the partition gathered since it was last compacted, while it was too."""
+    found = _of_wrong_size(policy, partition)
+    return [file for file in found if not _is_compaction(health, given, file.sequence)]
 
 
-def _settles(table: Table, policy: Policy, health: Health, partition: Partition) -> datetime | None:
-    """When a partition by time will have settled if nothing more comes; None for one that is not by time."""
+def _fresh_deletes(health: Health, given: Circumstances, partition: Partition) -> int:
+    compacted = (f.sequence for f in partition.files if _is_compaction(health, given, f.sequence))
+    return partition.deletes if partition.delete_sequence > max(compacted, default=0) else 0
+
+
+def _is_compaction(health: Health, given: Circumstances, sequence: int) -> bool:
+    """By the snapshot, or, where that is gone, by the log."""
+    snapshot = health.committed.get(sequence)
+    return sequence in given.compacted.get(health.table, ()) if snapshot is None else snapshot.is_compaction
+
+
+def _settles(
+    table: Table, policy: Policy, health: Health, partition: Partition, fresh: Sequence[File]
+) -> datetime | None:
+    """When a partition by time will have settled if nothing more comes; None for one that is not by time, or whose
+    commits are forgotten."""
     if table.day_column is None:
         return None
-    written = [health.committed[f.sequence].at for f in partition.files if f.sequence in health.committed]
-    if len(written) < len(partition.files):  # a snapshot that is gone is older than any time to settle
+    written = [_written(health, file) for file in partition.files]
+    deleted = health.committed.get(partition.delete_sequence)
+    newest = max([*(at for at in written if at), *([deleted.at] if deleted else [])], default=None)
+    if newest is None:
         return None
-    return min(max(written) + timedelta(minutes=policy.settle_minutes), min(written) + _STALE)
+    gathered = [at for file in fresh if (at := _written(health, file))]
+    oldest = min(gathered, default=newest) if len(gathered) == len(fresh) else None
+    settled = newest + timedelta(minutes=policy.settle_minutes)
+    return None if oldest is None else min(settled, oldest + _STALE)
+
+
+def _written(health: Health, file: File) -> datetime | None:
+    """When a file was committed; by its rows' stamp where its snapshot is gone."""
+    snapshot = health.committed.get(file.sequence)
+    return file.newest_stamp if snapshot is None else snapshot.at
 
 
 # Manifests
@@ -361,14 +382,18 @@ def _manifests(health: Health) -> tuple[ManifestRewrite | None, list[Kept]]:
 def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expiry | None, list[Kept]]:
     history = health.history
     dead = [ref for ref in health.refs if _is_left_behind(ref, health, given)]
-    refs = [ref for ref in health.refs if ref not in dead]
+    names = {ref.name for ref in dead}
+    refs = [ref for ref in health.refs if ref.name not in names]
     why = _reasons(policy, health, refs, given.now)
     first = next(index for index, snapshot in enumerate(history) if snapshot.id in why)
     cutoff = min(snapshot.at for snapshot in history[first:])
-    gone = [snapshot for snapshot in history[:first] if snapshot.at < cutoff]
     for snapshot in history[first:]:
         why.setdefault(snapshot.id, "comes after one that is kept")
-    loose = _loose(policy, health, refs, dead, given)
+    while first and history[first - 1].at >= cutoff:  # Iceberg's cut keeps it too
+        first -= 1
+        why[history[first].id] = "no older than one that is kept"
+    gone = history[:first]
+    loose = _loose(policy, health, refs, dead, given, cutoff)
     kept = [Kept(Expiry.job, "snapshots", number, reason) for reason, number in Counter(why.values()).items()]
     if not gone and not dead and not loose:
         return None, kept
@@ -382,8 +407,9 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         reasons.append(f"{len(dead)} branches were left behind by writers that died")
     if loose:
         reasons.append(f"{len(loose)} snapshots are on no branch")
+    left_behind = _cut_from_branches(health, refs, cutoff)
     before = {"snapshots": len(health.snapshots), "branches": len(health.refs)}
-    after = {"snapshots": len(health.snapshots) - len(gone) - len(loose), "branches": len(refs)}
+    after = {"snapshots": len(health.snapshots) - len(gone) - len(loose) - left_behind, "branches": len(refs)}
     action = Expiry(
         table=health.table,
         reason="; ".join(reasons),
@@ -399,9 +425,8 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
 def _reasons(policy: Policy, health: Health, refs: Sequence[Ref], now: datetime) -> dict[int, str]:
     """Why a snapshot of the history is kept, by its id; those that may go are missing."""
     history, why = health.history, dict[int, str]()
-    ids = {snapshot.id for snapshot in history}
     for ref in refs:
-        held = next((snapshot.id for snapshot in health.line(ref.snapshot) if snapshot.id in ids), None)
+        held = next((snapshot.id for snapshot in health.line(ref.snapshot) if snapshot.id in health.ids), None)
         if held is not None:
             why[held] = f"{'tag' if ref.is_tag else 'branch'} {ref.name}"
     newest = next((snapshot for snapshot in reversed(history) if snapshot.has_cursor), None)
@@ -426,19 +451,65 @@ def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:
     match = _STAGED.fullmatch(ref.name)
     if ref.is_tag or match is None:
         return False
-    if match[1]:
-        began = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    else:
-        snapshot = health.by_id.get(ref.snapshot)
-        began = snapshot.at if snapshot else datetime.min.replace(tzinfo=UTC)
-    return given.now - began > given.longest_write
+    began = _began(match[1]) if match[1] else _staged(ref, health)
+    return began is not None and given.now - began > given.longest_write
+
+
+def _began(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # a name that a user gave
+        return None
+
+
+def _staged(ref: Ref, health: Health) -> datetime | None:
+    """Of an older release's branch, whose name says no time: when it was there at the latest. That is when something
+    was staged on it, or when the snapshot it began at was followed by another; None where it may be as new as now."""
+    snapshot = health.by_id.get(ref.snapshot)
+    if snapshot is None:
+        return None
+    return health.followed.get(snapshot.id) if snapshot.id in health.ids else snapshot.at
 
 
 def _loose(
-    policy: Policy, health: Health, refs: Sequence[Ref], dead: Sequence[Ref], given: Circumstances
+    policy: Policy,
+    health: Health,
+    refs: Sequence[Ref],
+    dead: Sequence[Ref],
+    given: Circumstances,
+    cutoff: datetime,
 ) -> list[Snapshot]:
-    """Snapshots that no branch or tag leads to: those of dead writers at once, others when they are old."""
-    held = {snapshot.id for start in (health.snapshot, *(r.snapshot for r in refs)) for snapshot in health.line(start)}
-    staged = {snapshot.id for ref in dead for snapshot in health.line(ref.snapshot)} - held
-    oldest = given.now - timedelta(days=policy.snapshot_days)
+    """Snapshots that no branch or tag leads to: those of dead writers at once, others when they are old, or older than
+    what stays of the history, with which Iceberg takes them."""
+    held: set[int] = set(health.ids)
+    for ref in refs:
+        held |= _up_to(health, ref.snapshot, held)
+    staged: set[int] = set()
+    for ref in dead:
+        staged |= _up_to(health, ref.snapshot, held | staged)
+    oldest = max(cutoff, given.now - timedelta(days=policy.snapshot_days))
     return [s for s in health.snapshots if s.id not in held and (s.id in staged or s.at < oldest)]
+
+
+def _cut_from_branches(health: Health, refs: Sequence[Ref], cutoff: datetime) -> int:
+    """How many snapshots of a user's branches and behind a user's tags Iceberg's cut takes.
+
+    Of a branch, those behind the first that is older; behind a tag, which holds its own snapshot alone, all that are.
+    """
+    named = {ref.snapshot for ref in refs}
+    on_branches, stays = set(health.ids), set(health.ids)
+    for ref in (ref for ref in refs if not ref.is_tag):
+        for snapshot in health.line(ref.snapshot):
+            if snapshot.id in stays or (snapshot.at < cutoff and snapshot.id != ref.snapshot):
+                break
+            stays.add(snapshot.id)
+        on_branches |= _up_to(health, ref.snapshot, on_branches)
+    seen = set(on_branches)
+    for ref in refs:
+        seen |= _up_to(health, ref.snapshot, seen)
+    return sum(i in on_branches or health.by_id[i].at < cutoff for i in seen - stays - named)
+
+
+def _up_to(health: Health, start: int, known: set[int]) -> set[int]:
+    """A snapshot and its ancestors, up to the first that is known already."""
+    return {snapshot.id for snapshot in takewhile(lambda each: each.id not in known, health.line(start))}

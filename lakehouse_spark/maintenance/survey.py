@@ -86,7 +86,10 @@ def of(catalog: Catalog, table: Table) -> Health:
 
 
 def policy_of(table: Table, settings: MaintenanceSettings) -> Policy:
-    """The declared policy with what the settings change of its layer's, then of the table's."""
+    """The declared policy with what the settings change of its layer's, then of the table's.
+
+    Rows that are declared to stay for ever do.
+    """
     unknown = {*settings.layers} - {*LAYERS} or {*settings.tables} - {*BY_NAME}
     if unknown:
         raise UsageError(f"LAKEHOUSE_MAINTENANCE: there is no layer or table {', '.join(sorted(unknown))}")
@@ -94,6 +97,8 @@ def policy_of(table: Table, settings: MaintenanceSettings) -> Policy:
     for changed in (settings.layers.get(table.namespace), settings.tables.get(table.name)):
         if changed is not None:
             policy = replace(policy, **changed.model_dump(exclude_none=True))
+    if table.policy.row_days is None:  # such as those of the change log, from which dimensions are rebuilt
+        policy = replace(policy, row_days=None)
     return policy
 
 
@@ -123,9 +128,9 @@ def _place(follower: Health, table: Table) -> datetime | None:
 def counts(now: Health) -> Mapping[str, int]:
     """What plans count, of a table as it is."""
     return {
-        "files": now.files + sum(partition.deletes for partition in now.partitions),
+        "files": now.files,
         "bytes": now.bytes,
-        "rows": sum(file.records for partition in now.partitions for file in partition.files),
+        "rows": now.rows,
         "manifests": now.manifests,
         "snapshots": len(now.snapshots),
         "branches": len(now.refs),

@@ -270,14 +270,24 @@ class TestLive:
         lake.plant("data/lost.parquet")
         manifest = only(lake, pattern)
         content = manifest.read_bytes()
-        for end in (len(content) - 1, len(content) - 16, len(content) - 17, len(content) - 40, 0):
-            manifest.write_bytes(content[:end])
-            with pytest.raises(LakehouseError, match="its manifests cannot be read"):
-                lake.find()
+        sync = content[-16:]
+        header_end = content.index(sync) + 16
+        header, blocks = content[:header_end], content[header_end:]
+        empty_block = b"\x00\x04\x03\x00" + sync
+        parts = {
+            "is no Avro file": (b"", b"PAR1"),
+            "is cut off": (header[:-8], header + blocks[:2], content[:-16], content[:-1]),
+            "goes on after an empty block": (header + empty_block + blocks,),
+        }
+        for message, contents in parts.items():
+            for changed in contents:
+                manifest.write_bytes(changed)
+                with pytest.raises(LakehouseError, match=message):
+                    lake.find()
         manifest.unlink()
         with pytest.raises(LakehouseError, match="No such file"):
             lake.find()
-        manifest.write_bytes(content)
+        manifest.write_bytes(content + empty_block)
         assert lake.orphans() == ["data/lost.parquet"]
 
 
@@ -397,6 +407,13 @@ class TestPlaces:
 
         monkeypatch.setattr(orphan_files._Files, "listed", replace_after_listing)
         with pytest.raises(RefusedError, match="when it was looked through, and is"):
+            lake.find()
+
+    def test_only_local_folders_and_s3_are_looked_through(self, lake: Lakehouse) -> None:
+        apply(lake.create(), SetLocationUpdate(location="gs://bucket/rows"))
+        with pytest.raises(
+            UsageError, match="gs://bucket/rows: orphans are looked for in local folders and on S3 only"
+        ):
             lake.find()
 
     def test_locations_are_those_of_all_namespaces(self, lake: Lakehouse) -> None:

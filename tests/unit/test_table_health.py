@@ -283,7 +283,7 @@ def test_delete_files_count_for_their_partition(make: Make) -> None:
         "at_day=2025-01-31/symbol_bucket=4": (1, 0, 1),
         "at_day=null/symbol_bucket=3": (0, 1, 4),
     }
-    assert found.files == 2
+    assert found.files == 5
     assert survey.counts(found)["files"] == 5
 
 
