@@ -141,6 +141,9 @@ def show_plan(
         typer.Option("--layer", help=f"{', '.join(survey.LAYERS)}; may be repeated; default: all."),
     ] = None,
     tables: Annotated[list[str] | None, typer.Option("--table", help="A table; may be repeated; default: all.")] = None,
+    orphans: Annotated[
+        bool, typer.Option("--orphans", help="Look for files that no metadata knows too: lists the tables' folders.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
@@ -149,7 +152,11 @@ def show_plan(
         raise UsageError(f"there is no layer {', '.join(sorted(unknown))}: they are {', '.join(survey.LAYERS)}")
     named = [catalog.table(name).name for name in tables or ()]
     chosen = survey.chosen(layers or (), named)
-    found = survey.take(pyiceberg.open_catalog(settings), settings.maintenance, chosen, datetime.now(UTC))
+    lake, now = pyiceberg.open_catalog(settings), datetime.now(UTC)
+    found = survey.take(lake, settings.maintenance, chosen, now)
+    if orphans:
+        actions, refused = survey.look_for_orphans(lake, settings.maintenance, chosen, now)
+        found = found.with_orphans(actions, refused)
     print_json(found.as_dict()) if as_json else show_survey(found)
 
 

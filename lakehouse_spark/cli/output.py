@@ -94,8 +94,13 @@ def show_survey(found: Survey) -> None:
         out.print()
     for table, failure in found.journal.last_failure().items():
         out.print(f"{table}: the last {failure.job} failed at {failure.at:%Y-%m-%d %H:%M} UTC", highlight=False)
+    for sentence in found.refused:
+        out.print(sentence, markup=False, highlight=False)
+    looked = found.looked_for_orphans
+    when = f"{min(looked.values()):%Y-%m-%d %H:%M} UTC" if len(looked) == len(found.plans) else "never, in some tables"
+    out.print(f"files that no metadata knows were last looked for: {when} (orphan_cleanup)", highlight=False)
     number = sum(len(plan.actions) for plan in found.plans)
-    out.print(f"{number} things to do: lakehouse run maintenance" if number else "nothing to do")
+    out.print(f"{number} things to do: lakehouse run maintenance" if number else "nothing to do", highlight=False)
 
 
 def _megabytes(size: int) -> str:

@@ -10,7 +10,7 @@ from pyiceberg.catalog import Catalog
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.lake import pyiceberg
-from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json
+from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json, to_text
 from lakehouse_spark.maintenance import health, journal, orphan_files
 from lakehouse_spark.maintenance.health import Health
 from lakehouse_spark.maintenance.journal import Journal
@@ -28,14 +28,33 @@ class Survey:
     plans: tuple[Plan, ...]
     journal: Journal
     now: datetime
+    refused: tuple[str, ...] = ()
+    """Why files that no metadata knows were not looked for in a table, or cannot go."""
+
+    def with_orphans(self, actions: Sequence[OrphanCleanup], refused: Sequence[LakehouseError]) -> "Survey":
+        """With what a look through the tables' folders found."""
+        found = {action.table: action for action in actions}
+        plans = (
+            replace(plan, actions=(*plan.actions, found[plan.table])) if plan.table in found else plan
+            for plan in self.plans
+        )
+        return replace(self, plans=tuple(plans), refused=tuple(map(str, refused)))
+
+    @property
+    def looked_for_orphans(self) -> Mapping[str, datetime]:
+        """By table, when orphan_cleanup last went through its folder; tables without such a run are missing."""
+        last = self.journal.last_done(OrphanCleanup.job)
+        return {plan.table: last[plan.table] for plan in self.plans if plan.table in last}
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return {
             "at": self.now.isoformat(timespec="seconds"),
+            "refused": list(self.refused),
             "tables": [
                 {
                     "table": plan.table,
+                    "looked_for_orphans": to_text(self.looked_for_orphans.get(plan.table)),
                     "actions": [action.as_dict() for action in plan.actions],
                     "kept": [asdict(kept) for kept in plan.kept],
                 }

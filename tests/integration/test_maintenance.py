@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
+from lakehouse_spark import cli
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.jobs import maintenance, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, pyiceberg, snapshots
+from lakehouse_spark.lake import commit, pyiceberg, session, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.maintenance import compaction, journal, survey
 from lakehouse_spark.maintenance.plan import Action, Compaction
@@ -600,3 +601,28 @@ def test_an_orphan_cleanup_that_would_take_too_much_or_too_soon_is_refused(lake:
     with pytest.raises(RefusedError, match="may be of a write that is not over"):
         clean(lake)
     assert len(data_files(lake)) == 41
+
+
+def test_the_plan_is_told_from_metadata_alone(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land(lake, 6)
+    old = planted(lake, "old.parquet", 4)
+    before = history(lake)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.settings.root))
+    monkeypatch.setattr("sys.argv", ["lakehouse", "plan", "--table", "raw_trades", "--orphans", "--json"])
+    monkeypatch.setattr(session, "open_session", None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (None, 0)
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert (table["table"], table["looked_for_orphans"]) == (BRONZE, None)
+    assert [(action["job"], action["parts"]) for action in table["actions"]] == [("orphan_cleanup", [str(old)])]
+    assert {(kept["job"], kept["number"], kept["why"]) for kept in table["kept"]} == {
+        ("compaction", 1, "still being written"),
+        ("manifest_rewrite", 6, "few enough, or as large as they should be"),
+        ("snapshot_expiration", 1, "carries the newest cursor"),
+        ("snapshot_expiration", 4, "one of the 5 newest"),
+        ("snapshot_expiration", 2, "younger than 7 days"),
+    }
+    assert history(lake) == before
