@@ -150,6 +150,8 @@ def rewrite(
         start = iceberg.currentSnapshot()
         if branched(iceberg, branch, start.snapshotId()):
             break
+    else:
+        raise _overtaken(table)
     try:
         stage(branch)
     except BaseException:
@@ -301,7 +303,11 @@ def _publish(
             drop(iceberg, branch)
             raise
         drop(iceberg, branch)
-    raise LostRaceError(f"{table.name}: {_ATTEMPTS} attempts to commit were overtaken; run the job again")
+    raise _overtaken(table)
+
+
+def _overtaken(table: Table) -> LostRaceError:
+    return LostRaceError(f"{table.name}: {_ATTEMPTS} attempts to commit were overtaken; run the job again")
 
 
 def staging_branch(purpose: str) -> str:

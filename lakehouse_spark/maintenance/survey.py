@@ -1,6 +1,6 @@
 """The plans of a lakehouse's tables: reads their metadata, the log and the settings, and hands them to the planner."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,11 +67,18 @@ def take(catalog: Catalog, settings: MaintenanceSettings, tables: Sequence[Table
     """The plans of these tables; metadata is read, no data."""
     policies = {table.name: policy_of(table, settings) for table in tables}
     log = journal.read(catalog)
+    healths: dict[str, Health] = {}
+
+    def health_of(table: Table) -> Health:
+        if table.name not in healths:
+            healths[table.name] = of(catalog, table)
+        return healths[table.name]
+
     losing = [table for table in tables if policies[table.name].row_days is not None]
-    consumed = {table.name: _consumed(catalog, table) for table in losing}
+    consumed = {table.name: _consumed(table, health_of) for table in losing}
     longest = timedelta(hours=settings.longest_write_hours)
     given = Circumstances(now, longest, consumed, log.compacted())
-    plans = (plan(table, policies[table.name], of(catalog, table), given) for table in tables)
+    plans = (plan(table, policies[table.name], health_of(table), given) for table in tables)
     return Survey(tuple(plans), log, now)
 
 
@@ -129,9 +136,9 @@ def chosen(layers: Sequence[str], tables: Sequence[str]) -> list[Table]:
     return [table for table in TABLES if table.namespace in layers or {table.name, table.short_name} & named]
 
 
-def _consumed(catalog: Catalog, table: Table) -> datetime | None:
+def _consumed(table: Table, health_of: Callable[[Table], Health]) -> datetime | None:
     """The stamp up to which all tables that follow this one have consumed it; None: one has consumed nothing."""
-    stamps: list[datetime | None] = [_place(of(catalog, t), table) for t in TABLES if table.name in t.follows]
+    stamps: list[datetime | None] = [_place(health_of(t), table) for t in TABLES if table.name in t.follows]
     return None if None in stamps else min((stamp for stamp in stamps if stamp is not None), default=None)
 
 

@@ -450,7 +450,10 @@ def test_tables_that_were_never_written_to_need_nothing(lake: Catalog) -> None:
     assert (found.now, found.journal) == (NOW, Journal())
     assert found.as_dict() == {
         "at": "2026-11-27T12:00:00+00:00",
-        "tables": [{"table": name, "actions": [], "kept": []} for name in (LOG, RAW, SILVER)],
+        "refused": [],
+        "tables": [
+            {"table": name, "looked_for_orphans": None, "actions": [], "kept": []} for name in (LOG, RAW, SILVER)
+        ],
     }
 
 
