@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.jobs import dimension_loader
+from lakehouse_spark.errors import LakehouseError, RefusedError
+from lakehouse_spark.jobs import dimension_loader, maintenance
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import Settings
 from tests.support.faults import fault
@@ -60,6 +61,12 @@ def _endless(lake: Lake, number: int) -> None:
         number += 1
 
 
+def _maintain(lake: Lake) -> None:
+    while True:
+        with suppress(RefusedError):  # a job was quicker
+            maintenance.run(lake.spark, lake.settings, tables=(*TABLES, "_metadata.maintenance_log"))
+
+
 def _strike(command: dict[str, Any]) -> Callable[[], None]:
     return {
         "kill": lambda: os.killpg(os.getpgrp(), signal.SIGKILL),
@@ -75,6 +82,7 @@ def _obey(lake: Lake, command: dict[str, Any]) -> None:
         "chain": lambda: chain(lake),
         "dimension": lambda: dimension_loader.run(lake.spark, ["dim_symbol"], command["sources"]),
         "endless": lambda: _endless(lake, command["number"]),
+        "maintain": lambda: _maintain(lake),
     }
     if "strike" not in command:
         jobs[command["job"]]()
