@@ -194,8 +194,11 @@ class Settings(BaseSettings):
 
     @property
     def catalog_uri(self) -> str:
-        embedded = f"jdbc:sqlite:{self.root / 'catalog.db'}?journal_mode=WAL&busy_timeout=30000"
-        return self.catalog.uri or embedded
+        if self.catalog.uri:
+            return self.catalog.uri
+        if "?" in str(self.root):  # what follows would be taken for parameters, and another file be made
+            raise UsageError(f"LAKEHOUSE_HOME: {self.root} has a question mark in its name")
+        return f"jdbc:sqlite:{self.root / 'catalog.db'}?journal_mode=WAL&busy_timeout=30000"
 
     @property
     def warehouse(self) -> str:

@@ -17,6 +17,7 @@ from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.settings import S3Settings, Settings
 from lakehouse_spark.table import CATALOG, Table
 
+_WITHOUT_SECRETS = re.compile(r"(\w+:)+//[\w.-]*(:\d+)?/[\w./-]*")
 _EMBEDDED = "jdbc:sqlite:"
 _NOT_THERE = "there is no lakehouse here yet; run: lakehouse migrate"
 
@@ -37,8 +38,6 @@ def open_catalog(settings: Settings) -> Catalog:
         return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
     except LakehouseError:
         raise
-    except sqlite3.DatabaseError as error:
-        raise UsageError(f"{settings.root / 'catalog.db'} is no catalog: {in_a_sentence(error)}") from error
     except Exception as error:
         raise LakehouseError(f"the catalog does not open (LAKEHOUSE_CATALOG__…): {in_a_sentence(error)}") from error
 
@@ -72,7 +71,7 @@ def _database(settings: Settings) -> Path:
         return settings.root / "catalog.db"
     place = settings.catalog.uri.partition("?")[0]
     if not place.startswith(_EMBEDDED):
-        shown = re.sub("//[^/@]*@", "//", place)  # without a password
+        shown = place if _WITHOUT_SECRETS.fullmatch(place) else ":".join(place.split(":")[:2]) + ":…"
         raise UsageError(f"LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not {shown!r}")
     return Path(place.removeprefix(_EMBEDDED))
 
@@ -80,8 +79,13 @@ def _database(settings: Settings) -> Path:
 def _holds_catalog(file: Path) -> bool:
     if not file.is_file():
         return False
-    with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)) as database:
-        return bool(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchall())
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)) as database:
+            return bool(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchall())
+    except sqlite3.OperationalError:  # it is locked, or cannot be read now
+        raise
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"{file} is no catalog: {in_a_sentence(error)}") from error
 
 
 def _rest(settings: Settings) -> Catalog:

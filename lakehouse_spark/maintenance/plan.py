@@ -249,10 +249,14 @@ def _compaction(
         for group in _groups(table, policy, partition):
             part = group.partitions[0]
             candidates, fresh = _candidates(policy, part), _fresh(policy, health, given, part)
+            number = len(fresh) + _fresh_deletes(health, given, part)
+            is_compacted = any(_is_compaction(health, given, file.sequence) for file in part.files)
             if len(candidates) + part.deletes < policy.min_input_files or not candidates:
                 kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
-            elif len(fresh) + _fresh_deletes(health, given, part) < policy.min_input_files:
+            elif is_compacted and not number:
                 kept["nothing changed since it was compacted"] += 1
+            elif number < policy.min_input_files:
+                kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
             elif (until := _settles(table, policy, health, part, fresh)) and until > given.now:
                 kept["still being written"] += 1
             else:
@@ -393,6 +397,8 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         first -= 1
         why[history[first].id] = "no older than one that is kept"
     gone = history[:first]
+    if not gone:  # what is loose is not to go sooner than its time for being older than a history that is young
+        cutoff = min(cutoff, given.now - timedelta(days=policy.snapshot_days))
     loose = _loose(policy, health, refs, dead, given, cutoff)
     kept = [Kept(Expiry.job, "snapshots", number, reason) for reason, number in Counter(why.values()).items()]
     if not gone and not dead and not loose:

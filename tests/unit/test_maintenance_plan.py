@@ -348,6 +348,34 @@ def test_files_that_arrived_during_a_compaction_are_compacted_next() -> None:
     assert some(compaction(planned(health(partition(day(3), held), history=history)))).before["files"] == 41
 
 
+def test_deletes_that_linger_after_a_compaction_are_not_folded_in_twice() -> None:
+    """Iceberg keeps those that are of the very snapshot at which the compaction began."""
+    history = snapshots(ago(days=2), ago(days=1), compactions=[2])
+    found = planned(
+        health(partition(7, files(3, sequence=2), deletes=5, delete_sequence=1), history=history), BY_BUCKETS
+    )
+    assert compaction(found) is None
+    assert kept(found, Compaction) == UNCHANGED
+
+
+def test_what_compaction_left_waits_for_as_many_new_files() -> None:
+    history = snapshots(ago(days=2), ago(days=1), compactions=[1])
+    for number, is_due in ((4, False), (5, True)):
+        held = files(1, sequence=1) + files(number, sequence=2)
+        assert (compaction(planned(health(partition(day(3), held), history=history))) is not None) is is_due
+
+
+def test_a_few_new_files_are_not_said_to_be_no_change() -> None:
+    history = snapshots(ago(days=2), ago(days=1), compactions=[1])
+    found = planned(health(partition(day(3), files(1, sequence=1) + files(4, sequence=2)), history=history))
+    assert {*kept(found, Compaction)} - {*UNCHANGED}
+
+
+def test_what_was_never_compacted_is_not_said_to_have_been() -> None:
+    found = planned(health(partition(7, files(3, 256), deletes=2, delete_sequence=1)), BY_BUCKETS)
+    assert not {*kept(found, Compaction)} & {*UNCHANGED}
+
+
 # Compaction: rows that are dated by their arrival
 
 
@@ -744,6 +772,15 @@ def test_snapshots_on_no_branch_go_by_their_age() -> None:
     assert action.reason == "1 snapshots are on no branch"
     assert action.after == {"snapshots": 2, "branches": 0}
     assert stays(table) == [1, 102]
+
+
+def test_snapshots_on_no_branch_stay_for_their_time_though_the_history_is_younger() -> None:
+    """Such as those of a table that was replaced as a whole, an hour ago."""
+    old = snapshots(*(ago(days=n) for n in (6, 5, 4, 3, 2)))
+    new = Snapshot(50, None, 50, ago(hours=1), False, True)
+    table = replace(health(history=old), snapshots=(*old, new), snapshot=50)
+    assert expiry(planned(table)) is None
+    assert stays(table) == [1, 2, 3, 4, 5, 50]
 
 
 def test_a_snapshot_that_another_branch_leads_to_outlives_a_dead_writer() -> None:

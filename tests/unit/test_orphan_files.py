@@ -410,9 +410,10 @@ class TestPlaces:
             lake.find()
 
     def test_only_local_folders_and_s3_are_looked_through(self, lake: Lakehouse) -> None:
-        apply(lake.create(), SetLocationUpdate(location="gs://bucket/rows"))
-        with pytest.raises(UsageError, match="gs://bucket/rows: orphans are looked for in local folders"):
-            lake.find()
+        table = lake.create(**{"write.metadata.path": f"{lake.folder}/metadata"})
+        apply(table, SetLocationUpdate(location="gs://bucket/rows"))
+        with pytest.raises(UsageError, match="gs://bucket/rows: orphans are looked for in local folders "):
+            lake.restore()
 
     def test_locations_are_those_of_all_namespaces(self, lake: Lakehouse) -> None:
         lake.catalog.create_namespace("test.inner")

@@ -271,6 +271,25 @@ def test_tables_in_a_folder_of_any_name_are_read(tmp_path: Path, name: str) -> N
     assert pyiceberg.load(catalog, BY_NAME[SILVER]).location() == f"file://{tmp_path / name}/silver/trades"
 
 
+@pytest.mark.parametrize("name", ["plain", "a#b", "a&b=c"])
+def test_spark_opens_the_same_file_whatever_the_name_of_the_home(tmp_path: Path, name: str) -> None:
+    uri = of_home(tmp_path / name).catalog_uri
+    assert opened_by_java(uri.removeprefix("jdbc:sqlite:")) == f"{tmp_path}/{name}/catalog.db"
+
+
+def test_a_home_that_spark_would_take_for_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^LAKEHOUSE_HOME: .*/a\?b has a question mark in its name$"):
+        _ = of_home(tmp_path / "a?b").catalog_uri
+
+
+def opened_by_java(given: str) -> str:
+    """SQLite's driver for Java takes all behind the first ? for parameters, and those it does not know for the name."""
+    name, _, parameters = given.partition("?")
+    known = ("journal_mode", "busy_timeout")
+    others = [each for each in reversed(parameters.split("&")) if each and each.split("=")[0] not in known]
+    return f"{name}?{'&'.join(others)}" if others else name
+
+
 def test_a_catalog_is_read_while_a_job_writes_to_it(tmp_path: Path) -> None:
     created(tmp_path / "home", journal_mode="wal")
     with closing(sqlite3.connect(tmp_path / "home" / "catalog.db", isolation_level=None)) as job:
@@ -310,10 +329,41 @@ def test_other_databases_are_not_read_without_spark(tmp_path: Path, monkeypatch:
     assert names_in(tmp_path) == set()
 
 
-def test_a_refused_uri_does_not_tell_its_password() -> None:
-    with pytest.raises(UsageError) as refused:
-        pyiceberg.open_catalog(of_catalog(uri="jdbc:postgresql://db.example/lake?user=lake&password=hush"))
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "jdbc:postgresql://db.example/lake?user=lake&password=hush",
+        "jdbc:postgresql://lake:hush@db.example/lake",
+        "jdbc:postgresql://lake:hush/hush@db.example/lake",
+        "jdbc:sqlserver://db.example;user=lake;password=hush",
+        "jdbc:oracle:thin:lake/hush@//db.example/lake",
+    ],
+)
+def test_a_refused_uri_does_not_tell_its_password(uri: str) -> None:
+    with pytest.raises(UsageError, match="only SQLite and REST") as refused:
+        pyiceberg.open_catalog(of_catalog(uri=uri))
     assert "hush" not in str(refused.value)
+
+
+def test_a_file_that_is_no_catalog_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no database at all, but some text\n" * 99)
+    with pytest.raises(UsageError, match=r"/notes\.txt is no catalog: "):
+        pyiceberg.open_catalog(of_catalog(uri=f"jdbc:sqlite:{tmp_path}/notes.txt"))
+
+
+@pytest.mark.parametrize("problem", ["database is locked", "unable to open database file", "disk I/O error"])
+def test_a_catalog_that_cannot_be_read_now_is_not_said_to_be_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    created(tmp_path / "home")
+
+    def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        raise sqlite3.OperationalError(problem)
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    with pytest.raises(LakehouseError, match=problem) as failed:
+        pyiceberg.open_catalog(of_home(tmp_path / "home"))
+    assert "is no catalog" not in str(failed.value)
 
 
 # The REST catalog

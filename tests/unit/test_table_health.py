@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.conversions import to_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestEntry, ManifestFile
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
@@ -233,6 +234,25 @@ def test_a_file_has_the_sequence_of_its_commit_though_its_manifest_was_rewritten
     found = read(iceberg)
     assert found.manifests == 1
     assert listed(found) == {"": [(1, 1), (1, 2), (1, 3)]}
+
+
+def test_a_file_has_the_sequence_of_the_commit_that_wrote_it_not_that_of_its_rows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compaction says of its files that their rows are as old as the snapshot at which it began."""
+    iceberg = make()
+    for symbol in "ABC":
+        iceberg.append(rows(symbol))
+    fetch = ManifestFile.fetch_manifest_entry
+
+    def as_old_as_the_first(manifest: ManifestFile, io: FileIO, discard_deleted: bool = True) -> list[ManifestEntry]:
+        entries = fetch(manifest, io, discard_deleted)
+        for entry in entries:
+            entry.sequence_number = 1
+        return entries
+
+    monkeypatch.setattr(ManifestFile, "fetch_manifest_entry", as_old_as_the_first)
+    assert listed(read(iceberg)) == {"": [(1, 1), (1, 2), (1, 3)]}
 
 
 def test_partitions_of_two_specs_stay_apart(make: Make) -> None:
