@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Snapshot
@@ -224,7 +224,7 @@ def _retention(
 def _without(health: Health, files: Iterable[File]) -> Health:
     gone = {file.path for file in files}
     left = (replace(p, files=tuple(f for f in p.files if f.path not in gone)) for p in health.partitions)
-    return replace(health, partitions=tuple(partition for partition in left if partition.files))
+    return replace(health, partitions=tuple(p for p in left if p.files or p.deletes))
 
 
 def _arrived_before(file: File, first: date) -> bool:
@@ -390,14 +390,15 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
     refs = [ref for ref in health.refs if ref.name not in names]
     why = _reasons(policy, health, refs, given.now)
     first = next(index for index, snapshot in enumerate(history) if snapshot.id in why)
-    cutoff = min(snapshot.at for snapshot in history[first:])
+    on_branches = (snapshot for ref in refs if not ref.is_tag for snapshot in _own(health, ref))
+    cutoff = min(snapshot.at for snapshot in chain(history[first:], on_branches))
     for snapshot in history[first:]:
         why.setdefault(snapshot.id, "comes after one that is kept")
     while first and history[first - 1].at >= cutoff:  # Iceberg's cut keeps it too
         first -= 1
         why[history[first].id] = "no older than one that is kept"
     gone = history[:first]
-    if not gone:  # what is loose is not to go sooner than its time for being older than a history that is young
+    if policy.max_snapshots is None or not gone:  # what is loose does not go sooner for a history that is young
         cutoff = min(cutoff, given.now - timedelta(days=policy.snapshot_days))
     loose = _loose(policy, health, refs, dead, given, cutoff)
     kept = [Kept(Expiry.job, "snapshots", number, reason) for reason, number in Counter(why.values()).items()]
@@ -495,6 +496,11 @@ def _loose(
         staged |= _up_to(health, ref.snapshot, held | staged)
     oldest = max(cutoff, given.now - timedelta(days=policy.snapshot_days))
     return [s for s in health.snapshots if s.id not in held and (s.id in staged or s.at < oldest)]
+
+
+def _own(health: Health, ref: Ref) -> Iterator[Snapshot]:
+    """The snapshots of a branch from its head down to where it leaves the history."""
+    return takewhile(lambda each: each.id not in health.ids, health.line(ref.snapshot))
 
 
 def _cut_from_branches(health: Health, refs: Sequence[Ref], cutoff: datetime) -> int:
