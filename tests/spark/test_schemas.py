@@ -142,6 +142,10 @@ ADDED = {
         "table_name string, surrogate_key long, natural_key string, effective_date date, _updated_at timestamp"
     ),
     "_metadata.schema_migrations": "version string, description string, checksum string, applied_at timestamp",
+    "_metadata.maintenance_log": (
+        "run_id string, table_name string, job string, status string, lease_until timestamp, reason string, "
+        "planned map<string,bigint>, done map<string,bigint>, detail string, _logged_at timestamp"
+    ),
 }
 
 # Section 5.2, in Iceberg's words: (partition field, source column, transform).
@@ -182,6 +186,7 @@ PARTITIONS = {
     "_metadata.surrogate_keys": [],
     "_metadata.retired_keys": [],
     "_metadata.schema_migrations": [],
+    "_metadata.maintenance_log": [("_logged_at_month", "_logged_at", "month")],
 }
 
 # Section 6.4, and the change log's own.
