@@ -412,7 +412,7 @@ class TestPlaces:
     def test_only_local_folders_and_s3_are_looked_through(self, lake: Lakehouse) -> None:
         table = lake.create(**{"write.metadata.path": f"{lake.folder}/metadata"})
         apply(table, SetLocationUpdate(location="gs://bucket/rows"))
-        with pytest.raises(UsageError, match="gs://bucket/rows: orphans are looked for in local folders "):
+        with pytest.raises(UsageError, match="gs://bucket/rows: orphans are looked for in local folders and"):
             lake.restore()
 
     def test_locations_are_those_of_all_namespaces(self, lake: Lakehouse) -> None:
