@@ -78,6 +78,9 @@ FEEDS: Mapping[str, Feed] = {
 FACTS: Mapping[str, Fact] = {fact.table.short_name: fact for fact in (fact_trades.FACT, fact_orderbook.FACT)}
 """The fact tables, by short name."""
 
+LAYERS = tuple(dict.fromkeys(table.namespace for table in TABLES))
+"""The namespaces, in the order of the tables."""
+
 BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
 
 

@@ -31,10 +31,9 @@ from lakehouse_spark.cli.output import (
 )
 from lakehouse_spark.cli.sessions import opened, require_tables
 from lakehouse_spark.errors import UsageError, in_a_sentence
-from lakehouse_spark.lake import pyiceberg, session
+from lakehouse_spark.lake import session
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.local import broker, demo, simulator
-from lakehouse_spark.maintenance import survey
 from lakehouse_spark.settings import load
 
 
@@ -138,7 +137,7 @@ def migrate(as_json: Json = False) -> None:
 def show_plan(
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", help=f"{', '.join(survey.LAYERS)}; may be repeated; default: all."),
+        typer.Option("--layer", help=f"{', '.join(catalog.LAYERS)}; may be repeated; default: all."),
     ] = None,
     tables: Annotated[list[str] | None, typer.Option("--table", help="A table; may be repeated; default: all.")] = None,
     orphans: Annotated[
@@ -147,9 +146,12 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
+    from lakehouse_spark.lake import pyiceberg  # which no other command waits for
+    from lakehouse_spark.maintenance import survey
+
     settings = load()
-    if unknown := {*(layers or ())} - {*survey.LAYERS}:
-        raise UsageError(f"there is no layer {', '.join(sorted(unknown))}: they are {', '.join(survey.LAYERS)}")
+    if unknown := {*(layers or ())} - {*catalog.LAYERS}:
+        raise UsageError(f"there is no layer {', '.join(sorted(unknown))}: they are {', '.join(catalog.LAYERS)}")
     named = [catalog.table(name).name for name in tables or ()]
     chosen = survey.chosen(layers or (), named)
     lake, now = pyiceberg.open_catalog(settings), datetime.now(UTC)

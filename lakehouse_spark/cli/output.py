@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pyspark.sql import DataFrame
@@ -16,10 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table as Grid
 
 from lakehouse_spark import verify
-from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.jobs.summary import Summary, changes
 from lakehouse_spark.local import demo
-from lakehouse_spark.maintenance.survey import Survey
 from lakehouse_spark.transforms import reasons
+
+if TYPE_CHECKING:
+    from lakehouse_spark.maintenance.survey import Survey
 
 # Where there is no terminal, nothing is folded or cut to 80 columns.
 _WIDE = None if sys.stdout.isatty() else 400
@@ -75,12 +77,12 @@ def show_findings(findings: Sequence[verify.Finding], *, only_violations: bool =
         out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
 
 
-def show_survey(found: Survey) -> None:
+def show_survey(found: "Survey") -> None:
     """What is due, table by table, then what is kept and why."""
     due = grid_of("table", "job", "changes", "rewrites", "detail")
     for action in (action for plan in found.plans for action in plan.actions):
-        changes = ", ".join(f"{name} {action.before[name]:,} → {n:,}" for name, n in action.after.items())
-        due.add_row(action.table, action.job, changes, _megabytes(action.reads) if action.reads else "", action.reason)
+        effect = changes(action.before, action.after)
+        due.add_row(action.table, action.job, effect, _megabytes(action.reads) if action.reads else "", action.reason)
     if due.row_count:
         out.print(due)
         out.print()

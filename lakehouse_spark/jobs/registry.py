@@ -8,13 +8,12 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import catalog
-from lakehouse_spark.catalog import DIMENSIONS, FACTS, TOPICS
+from lakehouse_spark.catalog import DIMENSIONS, FACTS, LAYERS, TOPICS
 from lakehouse_spark.jobs import (
     bronze_writer,
     dimension_loader,
     fact_loader,
     gold_aggregator,
-    maintenance,
     pipeline,
     schema_migration,
     silver_processor,
@@ -22,7 +21,6 @@ from lakehouse_spark.jobs import (
 from lakehouse_spark.jobs.job import Job, Option, Size
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.maintenance.survey import LAYERS
 from lakehouse_spark.settings import Settings
 
 
@@ -60,6 +58,18 @@ def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) ->
     return dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, **options)
 
 
+def _maintain(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
+    from lakehouse_spark.jobs import maintenance  # brings PyIceberg, which no other job waits for
+
+    return maintenance.run(spark, settings, **options)
+
+
+def _clean(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
+    from lakehouse_spark.jobs import maintenance
+
+    return maintenance.clean(spark, settings, **options)
+
+
 _OF_MAINTENANCE = (
     _some_of("--layer", "layers", "LAYER", LAYERS),
     Option(
@@ -79,7 +89,7 @@ _LISTING = Size("1g", executors=1, executor_memory="1g", executor_cores=1)  # me
 
 def _maintains(name: str, line: str, size: Size) -> Job:
     """A job that does what is due of its own kind."""
-    return Job(name, line, size, partial(maintenance.run, jobs=(name,)), _OF_MAINTENANCE)
+    return Job(name, line, size, partial(_maintain, jobs=(name,)), _OF_MAINTENANCE)
 
 
 _JOINING = Size("3g", executors=2, executor_memory="6g", executor_cores=4)
@@ -157,7 +167,7 @@ _JOBS = (
         "orphan_cleanup",
         "drop files that no snapshot knows",
         _LISTING,
-        maintenance.clean,
+        _clean,
         (
             *_OF_MAINTENANCE,
             Option("--quarantine", "quarantine", "set the files aside in place of deleting them"),
@@ -166,7 +176,7 @@ _JOBS = (
     ),
     _maintains("manifest_rewrite", "many manifests into few", _LISTING),
     _maintains("bronze_retention", "drop rows of bronze that are old and consumed", _REWRITING),
-    Job("maintenance", "all maintenance that is due, in one session", _REWRITING, maintenance.run, _OF_MAINTENANCE),
+    Job("maintenance", "all maintenance that is due, in one session", _REWRITING, _maintain, _OF_MAINTENANCE),
 )
 
 JOBS: Mapping[str, Job] = {job.name: job for job in _JOBS}

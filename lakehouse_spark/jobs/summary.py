@@ -34,11 +34,11 @@ class Summary:
     @property
     def _counted(self) -> str:
         if self.planned and not self.counts:
-            return "would change " + _changes(self.before, self.planned)
+            return "would change " + changes(self.before, self.planned)
         if self.planned:
             other = {name: number for name, number in self.planned.items() if self.counts[name] != number}
             as_planned = f" (planned: {_listed(other)})" if other else ""
-            return f"{_changes(self.before, self.counts)}{as_planned} in {self.seconds:.1f} s"
+            return f"{changes(self.before, self.counts)}{as_planned} in {self.seconds:.1f} s"
         if self.snapshot_id is None:
             return "nothing new"
         return f"{_listed(self.counts)} in {self.seconds:.1f} s"
@@ -51,5 +51,6 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{value:,} {name}" for name, value in counts.items())
 
 
-def _changes(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+def changes(before: Mapping[str, int], after: Mapping[str, int]) -> str:
+    """Counts as they change, for people to read: files 50 → 12."""
     return ", ".join(f"{name} {before[name]:,} → {number:,}" for name, number in after.items())

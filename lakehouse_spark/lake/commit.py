@@ -190,8 +190,9 @@ def _replaced_again(spark: SparkSession, iceberg: Any, staged: Any, start: Any) 
         iceberg.refresh()
         return None
     iceberg.refresh()
-    own = (s for s in ancestors(iceberg, iceberg.currentSnapshot()) if s.summary().get(_AGAIN) is not None)
-    return next((int(s.sequenceNumber()) for s in own if s.summary().get(_AGAIN) == str(staged.snapshotId())), None)
+    own = str(staged.snapshotId())
+    done = (s for s in ancestors(iceberg, iceberg.currentSnapshot()) if s.summary().get(_AGAIN) == own)
+    return next((int(snapshot.sequenceNumber()) for snapshot in done), None)
 
 
 def forget(iceberg: Any, snapshot_ids: Sequence[int]) -> None:

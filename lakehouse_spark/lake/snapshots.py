@@ -114,11 +114,10 @@ def has_files(spark: SparkSession, table: Table, upto: State, *conditions: Condi
     By the manifests alone: exact where they are of what the table is partitioned by, and files leave with their last
     row; else a file that holds none may answer too.
     """
-    expressions = getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions")
     scan = load(spark, table).newScan().useSnapshot(upto.snapshot_id)
     for column, comparison, value in conditions:
         literal = value if isinstance(value, str) else value.isoformat()
-        scan = scan.filter(getattr(expressions, _COMPARISONS[comparison])(column, literal))
+        scan = scan.filter(getattr(expressions(spark), _COMPARISONS[comparison])(column, literal))
     with closing(scan.planFiles()) as files:
         return bool(files.iterator().hasNext())
 
@@ -137,6 +136,11 @@ def changes(spark: SparkSession, table: Table, upto: State, after: datetime | No
     """Rows stamped later than `after` (None: all) that were there when `upto` was read; files prune by the stamp."""
     rows = at(spark, table, upto.snapshot_id)
     return rows if after is None else rows.where(F.col(str(table.stamp)) > F.lit(after))
+
+
+def expressions(spark: SparkSession) -> Any:
+    """Iceberg's class of expressions."""
+    return getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions")
 
 
 def each(iterable: Any) -> Iterator[Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.maintenance.plan import Retention
 from lakehouse_spark.table import Table
 
@@ -53,20 +53,16 @@ def _event_time(table: Table) -> str:
 
 def _old(spark: SparkSession, table: Table, action: Retention) -> Any:
     """Rows that an event or its arrival dates before the first day that stays, as an expression of Iceberg's."""
-    expressions, first = getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions"), _midnight(action.first)
+    expressions, first = snapshots.expressions(spark), midnight(action.first)
     either = (expressions.lessThan(column, first.isoformat()) for column in (_event_time(table), table.stamp))
     return getattr(expressions, "or")(*either)
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 def _counted(
     spark: SparkSession, table: Table, action: Retention, base: snapshots.State, cursor: TopicCursor
 ) -> Mapping[tuple[str, int], int]:
     """Rows of the files by topic id and partition; only those two columns of the old files are read."""
-    first = F.lit(_midnight(action.first))
+    first = F.lit(midnight(action.first))
     stamp = F.col(str(table.stamp))
     is_earlier = F.lit(False) if cursor.epoch is None else stamp <= F.lit(cursor.epoch)
     topic = F.when(is_earlier, F.lit(_EARLIER)).otherwise(F.lit(cursor.topic_id or _EARLIER))

@@ -1,7 +1,7 @@
 """Small files into large ones, sorted as declared, with their deletes folded in; checked before they are current."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.maintenance.health import EPOCH, Partition, Term
 from lakehouse_spark.maintenance.plan import Compaction, Group
 from lakehouse_spark.table import CATALOG, Policy, Table
@@ -78,7 +79,7 @@ def _actions(spark: SparkSession) -> Any:
 
 def _selection(spark: SparkSession, table: Table, group: Group) -> Any:
     """The group's partitions as an expression of Iceberg's."""
-    expressions = getattr(spark._jvm, "org.apache.iceberg.expressions.Expressions")
+    expressions = snapshots.expressions(spark)
 
     def both(one: Any, other: Any) -> Any:
         return getattr(expressions, "and")(one, other)
@@ -182,12 +183,10 @@ def _spark_term(term: Term) -> Column:
     if kind == "day" and isinstance(value, int):
         day = EPOCH + timedelta(days=value)
         return (column >= F.lit(day)) & (column < F.lit(day + timedelta(days=1)))
-    arguments = ", ".join([width, f"`{name}`"] if width else [f"`{name}`"])
-    function = kind if width else f"{kind}s"
-    return F.expr(f"{CATALOG}.system.{function}({arguments})") == F.lit(value)
+    call = f"{kind}({width}, `{name}`)" if width else f"{kind}s(`{name}`)"
+    return F.expr(f"{CATALOG}.system.{call}") == F.lit(value)
 
 
 def _bounds(group: Group) -> tuple[datetime, datetime]:
     assert group.arrived is not None
-    first = datetime.combine(group.arrived, time(), UTC)
-    return first, first + timedelta(days=1)
+    return midnight(group.arrived), midnight(group.arrived + timedelta(days=1))

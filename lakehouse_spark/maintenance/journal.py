@@ -129,13 +129,10 @@ class Run:
         now = datetime.now(UTC)
         if now - self._renewed[table, job] < self.lease / 2:
             return
-
         self._log(self._row(table, job, RENEWED, lease_until=now + self.lease))
         self._renewed[table, job] = now
 
-    def end(
-        self, table: str, job: str, status: str, done: Mapping[str, int] | None = None, **detail: Any
-    ) -> None:  # fmt: skip
+    def end(self, table: str, job: str, status: str, done: Mapping[str, int] | None = None, **detail: Any) -> None:
         """Logs what came of it, and gives the lease back."""
         said = json.dumps(detail) if detail else None
         self._log(self._row(table, job, status, done=_pairs(done), detail=said))
@@ -144,13 +141,13 @@ class Run:
         """Logs, in one commit, that a job found nothing to do in these tables."""
         rows = [self._row(table, job, DONE, done=_pairs({})) for table in tables]
         if rows:
-            commit.again_if_overtaken(lambda: self._append(snapshots.state(self.spark, TABLE), rows))
+            self._log(*rows)
 
     def _row(self, table: str, job: str, status: str, **given: Any) -> dict[str, Any]:
         return {"run_id": self.id, "table_name": table, "job": job, "status": status, **given}
 
-    def _log(self, row: dict[str, Any]) -> None:
-        commit.again_if_overtaken(lambda: self._append(snapshots.state(self.spark, TABLE), [row]))
+    def _log(self, *rows: dict[str, Any]) -> None:
+        commit.again_if_overtaken(lambda: self._append(snapshots.state(self.spark, TABLE), rows))
 
     def _append(self, base: snapshots.State, rows: Sequence[dict[str, Any]]) -> None:
         stamp = base.next_stamp(datetime.now(UTC))

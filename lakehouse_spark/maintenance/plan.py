@@ -197,11 +197,10 @@ def _retention(
         is_old = partition.day is not None and partition.day < first
         due = [file for file in partition.files if is_old or _arrived_before(file, first)]
         free = [file for file in due if _is_consumed(file, consumed)]
-        if is_old and len(free) < len(due):
-            kept["silver has not consumed all of it"] += 1
-            continue
         if len(free) < len(due):
             kept["silver has not consumed all of it"] += 1
+            if is_old:  # it goes whole or not at all
+                continue
         if free:
             gone += free
             names.append(partition.name)
@@ -248,12 +247,15 @@ def _compaction(
     for partition in health.partitions:
         for group in _groups(table, policy, partition):
             part = group.partitions[0]
-            candidates, fresh = _candidates(policy, part), _fresh(policy, health, given, part)
-            number = len(fresh) + _fresh_deletes(health, given, part)
-            is_compacted = any(_is_compaction(health, given, file.sequence) for file in part.files)
+            of_wrong_size = _of_wrong_size(policy, part)
+            # Which files have deletes no manifest tells: then Iceberg may take up any.
+            candidates = list(part.files) if part.deletes else of_wrong_size
+            compacted = {f.sequence for f in part.files if _is_compaction(health, given, f.sequence)}
+            fresh = [file for file in of_wrong_size if file.sequence not in compacted]
+            number = len(fresh) + (part.deletes if part.delete_sequence > max(compacted, default=0) else 0)
             if len(candidates) + part.deletes < policy.min_input_files or not candidates:
                 kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
-            elif is_compacted and not number:
+            elif compacted and not number:
                 kept["nothing changed since it was compacted"] += 1
             elif number < policy.min_input_files:
                 kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
@@ -312,25 +314,10 @@ def _only(partition: Partition, files: Sequence[File]) -> Partition:
     return replace(partition, files=tuple(files), deletes=0, delete_sequence=0)
 
 
-def _candidates(policy: Policy, partition: Partition) -> list[File]:
-    """Files that Iceberg takes up; which of them have deletes its manifests do not tell: then it may be any."""
-    return list(partition.files) if partition.deletes else _of_wrong_size(policy, partition)
-
-
 def _of_wrong_size(policy: Policy, partition: Partition) -> list[File]:
+    """Files that Iceberg takes up for their size."""
     low, high = policy.target_file_bytes * _SMALL, policy.target_file_bytes * _LARGE
     return [file for file in partition.files if not low <= file.bytes <= high]
-
-
-def _fresh(policy: Policy, health: Health, given: Circumstances, partition: Partition) -> list[File]:
-    """What the partition gathered since it was last compacted, while it was too."""
-    found = _of_wrong_size(policy, partition)
-    return [file for file in found if not _is_compaction(health, given, file.sequence)]
-
-
-def _fresh_deletes(health: Health, given: Circumstances, partition: Partition) -> int:
-    compacted = (f.sequence for f in partition.files if _is_compaction(health, given, f.sequence))
-    return partition.deletes if partition.delete_sequence > max(compacted, default=0) else 0
 
 
 def _is_compaction(health: Health, given: Circumstances, sequence: int) -> bool:
@@ -406,10 +393,9 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         return None, kept
     reasons = []
     if gone:
-        limit = f"more than {policy.max_snapshots:,} are kept" if _is_over(policy, history, gone) else ""
-        reasons.append(
-            f"{len(gone):,} snapshots are older than {policy.snapshot_days} days" + (f", or {limit}" if limit else "")
-        )
+        is_over = policy.max_snapshots is not None and len(history) > policy.max_snapshots
+        limit = f", or more than {policy.max_snapshots:,} are kept" if is_over else ""
+        reasons.append(f"{len(gone):,} snapshots are older than {policy.snapshot_days} days{limit}")
     if dead:
         reasons.append(f"{len(dead)} branches were left behind by writers that died")
     if loose:
@@ -447,10 +433,6 @@ def _reasons(policy: Policy, health: Health, refs: Sequence[Ref], now: datetime)
         if snapshot.at >= oldest:
             why.setdefault(snapshot.id, f"younger than {policy.snapshot_days} days")
     return why
-
-
-def _is_over(policy: Policy, history: Sequence[Snapshot], gone: Sequence[Snapshot]) -> bool:
-    return policy.max_snapshots is not None and len(history) > policy.max_snapshots and bool(gone)
 
 
 def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyiceberg.catalog import Catalog
 
-from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json, to_text
@@ -17,8 +17,6 @@ from lakehouse_spark.maintenance.journal import Journal
 from lakehouse_spark.maintenance.plan import Circumstances, OrphanCleanup, Plan, orphan_cleanup, plan
 from lakehouse_spark.settings import MaintenanceSettings
 from lakehouse_spark.table import Policy, Table
-
-LAYERS = tuple(dict.fromkeys(table.namespace for table in TABLES))
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,8 @@ def _consumed(table: Table, health_of: Callable[[Table], Health]) -> datetime | 
 
 
 def _place(follower: Health, table: Table) -> datetime | None:
+    """As its cursor says. Where that does not name the table, nothing counts as consumed, though `progress` counts what
+    there was by then: what goes by this goes for ever."""
     cursor = None if follower.cursor is None else from_json(follower.cursor)
     if isinstance(cursor, UpstreamCursor) and cursor.source == table.name:
         return cursor.upto

@@ -18,12 +18,10 @@ from pyspark.sql import Row, SparkSession
 
 from lakehouse_spark.errors import LakehouseError, LostRaceError
 from lakehouse_spark.local.broker import Broker
-from lakehouse_spark.settings import Settings
-from tests.support.child import TABLES, Children, chain, meet, round_of
+from tests.support.child import MADE, TABLES, Children, chain, meet, round_of
 from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
 from tests.support.lake import Lake
 
-MADE = (*TABLES, "dim.dim_exchange")
 POINTS = [(table, stage) for table in TABLES for stage in STAGES]
 KILLED = POINTS if ROUNDS >= 20 else [
     ("bronze.raw_trades", "after the fast-forward"),
@@ -38,23 +36,6 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
     made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", MADE)
     made.create_topics(names=["raw_trades"])
     return made
-
-
-@pytest.fixture
-def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[Children]:
-    update = {"cache": settings.jar_cache, "spark": settings.spark}
-    started = Children(lake.settings.model_copy(update=update), tmp_path)
-    yield started
-    for child in started.all:
-        child.kill()
-
-
-@pytest.fixture
-def undisturbed(spark: SparkSession, lake: Lake, tmp_path: Path) -> Lake:
-    """Another lakehouse on the same topic."""
-    other = Lake.new(spark, str(lake.settings.kafka.bootstrap_servers), tmp_path / "undisturbed", MADE)
-    other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
-    return other
 
 
 def contents(lake: Lake) -> dict[str, list[Row]]:

@@ -1,7 +1,7 @@
 """A dimension_loader that dies at any commit of a load: the load that follows ends as if nothing had happened."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import dimension_loader
-from lakehouse_spark.settings import Settings
 from tests.support.child import Children
 from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
 from tests.support.lake import Lake
@@ -32,15 +31,6 @@ def lake(spark: SparkSession, tmp_path: Path) -> Lake:
 @pytest.fixture
 def undisturbed(spark: SparkSession, tmp_path: Path) -> Lake:
     return Lake.new(spark, "127.0.0.1:9", tmp_path / "undisturbed", (*TABLES, "_metadata.retired_keys"))
-
-
-@pytest.fixture
-def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[Children]:
-    update = {"cache": settings.jar_cache, "spark": settings.spark}
-    started = Children(lake.settings.model_copy(update=update), tmp_path)
-    yield started
-    for child in started.all:
-        child.kill()
 
 
 def file_of(folder: Path, number: int) -> str:

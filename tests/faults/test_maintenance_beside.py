@@ -6,24 +6,22 @@ For SOAK_ROUNDS from 20 on (`scripts/soak`) it goes on for ten minutes.
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.catalog import LAYERS
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.jobs import maintenance
 from lakehouse_spark.lake.cursor import TopicCursor, rows_removed
 from lakehouse_spark.local.broker import Broker
-from lakehouse_spark.maintenance.survey import LAYERS
 from lakehouse_spark.metadata.maintenance_log import TABLE as LOG
-from lakehouse_spark.settings import MaintenanceSettings, PolicySettings, Settings
-from tests.support.child import TABLES, Children, chain
+from lakehouse_spark.settings import MaintenanceSettings, PolicySettings
+from tests.support.child import MADE, Children, chain
 from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
 
-MADE = (*TABLES, "dim.dim_exchange")
 SECONDS = 600 if ROUNDS >= 20 else 30
 EAGER = PolicySettings(settle_minutes=0, snapshot_days=0, min_snapshots=20, min_input_files=2)
 """All that is written is due at once; 20 snapshots are more than a job commits between its reading and its writing."""
@@ -37,23 +35,6 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
     eager = MaintenanceSettings(layers=dict.fromkeys(LAYERS, EAGER), lease_minutes=0.05)
     made.settings = made.settings.model_copy(update={"maintenance": eager})
     return made
-
-
-@pytest.fixture
-def undisturbed(spark: SparkSession, lake: Lake, tmp_path: Path) -> Lake:
-    """Another lakehouse on the same topic, which nobody maintains."""
-    other = Lake.new(spark, str(lake.settings.kafka.bootstrap_servers), tmp_path / "undisturbed", MADE)
-    other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
-    return other
-
-
-@pytest.fixture
-def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[Children]:
-    update = {"cache": settings.jar_cache, "spark": settings.spark}
-    started = Children(lake.settings.model_copy(update=update), tmp_path)
-    yield started
-    for child in started.all:
-        child.kill()
 
 
 def maintained(lake: Lake) -> Counter[str]:

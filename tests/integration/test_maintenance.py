@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from lakehouse_spark import cli
-from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.catalog import BY_NAME, LAYERS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.jobs import maintenance, silver_processor
 from lakehouse_spark.jobs.summary import Summary
@@ -39,7 +39,7 @@ def lake(spark: SparkSession, broker: Any, tmp_path: Path) -> Lake:
 
 def with_policy(lake: Lake, **policy: Any) -> Lake:
     changed = PolicySettings(settle_minutes=0) if not policy else PolicySettings(**{"settle_minutes": 0, **policy})
-    maintenance_settings = MaintenanceSettings(layers=dict.fromkeys(survey.LAYERS, changed))
+    maintenance_settings = MaintenanceSettings(layers=dict.fromkeys(LAYERS, changed))
     lake.settings = lake.settings.model_copy(update={"maintenance": maintenance_settings})
     return lake
 

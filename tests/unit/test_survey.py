@@ -18,7 +18,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from lakehouse_spark import settings as module
-from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.lake.cursor import CURSOR
@@ -147,7 +147,7 @@ def test_tables_are_chosen_by_layer_or_by_either_name_in_the_order_of_the_catalo
 
 
 def test_the_layers_are_those_of_the_catalog() -> None:
-    assert survey.LAYERS == ("_metadata", "bronze", "dim", "silver", "gold")
+    assert LAYERS == ("_metadata", "bronze", "dim", "silver", "gold")
 
 
 # The embedded catalog
@@ -157,7 +157,9 @@ def created(home: Path, *, journal_mode: str = "delete") -> None:
     """Makes an embedded catalog with a table in it, as a lakehouse has it; its home may have any name."""
     plain = home.parent / "in the making"
     plain.mkdir()
-    made = SqlCatalog("lake", uri=f"sqlite:///{plain}/catalog.db", warehouse=f"file://{home.parent}/home/warehouse")
+    made = SqlCatalog(
+        "lake", uri=f"sqlite:///{plain}/catalog.db", warehouse=f"file://{home.parent / 'home' / 'warehouse'}"
+    )
     made.create_namespace("silver")
     made.create_table(SILVER, Schema(NestedField(1, "trade_id", StringType())))
     made.close()
@@ -313,7 +315,7 @@ def test_a_table_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_catalog_elsewhere_is_opened_by_its_uri(tmp_path: Path) -> None:
     created(tmp_path / "home")
     for parameters in ("", "?journal_mode=WAL&busy_timeout=1"):
-        catalog = pyiceberg.open_catalog(of_catalog(uri=f"jdbc:sqlite:{tmp_path}/home/catalog.db{parameters}"))
+        catalog = pyiceberg.open_catalog(of_catalog(uri=f"jdbc:sqlite:{tmp_path / 'home' / 'catalog.db'}{parameters}"))
         assert catalog.list_tables("silver") == [("silver", "trades")]
 
 
