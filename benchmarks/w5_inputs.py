@@ -256,19 +256,19 @@ def _fill_dimensions(spark: SparkSession, stamp: datetime) -> None:
     number = F.col("id").cast("string")
     trader = F.concat(F.lit("TRD-"), F.lpad(number, 5, "0"))
     venues = F.array(*map(F.lit, trades.VENUES))
-    told = {
-        dim_symbol.DIMENSION: {
+    told = (
+        (dim_symbol.DIMENSION, {
             "symbol": F.concat(F.lit("SYM"), F.lpad(number, 3, "0")),
             "company_name": F.concat(F.lit("Company "), number),
             "sector": F.concat(F.lit("Sector "), (F.col("id") % 7).cast("string")), "industry": F.lit("Any"),
             "listing_exchange": F.get(venues, (F.col("id") % len(trades.VENUES)).cast("int")),
-        },
-        dim_trader.DIMENSION: {"trader_id": trader, "name": F.concat(F.lit("Trader "), number)},
-        dim_account.DIMENSION: {
+        }),
+        (dim_trader.DIMENSION, {"trader_id": trader, "name": F.concat(F.lit("Trader "), number)}),
+        (dim_account.DIMENSION, {
             "account_id": F.concat(F.lit("ACC-"), F.lpad(number, 5, "0"), F.lit("-1")), "trader_id": trader,
-        },
-    }  # fmt: skip
-    for dimension, named in told.items():
+        }),
+    )  # fmt: skip
+    for dimension, named in told:
         rows = spark.range(_SYMBOLS if dimension is dim_symbol.DIMENSION else _TRADERS)
         empty = {name: F.lit(None) for name in dimension.table.column_names}
         key = {dimension.surrogate_key: F.col("id") + dimension.first_key}
