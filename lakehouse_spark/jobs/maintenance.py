@@ -119,15 +119,14 @@ def _cleaned(
         try:
             own.renew(table.name, action.job)
             removed = orphan_files.remove(catalog, table, action.found, quarantine=quarantine, run_id=own.id)
+            counts = {"files there": action.before["files there"] - len(removed.gone)}
+            own.end(
+                table.name, action.job, FAILED if removed.failed else DONE, counts,
+                quarantined=quarantine, gone=[file.path for file in removed.gone], failed=dict(removed.failed),
+            )  # fmt: skip
         except Exception as error:
-            own.end(table.name, action.job, FAILED, error=in_a_sentence(error))
-            failures.append(_translated(table.name, action.job, error))
+            failures += _failed(own, [action], error)
             continue
-        counts = {"files there": action.before["files there"] - len(removed.gone)}
-        own.end(
-            table.name, action.job, FAILED if removed.failed else DONE, counts,
-            quarantined=quarantine, gone=[file.path for file in removed.gone], failed=dict(removed.failed),
-        )  # fmt: skip
         if removed.failed:
             path, why = removed.failed[0]
             failures.append(LakehouseError(f"{table.name}: {len(removed.failed)} orphans stay; {path}: {why}"))
@@ -200,14 +199,11 @@ def _carried_out(
             own.renew(plan.table, action.job)
             detail = _do(spark, settings, action)
             after = survey.counts(survey.of(catalog, BY_NAME[plan.table]))
+            counts = {count: after[count] for count in action.after}
+            own.end(plan.table, action.job, DONE, counts, **detail)
         except Exception as error:
-            sentence = in_a_sentence(error)
-            for left in plan.actions[number:]:
-                own.end(plan.table, left.job, FAILED, error=sentence)
-            failures.append(_translated(plan.table, action.job, error))
+            failures += _failed(own, plan.actions[number:], error)
             return
-        counts = {count: after[count] for count in action.after}
-        own.end(plan.table, action.job, DONE, counts, **detail)
         yield Summary(
             job=action.job,
             table=plan.table,
@@ -236,6 +232,18 @@ def _do(spark: SparkSession, settings: Settings, action: Action) -> Mapping[str,
         case Expiry():
             snapshot_expiration.carry_out(spark, table, action)
     return {}
+
+
+def _failed(own: journal.Run, actions: Sequence[Action], error: Exception) -> list[LakehouseError]:
+    """Logs that these actions of a table failed, the first by an error; what there is to tell of it."""
+    table, job = actions[0].table, actions[0].job
+    told = [_translated(table, job, error)]
+    try:
+        for action in actions:
+            own.end(table, action.job, FAILED, error=in_a_sentence(error))
+    except Exception as unlogged:  # such as of a disk that is full: the table is held until the lease runs out
+        told.append(LakehouseError(f"{table}: that it failed is not in the log: {in_a_sentence(unlogged)}"))
+    return told
 
 
 def _held_by(table: str, entry: journal.Entry) -> RefusedError:

@@ -1,26 +1,31 @@
 """What a table's metadata says of its snapshots, manifests and files; no file of data is opened."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from typing import Any, NamedTuple
 
-from pyiceberg.conversions import from_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent, ManifestEntry
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.transforms import DayTransform
 from pyiceberg.typedef import Record
-from pyiceberg.types import TimestamptzType
 
+from lakehouse_spark.lake import avro
 from lakehouse_spark.lake.cursor import CURSOR
 from lakehouse_spark.table import Table
 
 EPOCH = date(1970, 1, 1)
+_ENTRY: tuple[avro.Path, ...] = (
+    (0,), (4,), (2, 134), (2, 102), (2, 100), (2, 104), (2, 103), (2, 125), (2, 128),
+)  # fmt: skip
+"""Of an entry of a manifest: status, file_sequence_number; of its file: content, partition, file_path,
+file_size_in_bytes, record_count, lower_bounds, upper_bounds."""
+_FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 
 Term = tuple[str, str, object]
 """A field of a partition: its transform as Iceberg spells it (day, bucket[16]), its column, its value."""
@@ -50,8 +55,7 @@ class Ref:
     is_tag: bool = False
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A data file that is live in the current snapshot."""
 
     path: str
@@ -157,12 +161,10 @@ def read(iceberg: IcebergTable, table: Table) -> Health:
     metadata = iceberg.metadata
     current = metadata.current_snapshot_id
     manifests = iceberg.current_snapshot().manifests(iceberg.io) if current is not None else []  # type: ignore[union-attr]
-    specs = {spec.spec_id: spec for spec in metadata.partition_specs}
     found = _Partitions(iceberg, table)
-    for manifest in manifests:
-        is_of_data = manifest.content == ManifestContent.DATA
-        for entry in manifest.fetch_manifest_entry(iceberg.io):
-            found.add(specs[manifest.partition_spec_id], entry, is_of_data)
+    contents = avro.fetched(iceberg.io, [manifest.manifest_path for manifest in manifests])
+    for manifest, (location, content) in zip(manifests, contents, strict=True):
+        found.add(manifest, avro.records(location, content, *_ENTRY))
     snapshots = sorted(map(_snapshot, metadata.snapshots), key=lambda each: (each.sequence, each.at))
     read = Health(table.name, current, tuple(snapshots))
     newest = next((snapshot.id for snapshot in reversed(read.history) if snapshot.has_cursor), None)
@@ -187,28 +189,30 @@ class _Partitions:
     def __init__(self, iceberg: IcebergTable, table: Table) -> None:
         self.schema = iceberg.schema()
         self.stamp = self.schema.find_field(table.stamp).field_id if table.stamp else None
+        self.specs = {spec.spec_id: spec for spec in iceberg.metadata.partition_specs}
         self.files: dict[PartitionKey, list[File]] = {}
         self.deletes: dict[PartitionKey, list[int]] = {}
-        self.specs: dict[int, PartitionSpec] = {}
 
-    def add(self, spec: PartitionSpec, entry: ManifestEntry, is_of_data: bool) -> None:
-        data = entry.data_file
-        self.specs[spec.spec_id] = spec
-        key = (spec.spec_id, tuple(data.partition[position] for position in range(len(spec.fields))))
-        sequence = int(entry.file_sequence_number or 0)
-        if not is_of_data or data.content != DataFileContent.DATA:
-            self.deletes.setdefault(key, []).append(sequence)
-            return
-        oldest, newest = self._stamps(data)
-        file = File(data.file_path, data.file_size_in_bytes, data.record_count, sequence, oldest, newest)
-        self.files.setdefault(key, []).append(file)
+    def add(self, manifest: ManifestFile, entries: Iterable[tuple[Any, ...]]) -> None:
+        spec, is_of_data = manifest.partition_spec_id, manifest.content == ManifestContent.DATA
+        width = len(self.specs[spec].fields)
+        for status, sequence, content, partition, path, size, records, lower, upper in entries:
+            if status == ManifestEntryStatus.DELETED.value:
+                continue
+            if sequence is None:  # that of the commit which wrote the manifest, if it added the file
+                sequence = manifest.sequence_number if status == ManifestEntryStatus.ADDED.value else 0
+            key = (spec, tuple([partition[position] for position in range(width)]))
+            if is_of_data and content in (None, DataFileContent.DATA.value):
+                file = File(path, size, records, sequence, self._stamp(lower), self._stamp(upper))
+                self.files.setdefault(key, []).append(file)
+            else:
+                self.deletes.setdefault(key, []).append(sequence)
 
-    def _stamps(self, data: DataFile) -> tuple[datetime | None, datetime | None]:
-        if self.stamp is None:
-            return None, None
-        bounds = (data.lower_bounds or {}).get(self.stamp), (data.upper_bounds or {}).get(self.stamp)
-        oldest, newest = (None if bound is None else _instant_of(bound) for bound in bounds)
-        return oldest, newest
+    def _stamp(self, bounds: Mapping[int, bytes] | None) -> datetime | None:
+        bound = bounds.get(self.stamp) if bounds and self.stamp is not None else None
+        if bound is None:
+            return None
+        return _FIRST_INSTANT + timedelta(microseconds=int.from_bytes(bound, "little", signed=True))
 
     def partitions(self) -> tuple[Partition, ...]:
         keys = sorted({*self.files, *self.deletes}, key=repr)
@@ -245,7 +249,3 @@ def _cursor(found: IcebergSnapshot | None) -> str | None:
 
 def _instant(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _instant_of(bound: bytes) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(from_bytes(TimestamptzType(), bound)))

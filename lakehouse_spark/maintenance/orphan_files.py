@@ -11,30 +11,25 @@ possible, is an orphan.
 
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from functools import reduce
-from io import BytesIO
 from itertools import chain, compress
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from pyarrow import fs
-from pyiceberg.avro.file import MAGIC, AvroFile
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io import FileIO, InputFile
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.typedef import Identifier, Record
-from pyiceberg.types import StructType
+from pyiceberg.typedef import Identifier
 
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
-from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.lake import avro, pyiceberg
 from lakehouse_spark.table import Table
 
 FEW = 10
@@ -45,7 +40,6 @@ _ELSEWHERE = ("write.data.path", "write.metadata.path", "write.object-storage.pa
 _VERSION_HINT = "version-hint.text"
 _MANIFEST_PATH = (500,)
 _FILE_PATH = (2, 100)
-"""Ids of Iceberg's fields: `manifest_path` of a manifest list, `data_file.file_path` of a manifest."""
 _THREADS = 16
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", re.DOTALL)
 _RUN_ID = re.compile(r"[\w-]+", re.ASCII)
@@ -282,31 +276,13 @@ def _is_same(info: Any, file: File) -> bool:
     return bool(info.size == file.size and info.mtime and info.mtime.replace(microsecond=0) == second)
 
 
-class _Held(InputFile):
-    """A file that has been read into memory."""
-
-    def __init__(self, location: str, content: bytes) -> None:
-        super().__init__(location)
-        self.content = content
-
-    def __len__(self) -> int:
-        return len(self.content)
-
-    def exists(self) -> bool:
-        return True
-
-    def open(self, seekable: bool = True) -> BytesIO:
-        return BytesIO(self.content)
-
-
 def _live(table: Table, iceberg: IcebergTable) -> frozenset[str]:
     """Normalized paths of all that the current metadata leads to: of all snapshots, the entries of whatever status."""
     metadata, io = iceberg.metadata, iceberg.io
     lists = {snapshot.manifest_list for snapshot in metadata.snapshots}
     try:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            manifests = set(chain.from_iterable(pool.map(lambda path: _values(io, path, _MANIFEST_PATH), lists)))
-            files = set(chain.from_iterable(pool.map(lambda path: _values(io, path, _FILE_PATH), manifests)))
+        manifests = _named(io, lists, _MANIFEST_PATH)
+        files = _named(io, manifests, _FILE_PATH)
     except Exception as error:
         happened = f"{table.name}: its manifests cannot be read, and without them no file is an orphan"
         raise LakehouseError(f"{happened}: {in_a_sentence(error)}", "Run it again if snapshots expired") from error
@@ -315,33 +291,9 @@ def _live(table: Table, iceberg: IcebergTable) -> frozenset[str]:
     return frozenset(map(normalized, chain((iceberg.metadata_location,), logged, statistics, lists, manifests, files)))
 
 
-def _values(io: FileIO, path: str, field_ids: tuple[int, ...]) -> list[str]:
-    """A field of every record of an Avro file, by the ids of the fields that lead to it.
-
-    Records are read as the file has them, which takes half the time that entries take as PyIceberg's classes. Raises
-    ValueError where the file is not whole: PyIceberg may take a cut for the end, or read on into memory beyond it.
-    """
-    with io.new_input(path).open() as stream:
-        content = stream.read()
-    if not content.startswith(MAGIC):
-        raise ValueError(f"{path} is no Avro file")
-    with AvroFile[Record](_Held(path, content)) as records:
-        sync = records.header.sync
-        if not content.endswith(sync):
-            raise ValueError(f"{path} is cut off")
-        positions = _positions(records.schema.as_struct(), field_ids)
-        values = [reduce(getitem, positions, record) for record in records]
-    if len(content) - records.decoder.tell() > len(sync):
-        raise ValueError(f"{path} goes on after an empty block")
-    return values  # type: ignore[return-value]
-
-
-def _positions(struct: StructType, field_ids: Iterable[int]) -> list[int]:
-    positions: list[int] = []
-    for field_id in field_ids:
-        positions.append([field.field_id for field in struct.fields].index(field_id))
-        struct = struct.fields[positions[-1]].field_type  # type: ignore[assignment]
-    return positions
+def _named(io: FileIO, locations: Collection[str], path: avro.Path) -> set[str]:
+    """What these files name in one of their fields."""
+    return {name for each in avro.fetched(io, [*locations]) for (name,) in avro.records(*each, path)}
 
 
 def _is_live(path: str, live: frozenset[str]) -> bool:

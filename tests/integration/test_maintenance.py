@@ -2,7 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,6 +103,50 @@ def test_small_files_become_one_and_every_row_stays(lake: Lake) -> None:
     assert rows(lake) == before
     assert lake.cursor(BRONZE) == cursor
     assert refs(lake) == []
+
+
+@contextmanager
+def full_disk(spark: SparkSession, size: int) -> Iterator[None]:
+    """No file of the JVM's grows beyond so many bytes once compaction begins to write."""
+    jvm, rewrite = spark._jvm, compaction._rewrite
+    assert jvm is not None
+    pid = int(jvm.java.lang.ProcessHandle.current().pid())
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+
+    def full(*args: Any) -> None:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
+        rewrite(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "_rewrite", full)
+        try:
+            yield
+        finally:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [pytest.param(150_000, id="for the new file"), pytest.param(0, id="for any file")])
+def test_a_full_disk_loses_nothing_and_leaves_no_debris(lake: Lake, size: int) -> None:
+    now = MaintenanceSettings(layers=with_policy(lake, orphan_days=0).settings.maintenance.layers, lease_minutes=0.02)
+    now = now.model_copy(update={"longest_write_hours": 1e-9})
+    lake.settings = lake.settings.model_copy(update={"maintenance": now})
+    for number in range(5):
+        arrive(lake, trade(trade_id=f"T{number}", note=os.urandom(40_000).hex()))
+    before, there = rows(lake), data_files(lake)
+
+    with full_disk(lake.spark, size), pytest.raises(LakehouseError, match="too large"):
+        work(lake, "compaction")
+    assert rows(lake) == before
+    assert there <= data_files(lake)
+
+    time.sleep(1.5)  # the lease runs out
+    (done,) = work(lake, "compaction")
+    assert (done.before["files"], done.counts["files"]) == (5, 1)
+    time.sleep(1.5)
+    maintenance.clean(lake.spark, lake.settings, tables=(BRONZE,))
+    assert rows(lake) == before
+    assert len(data_files(lake) - there) == 1
+    assert maintenance.clean(lake.spark, lake.settings, tables=(BRONZE,), dry_run=True)[0].planned == {}
 
 
 def test_what_was_compacted_is_left_alone_and_a_second_run_writes_nothing(lake: Lake) -> None:

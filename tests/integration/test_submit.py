@@ -23,6 +23,7 @@ from lakehouse_spark import jars
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.topics import create_topics
 from lakehouse_spark.settings import Settings
+from tests.conftest import JAVA_OPTIONS
 from tests.support.lake import TOPICS, trade
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ class Shell:
             "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
             "LAKEHOUSE_SPARK__MASTER": "local[2]",
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
-            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # a job this short is over before more compiling pays
+            "JDK_JAVA_OPTIONS": JAVA_OPTIONS,
         }
 
     def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
@@ -336,15 +337,66 @@ def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: dict[str, str], 
     assert (again.code, again.counts) == (0, {})
 
 
-@pytest.mark.soak
-def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: dict[str, str]) -> None:
-    names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
-    store = fs.S3FileSystem(
+def files_of(object_store: dict[str, str]) -> fs.S3FileSystem:
+    return fs.S3FileSystem(
         access_key=object_store["LAKEHOUSE_S3__ACCESS_KEY_ID"],
         secret_key=object_store["LAKEHOUSE_S3__SECRET_ACCESS_KEY"],
         endpoint_override=object_store["LAKEHOUSE_S3__ENDPOINT"],
         region="us-east-1",
     )
+
+
+@pytest.mark.soak
+def test_tables_on_s3_are_maintained(shell: Shell, object_store: dict[str, str], tmp_path: Path) -> None:
+    policy = {"settle_minutes": 0, "min_input_files": 2, "snapshot_days": 0, "min_snapshots": 1, "orphan_days": 0}
+    of_bronze = {
+        **object_store,
+        "LAKEHOUSE_HOME": str(tmp_path / "home"),
+        "LAKEHOUSE_MAINTENANCE__LAYERS": json.dumps({"bronze": policy}),
+        "LAKEHOUSE_MAINTENANCE__LONGEST_WRITE_HOURS": "0.000000001",
+    }
+
+    def do(*command: str) -> list[dict[str, Any]]:
+        done = shell.run("submit", *command, **of_bronze)
+        assert (done.code, done.complaints) == (0, [])
+        return [table for table in done.report["tables"] if table.get("planned") or table["notes"]]
+
+    do("schema_migration")
+    for trade_id in ("S1", "S2"):
+        shell.produce("raw_trades", trade(trade_id=trade_id))
+        do("bronze_writer", "--table", "raw_trades")
+
+    compacted, expired = do("maintenance", "--table", "raw_trades", "--json")
+    assert (compacted["job"], compacted["before"]["files"], compacted["counts"]["files"]) == ("compaction", 2, 1)
+    assert (expired["job"], expired["counts"]["snapshots"]) == ("snapshot_expiration", 1)
+
+    store = files_of(object_store)
+    orphan = "warehouse/bronze/raw_trades/data/orphan.parquet"
+    with store.open_output_stream(orphan) as file:
+        file.write(b"debris")
+    time.sleep(2)
+    (aside,) = do("orphan_cleanup", "--table", "raw_trades", "--quarantine")
+    assert aside["before"]["files there"] - aside["counts"]["files there"] == 1
+    assert store.get_file_info(orphan).type == fs.FileType.NotFound
+    run = aside["notes"][0].partition("set aside as ")[2].partition(",")[0]
+    (back,) = do("orphan_cleanup", "--table", "raw_trades", "--restore", run)
+    assert back["notes"] == ["brought 1 files back"]
+    assert store.get_file_info(orphan).size == 6
+
+    planned = shell.run([*LAKEHOUSE, "plan", "--table", "raw_trades", "--orphans", "--json"], **of_bronze)
+    (told,) = planned.report["tables"]
+    assert [action["job"] for action in told["actions"]] == ["orphan_cleanup"]
+    do("orphan_cleanup", "--table", "raw_trades")
+    assert store.get_file_info(orphan).type == fs.FileType.NotFound
+    read = shell.run([*LAKEHOUSE, "query", "SELECT count(*) AS number FROM bronze.raw_trades", "--json"], **of_bronze)
+    assert read.code == 0
+    assert json.loads(read.lines[-1])[0]["number"] >= 2
+
+
+@pytest.mark.soak
+def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: dict[str, str]) -> None:
+    names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
+    store = files_of(object_store)
     for number, name in enumerate([*names, "notes.txt"]):
         with store.open_output_stream(f"warehouse/reference/{name}") as file:
             file.write(b"symbol,effective_date\nS3-%d,2025-06-01\n" % number)
