@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table as IcebergTable
@@ -55,7 +55,8 @@ class Ref:
     is_tag: bool = False
 
 
-class File(NamedTuple):
+@dataclass(frozen=True)
+class File:
     """A data file that is live in the current snapshot."""
 
     path: str
