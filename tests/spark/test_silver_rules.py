@@ -383,7 +383,7 @@ def fare_as_the_oracle_says(spark: SparkSession, topic: str, seed: int) -> None:
     """Bronze byte for byte, and every record's fate, reasons and values."""
     records = in_memory.records_of(hostile_records(topic, RECORDS, seed))
     said = silver_oracle.silver(topic, records, in_memory.EXCHANGES)
-    assert min(said.counts.values()) > RECORDS / 20
+    assert min(said.counts.values()) > RECORDS / 30
 
     rows = in_memory.bronze(spark, topic, records).orderBy("_kafka_offset").collect()
     for record, row in zip(records, rows, strict=True):
