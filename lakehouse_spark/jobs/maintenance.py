@@ -20,20 +20,26 @@ from lakehouse_spark.maintenance import (
     snapshot_expiration,
     survey,
 )
-from lakehouse_spark.maintenance.plan import Action, Compaction, Expiry, ManifestRewrite, OrphanCleanup, Plan, Retention
+from lakehouse_spark.maintenance.plan import (
+    PLANNED,
+    Action,
+    Compaction,
+    Expiry,
+    ManifestRewrite,
+    OrphanCleanup,
+    Plan,
+    Retention,
+)
 from lakehouse_spark.metadata.maintenance_log import DONE, FAILED
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
-
-JOBS = (Retention.job, Compaction.job, ManifestRewrite.job, Expiry.job)
-"""In the order in which they are done to a table: what goes need not be compacted, what is replaced may expire."""
 
 
 def run(
     spark: SparkSession,
     settings: Settings,
     *,
-    jobs: Sequence[str] = JOBS,
+    jobs: Sequence[str] = PLANNED,
     layers: Sequence[str] = (),
     tables: Sequence[str] = (),
     dry_run: bool = False,
@@ -47,8 +53,7 @@ def run(
     """
     catalog = pyiceberg.open_catalog(settings)
     now = now or datetime.now(UTC)
-    found = survey.take(catalog, settings.maintenance, survey.chosen(layers, tables), now)
-    plans = [plan.of(jobs) for plan in found.plans]
+    plans = survey.take(catalog, settings.maintenance, survey.chosen(layers, tables), now, jobs=jobs).plans
     name = jobs[0] if len(jobs) == 1 else "maintenance"
     if dry_run:
         return _told(report, [summary for plan in plans for summary in _as_summaries(plan, name)])
@@ -198,8 +203,7 @@ def _carried_out(
         try:
             own.renew(plan.table, action.job)
             detail = _do(spark, settings, action)
-            after = survey.counts(survey.of(catalog, BY_NAME[plan.table]))
-            counts = {count: after[count] for count in action.after}
+            counts = survey.counts_after(catalog, action)
             own.end(plan.table, action.job, DONE, counts, **detail)
         except Exception as error:
             failures += _failed(own, plan.actions[number:], error)

@@ -148,6 +148,10 @@ class Circumstances:
     """By table, sequence numbers of compactions whose snapshots may be gone."""
 
 
+PLANNED = (Retention.job, Compaction.job, ManifestRewrite.job, Expiry.job)
+"""The jobs in the order in which they are done to a table: what goes need not be compacted, what is replaced expires."""
+
+
 def plan(table: Table, policy: Policy, health: Health, given: Circumstances) -> Plan:
     """What is due for a table; nothing for one that was never written to."""
     if health.snapshot is None:

@@ -14,7 +14,16 @@ from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_js
 from lakehouse_spark.maintenance import health, journal, orphan_files
 from lakehouse_spark.maintenance.health import Health
 from lakehouse_spark.maintenance.journal import Journal
-from lakehouse_spark.maintenance.plan import Circumstances, OrphanCleanup, Plan, orphan_cleanup, plan
+from lakehouse_spark.maintenance.plan import (
+    PLANNED,
+    Action,
+    Circumstances,
+    Expiry,
+    OrphanCleanup,
+    Plan,
+    orphan_cleanup,
+    plan,
+)
 from lakehouse_spark.settings import MaintenanceSettings
 from lakehouse_spark.table import Policy, Table
 
@@ -61,22 +70,32 @@ class Survey:
         }
 
 
-def take(catalog: Catalog, settings: MaintenanceSettings, tables: Sequence[Table], now: datetime) -> Survey:
-    """The plans of these tables; metadata is read, no data."""
+def take(
+    catalog: Catalog,
+    settings: MaintenanceSettings,
+    tables: Sequence[Table],
+    now: datetime,
+    *,
+    jobs: Sequence[str] = PLANNED,
+) -> Survey:
+    """What there is to do of these jobs for these tables; metadata is read, no data.
+
+    Expiry alone is planned without a look at the files: it costs no more where many are live.
+    """
     policies = {table.name: policy_of(table, settings) for table in tables}
     log = journal.read(catalog)
     healths: dict[str, Health] = {}
 
     def health_of(table: Table) -> Health:
         if table.name not in healths:
-            healths[table.name] = of(catalog, table)
+            healths[table.name] = of(catalog, table, with_files={*jobs} != {Expiry.job})
         return healths[table.name]
 
     losing = [table for table in tables if policies[table.name].row_days is not None]
     consumed = {table.name: _consumed(table, health_of) for table in losing}
     longest = timedelta(hours=settings.longest_write_hours)
     given = Circumstances(now, longest, consumed, log.compacted())
-    plans = (plan(table, policies[table.name], health_of(table), given) for table in tables)
+    plans = (plan(table, policies[table.name], health_of(table), given).of(jobs) for table in tables)
     return Survey(tuple(plans), log, now)
 
 
@@ -104,9 +123,9 @@ def look_for_orphans(
     return found, failures
 
 
-def of(catalog: Catalog, table: Table) -> Health:
+def of(catalog: Catalog, table: Table, *, with_files: bool = True) -> Health:
     """The table's health now."""
-    return health.read(pyiceberg.load(catalog, table), table)
+    return health.read(pyiceberg.load(catalog, table), table, with_files=with_files)
 
 
 def policy_of(table: Table, settings: MaintenanceSettings) -> Policy:
@@ -149,6 +168,13 @@ def _place(follower: Health, table: Table) -> datetime | None:
     if isinstance(cursor, UpstreamsCursor) and table.name in cursor.upto:
         return cursor.upto[table.name].stamp
     return None
+
+
+def counts_after(catalog: Catalog, action: Action) -> Mapping[str, int]:
+    """What an action said that it would change, as it is now."""
+    of_files = action.after.keys() & {"files", "bytes", "rows"}
+    found = counts(of(catalog, BY_NAME[action.table], with_files=bool(of_files)))
+    return {name: found[name] for name in action.after}
 
 
 def counts(now: Health) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, pyiceberg, session, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.maintenance import compaction, journal, survey
-from lakehouse_spark.maintenance.plan import Action, Compaction
+from lakehouse_spark.maintenance.plan import PLANNED, Action, Compaction
 from lakehouse_spark.settings import MaintenanceSettings, PolicySettings
 from lakehouse_spark.verify import ingestion
 from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
@@ -56,7 +56,7 @@ def land(lake: Lake, number: int, *, days_ago: int = 1, at: datetime | None = No
 
 
 def work(lake: Lake, *jobs: str, tables: tuple[str, ...] = (BRONZE,), **options: Any) -> list[Summary]:
-    done = maintenance.run(lake.spark, lake.settings, jobs=jobs or maintenance.JOBS, tables=tables, **options)
+    done = maintenance.run(lake.spark, lake.settings, jobs=jobs or PLANNED, tables=tables, **options)
     return [summary for summary in done if summary.planned]
 
 

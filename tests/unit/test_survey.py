@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,17 +14,18 @@ import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog import rest as rest_catalogs
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from lakehouse_spark import settings as module
 from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.lake import avro, pyiceberg
 from lakehouse_spark.lake.cursor import CURSOR
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.journal import Entry, Journal
-from lakehouse_spark.maintenance.plan import Plan
+from lakehouse_spark.maintenance.plan import Expiry, Plan
 from lakehouse_spark.settings import CatalogSettings, MaintenanceSettings, PolicySettings, S3Settings, Settings
 from lakehouse_spark.table import Policy
 
@@ -528,6 +529,29 @@ def test_rows_go_from_bronze_once_silver_has_consumed_them(lake: Catalog, cursor
     found = only(surveyed(lake, RAW)).of(["bronze_retention"])
     assert [action.before["rows"] - action.after["rows"] for action in found.actions] == [1] * goes
     assert [each.why for each in found.kept] == ["silver has not consumed all of it"] * (1 - goes)
+
+
+def test_expiry_is_planned_and_counted_without_a_look_at_the_files(
+    lake: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(7):
+        land(lake, SILVER, OLD)
+    opened: list[str] = []
+    fetched = avro.fetched
+
+    def noting(io: FileIO, locations: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        opened.extend(locations)
+        return fetched(io, locations)
+
+    monkeypatch.setattr(avro, "fetched", noting)
+    later = datetime.now(UTC) + timedelta(days=30)
+    (found,) = survey.take(lake, MaintenanceSettings(), [BY_NAME[SILVER]], later, jobs=[Expiry.job]).plans
+    (action,) = found.actions
+    assert (action.before["snapshots"], action.after["snapshots"]) == (7, 5)
+    assert survey.counts_after(lake, action)["snapshots"] == 7
+    assert opened == []
+    surveyed(lake, SILVER)
+    assert len(opened) == 7
 
 
 def test_a_survey_goes_by_the_settings(lake: Catalog) -> None:
