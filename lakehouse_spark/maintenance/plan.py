@@ -149,7 +149,7 @@ class Circumstances:
 
 
 PLANNED = (Retention.job, Compaction.job, ManifestRewrite.job, Expiry.job)
-"""The jobs in the order in which they are done to a table: what goes need not be compacted, what is replaced expires."""
+"""In the order in which they are done to a table: what goes need not be compacted, what is replaced may expire."""
 
 
 def plan(table: Table, policy: Policy, health: Health, given: Circumstances) -> Plan:

@@ -371,6 +371,27 @@ def test_a_writer_whose_branch_was_dropped_only_tries_again(lake: Lake, monkeypa
     assert refs(lake) == []
 
 
+def test_a_writer_that_commits_during_expiry_raises_no_alarm(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_policy(lake, snapshot_days=0, min_snapshots=1)
+    land(lake, 3)
+    forget, newest_cursor = commit.forget, snapshots.newest_cursor
+
+    def forgotten(*args: Any) -> None:
+        forget(*args)
+        monkeypatch.setattr(snapshots, "newest_cursor", overtaken)
+
+    def overtaken(*args: Any) -> Any:
+        monkeypatch.setattr(snapshots, "newest_cursor", newest_cursor)
+        found = newest_cursor(*args)
+        land(lake, 1, prefix="U")
+        return found
+
+    monkeypatch.setattr(commit, "forget", forgotten)
+    (done,) = work(lake, "snapshot_expiration")
+    assert (done.before["snapshots"], done.planned["snapshots"], done.counts["snapshots"]) == (4, 1, 2)
+    assert len(rows(lake)) == 8
+
+
 def test_many_manifests_become_few(lake: Lake) -> None:
     land(lake, 20)
     before, cursor = rows(lake), lake.cursor(BRONZE)
