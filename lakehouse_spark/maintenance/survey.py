@@ -170,7 +170,7 @@ def _place(follower: Health, table: Table) -> datetime | None:
     return None
 
 
-def counts_after(catalog: Catalog, action: Action) -> Mapping[str, int]:
+def counts_after(catalog: Catalog, action: Action) -> dict[str, int]:
     """What an action said that it would change, as it is now."""
     of_files = action.after.keys() & {"files", "bytes", "rows"}
     found = counts(of(catalog, BY_NAME[action.table], with_files=bool(of_files)))
