@@ -1,4 +1,4 @@
-"""What the workloads' inputs share: a process of its own for each JVM, and generated trades as silver's rows."""
+"""What the workloads' inputs share: a process of its own for each JVM, and generated trades as tables hold them."""
 
 import json
 import subprocess
@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.silver import trades as silver_trades
 
@@ -32,6 +33,16 @@ def silver(rows: DataFrame, stamp: datetime) -> DataFrame:
         "_source_partition": F.col("place"), "_source_offset": F.col("following"),
     }  # fmt: skip
     return as_rows(rows, silver_trades.TABLE.schema, named)
+
+
+def bronze(rows: DataFrame, stamp: datetime) -> DataFrame:
+    """Rows of `trades.write`, read with `moment` as a timestamp, as bronze.raw_trades holds them."""
+    named = {
+        "timestamp": F.col("moment"), "raw_payload": F.col("payload"), "_ingested_at": F.lit(stamp).cast("timestamp"),
+        "_kafka_topic": F.lit("trades"), "_kafka_partition": F.col("place"), "_kafka_offset": F.col("following"),
+        "_raw_bytes": F.lit(None),
+    }  # fmt: skip
+    return as_rows(rows, raw_trades.TABLE.schema, named)
 
 
 def with_instants(rows: DataFrame) -> DataFrame:

@@ -1,7 +1,9 @@
 """The lakehouse as contenders see it: settings, sessions, empty tables, and the same tables made without Spark."""
 
 import shutil
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from lakehouse_spark.table import Table
 
 PEER_CONF = {"spark.sql.codegen.wholeStage": "true", "spark.sql.optimizer.excludedRules": ""}
 """Peers keep Spark's own default where ours differs on purpose."""
+
+_KEPT = "kept"
 
 ZSTD_LEVEL = 3
 """What Spark and Iceberg write with; PyIceberg and pyarrow are told the same."""
@@ -72,6 +76,31 @@ def rewind(home: Path, snapshots: dict[str, int]) -> SqlCatalog:
         if current is not None and current.snapshot_id != snapshot_id:
             table.manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
     return catalog
+
+
+def keep(home: Path) -> dict[str, str]:
+    """Sets a copy of all metadata aside, for turns that replace or remove some of it; which of it is current."""
+    shutil.copytree(home / "warehouse", home / _KEPT, ignore=shutil.ignore_patterns("data"))
+    with closing(sqlite3.connect(home / "catalog.db")) as database:
+        found = database.execute("SELECT table_namespace || '.' || table_name, metadata_location FROM iceberg_tables")
+        return dict(found.fetchall())
+
+
+def restore(home: Path, current: Mapping[str, str]) -> None:
+    """Puts all metadata back to what was kept. The data must all be there still; what came since stays, unknown."""
+    for kept in (home / _KEPT).glob("*/*/metadata"):
+        place = home / "warehouse" / kept.relative_to(home / _KEPT)
+        shutil.rmtree(place)
+        shutil.copytree(kept, place)
+    point(home, current)
+
+
+def point(home: Path, current: Mapping[str, str]) -> None:
+    """Makes metadata files current that the catalog does not know of."""
+    with closing(sqlite3.connect(home / "catalog.db", timeout=30)) as database, database:
+        for name, location in current.items():
+            change = "UPDATE iceberg_tables SET metadata_location = ? WHERE table_namespace || '.' || table_name = ?"
+            database.execute(change, (location, name))
 
 
 class InSpark(Contender):

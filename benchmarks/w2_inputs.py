@@ -11,12 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from benchmarks import contents, lake, spark_delta, trades
 from benchmarks.contents import Columns
-from benchmarks.filling import as_rows, in_process, silver, with_instants
+from benchmarks.filling import bronze, in_process, silver, with_instants
 from benchmarks.plan import Case, Inputs
 from lakehouse_spark.bronze import raw_reference, raw_trades
 from lakehouse_spark.dim import dim_exchange
@@ -99,7 +96,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     for rows, stamp in ((history, old), (batch, new)):
         base = snapshots.state(spark, raw_trades.TABLE)
         cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="none")
-        commit.append(spark, raw_trades.TABLE, _bronze(rows, stamp), base, cursor)
+        commit.append(spark, raw_trades.TABLE, bronze(rows, stamp), base, cursor)
     base = snapshots.state(spark, SILVER)
     counts = dict.fromkeys(("records", "accepted", "rows", "inserted"), given["days"] * given["records"])
     judged = FeedCursor(
@@ -115,15 +112,6 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
         "snapshots": {name: catalog.load_table(name).metadata.current_snapshot_id for name in names},
         "bronze": contents.files(catalog.load_table(raw_trades.TABLE.name)),
     }
-
-
-def _bronze(rows: DataFrame, stamp: datetime) -> DataFrame:
-    named = {
-        "timestamp": F.col("moment"), "raw_payload": F.col("payload"), "_ingested_at": F.lit(stamp).cast("timestamp"),
-        "_kafka_topic": F.lit("trades"), "_kafka_partition": F.col("place"), "_kafka_offset": F.col("following"),
-        "_raw_bytes": F.lit(None),
-    }  # fmt: skip
-    return as_rows(rows, raw_trades.TABLE.schema, named)
 
 
 if __name__ == "__main__":
