@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks import w1_bronze, w2_silver, w3_dimensions, w4_facts, w5_gold, w8_cycle, w9_beat, w10_doors
+from benchmarks import (
+    w1_bronze,
+    w2_silver,
+    w3_dimensions,
+    w4_facts,
+    w5_gold,
+    w6_compaction,
+    w7_metadata,
+    w8_cycle,
+    w9_beat,
+    w10_doors,
+)
 from benchmarks.plan import Contender, Workload
 
 
@@ -17,5 +28,16 @@ class Entry:
 
 WORKLOADS: Mapping[str, Entry] = {
     module.WORKLOAD.name: Entry(module.WORKLOAD, {contender.name: contender for contender in module.CONTENDERS})
-    for module in (w1_bronze, w2_silver, w3_dimensions, w4_facts, w5_gold, w8_cycle, w9_beat, w10_doors)
+    for module in (
+        w1_bronze,
+        w2_silver,
+        w3_dimensions,
+        w4_facts,
+        w5_gold,
+        w6_compaction,
+        w7_metadata,
+        w8_cycle,
+        w9_beat,
+        w10_doors,
+    )
 }
