@@ -85,10 +85,12 @@ def take(
     policies = {table.name: policy_of(table, settings) for table in tables}
     log = journal.read(catalog)
     healths: dict[str, Health] = {}
+    looks_at_files = {*jobs} != {Expiry.job}
 
     def health_of(table: Table) -> Health:
         if table.name not in healths:
-            healths[table.name] = of(catalog, table, with_files={*jobs} != {Expiry.job})
+            # Of a table that only follows one of these, the cursor is enough.
+            healths[table.name] = of(catalog, table, with_files=looks_at_files and table.name in policies)
         return healths[table.name]
 
     losing = [table for table in tables if policies[table.name].row_days is not None]

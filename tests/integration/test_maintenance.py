@@ -127,9 +127,9 @@ def full_disk(spark: SparkSession, size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [pytest.param(150_000, id="for the new file"), pytest.param(0, id="for any file")])
 def test_a_full_disk_loses_nothing_and_leaves_no_debris(lake: Lake, size: int) -> None:
-    now = MaintenanceSettings(layers=with_policy(lake, orphan_days=0).settings.maintenance.layers, lease_minutes=0.02)
-    now = now.model_copy(update={"longest_write_hours": 1e-9})
-    lake.settings = lake.settings.model_copy(update={"maintenance": now})
+    with_policy(lake, orphan_days=0)
+    hasty = lake.settings.maintenance.model_copy(update={"lease_minutes": 0.02, "longest_write_hours": 1e-9})
+    lake.settings = lake.settings.model_copy(update={"maintenance": hasty})
     for number in range(5):
         arrive(lake, trade(trade_id=f"T{number}", note=os.urandom(40_000).hex()))
     before, there = rows(lake), data_files(lake)

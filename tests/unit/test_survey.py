@@ -531,19 +531,23 @@ def test_rows_go_from_bronze_once_silver_has_consumed_them(lake: Catalog, cursor
     assert [each.why for each in found.kept] == ["silver has not consumed all of it"] * (1 - goes)
 
 
-def test_expiry_is_planned_and_counted_without_a_look_at_the_files(
-    lake: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(7):
-        land(lake, SILVER, OLD)
-    opened: list[str] = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The manifests that are opened from here on."""
+    found: list[str] = []
     fetched = avro.fetched
 
     def noting(io: FileIO, locations: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        opened.extend(locations)
+        found.extend(locations)
         return fetched(io, locations)
 
     monkeypatch.setattr(avro, "fetched", noting)
+    return found
+
+
+def test_expiry_is_planned_and_counted_without_a_look_at_the_files(lake: Catalog, opened: list[str]) -> None:
+    for _ in range(7):
+        land(lake, SILVER, OLD)
     later = datetime.now(UTC) + timedelta(days=30)
     (found,) = survey.take(lake, MaintenanceSettings(), [BY_NAME[SILVER]], later, jobs=[Expiry.job]).plans
     (action,) = found.actions
@@ -552,6 +556,16 @@ def test_expiry_is_planned_and_counted_without_a_look_at_the_files(
     assert opened == []
     surveyed(lake, SILVER)
     assert len(opened) == 7
+
+
+def test_of_a_table_that_follows_another_only_the_cursor_is_read(lake: Catalog, opened: list[str]) -> None:
+    land(lake, RAW, OLD)
+    for _ in range(3):
+        land(lake, SILVER, OLD)
+    surveyed(lake, RAW)
+    assert len(opened) == 1
+    surveyed(lake, RAW, SILVER)
+    assert len(opened) == 1 + 1 + 3
 
 
 def test_a_survey_goes_by_the_settings(lake: Catalog) -> None:
