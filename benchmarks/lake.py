@@ -120,6 +120,13 @@ class InSpark(Contender):
         self.spark.stop()
 
 
+class OnKept(InSpark):
+    """One whose turns begin with the metadata that was kept."""
+
+    def prepare(self) -> None:
+        restore(self.home, self.job.inputs["current"])
+
+
 def total_rows(tables: Iterable[IcebergTable]) -> int:
     """Rows as the newest snapshots count them."""
     snapshots = (table.current_snapshot() for table in tables)

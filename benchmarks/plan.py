@@ -137,6 +137,21 @@ class Verdict:
     met: bool | None
 
 
+def compared(
+    goal: str, above: float | None, below: float | None, holds: Callable[[float], bool] | None = None
+) -> Verdict:
+    """One median as so many times another; without `holds` that is shown and not judged."""
+    if not above or not below:
+        return Verdict(goal, "not measured", None)
+    times = above / below
+    return Verdict(goal, f"{times:.2f}x ({above:.2f} s, {below:.2f} s)", holds(times) if holds else None)
+
+
+def within(goal: str, found: float | None, most: float) -> Verdict:
+    """A median that is to be at most so many seconds."""
+    return Verdict(goal, f"{found:.2f} s", found <= most) if found else Verdict(goal, "not measured", None)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One measured turn. Bytes are those of system calls: page cache and sockets included."""

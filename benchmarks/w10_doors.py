@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from benchmarks import w8_peers
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, within
 from benchmarks.w9_inputs import DAYS, OF_A_DAY, inputs, of_beat, own_broker
 
 _ADOPT_ORPHANS = 36
@@ -100,7 +100,7 @@ def judge(results: Results) -> list[Verdict]:
 
 def _opened(results: Results, door: type[Door]) -> Verdict:
     goal, found = f"{door.name}: at most {door.goal} s on {_GOAL}", results.median(_GOAL, door.name)
-    return Verdict(goal, f"{found:.2f} s", found <= door.goal) if found else Verdict(goal, "not measured", None)
+    return within(goal, found, door.goal)
 
 
 def _nothing_written(results: Results) -> Verdict:

@@ -5,7 +5,7 @@ from typing import Any
 
 from benchmarks import lake
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w2_inputs import SILVER, inputs
 from benchmarks.w2_peers import (
     DeltaMerge,
@@ -84,9 +84,7 @@ def judge(results: Results) -> list[Verdict]:
     written = [s.result["files"] for s in results.of(_REPLAY, Ours.name) if s.result]
 
     def at_most(goal: str, most: float, above: float | None, below: float | None) -> Verdict:
-        if not above or not below:
-            return Verdict(goal, "not measured", None)
-        return Verdict(goal, f"{above / below:.2f}x ({above:.2f} s, {below:.2f} s)", above / below <= most)
+        return compared(goal, above, below, lambda times: times <= most)
 
     return [
         at_most("at most 0.01x the wall time of PyIceberg's upsert at 100 k", 0.01, ours, upsert),

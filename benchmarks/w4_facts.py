@@ -1,10 +1,10 @@
 """W4, facts with point-in-time keys: silver trades into an empty gold.fact_trades, with the versions of their day."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from benchmarks import lake
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w4_inputs import FACTS, inputs
 from benchmarks.w4_peers import DuckDbAsof, PandasAsof, RangeJoin, ToParquet, iceberg_result, rewind
 from lakehouse_spark.jobs import fact_loader
@@ -59,16 +59,10 @@ def judge(results: Results) -> list[Verdict]:
     ours, one = results.median(many, Ours.name), results.median(_name(size, 1), Ours.name)
     plain, duckdb = results.median(many, RangeJoin.name), results.median(many, DuckDbAsof.name)
     return [
-        _compared(f"100 versions a key cost at most 1.3x one ({size})", ours, one, lambda ratio: ratio <= 1.3),
-        _compared(f"at least 10x as fast as the range join at {many}", plain, ours, lambda ratio: ratio >= 10),
-        _compared(f"at least 0.6x as fast as DuckDB at {many}", duckdb, ours, lambda ratio: ratio >= 0.6),
+        compared(f"100 versions a key cost at most 1.3x one ({size})", ours, one, lambda ratio: ratio <= 1.3),
+        compared(f"at least 10x as fast as the range join at {many}", plain, ours, lambda ratio: ratio >= 10),
+        compared(f"at least 0.6x as fast as DuckDB at {many}", duckdb, ours, lambda ratio: ratio >= 0.6),
     ]
-
-
-def _compared(goal: str, above: float | None, below: float | None, holds: Callable[[float], bool]) -> Verdict:
-    if not above or not below:
-        return Verdict(goal, "not measured", None)
-    return Verdict(goal, f"{above / below:.2f}x ({above:.2f} s, {below:.2f} s)", holds(above / below))
 
 
 WORKLOAD = Workload(

@@ -1,12 +1,12 @@
 """W5, gold: fifteen minutes of new silver rows into all gold tables, on histories of different lengths."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from benchmarks import lake
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.plan import Case, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w5_inputs import SNAPSHOTS, TRADES, inputs
 from benchmarks.w5_peers import ChangedDay, DuckDbRecompute, Rebuild, current_snapshots, iceberg_result, rewind
 from lakehouse_spark.jobs import gold_aggregator
@@ -60,17 +60,17 @@ def judge(results: Results) -> list[Verdict]:
     longest = next((name for name in ("60 days", "10 days", "1 day") if results.of(name, Ours.name)), "60 days")
     ours = results.median(longest, Ours.name)
     ratios = [
-        _compared(
+        compared(
             f"a history of {longest} costs at most 1.2x one of a day",
             *(ours if longest != "1 day" else None, results.median("1 day", Ours.name)),
             lambda ratio: ratio <= 1.2,
         ),
-        _compared(
+        compared(
             f"at least 10x as fast as Spark's full recompute of {longest}",
             *(results.median(longest, Rebuild.name), ours),
             lambda ratio: ratio >= 10,
         ),
-        _compared(
+        compared(
             f"faster than DuckDB's recompute of three tables of {longest}",
             *(results.median(longest, DuckDbRecompute.name), ours),
             lambda ratio: ratio > 1,
@@ -87,12 +87,6 @@ def _nothing_new(results: Results, longest: str) -> Verdict:
         return Verdict(goal, "not measured", None)
     written = max(s.result["commits"] for s in results.of(longest, OursNothingNew.name) if s.result)
     return Verdict(goal, f"{found:.3f} s, {written} commits ({longest})", found <= 2 and not written)
-
-
-def _compared(goal: str, above: float | None, below: float | None, holds: Callable[[float], bool]) -> Verdict:
-    if not above or not below:
-        return Verdict(goal, "not measured", None)
-    return Verdict(goal, f"{above / below:.2f}x ({above:.2f} s, {below:.2f} s)", holds(above / below))
 
 
 WORKLOAD = Workload(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from benchmarks import contents, lake
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter
+from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w6_inputs import OF_A_FILE, RAW
 from benchmarks.w7_inputs import KEPT, digest, inputs, live_files
 from lakehouse_spark.jobs import maintenance
@@ -18,11 +18,8 @@ from lakehouse_spark.maintenance.plan import Expiry, ManifestRewrite
 from lakehouse_spark.table import CATALOG
 
 
-class OnMetadata(lake.InSpark):
+class OnMetadata(lake.OnKept):
     """Each turn begins with the same metadata."""
-
-    def prepare(self) -> None:
-        lake.restore(self.home, self.job.inputs["current"])
 
     def result(self) -> Result:
         table = contents.catalog(self.home).load_table(RAW.name)
@@ -74,8 +71,8 @@ class ExpiryAlone(KeepsFive):
     def prepare(self) -> None:
         super().prepare()
         catalog, now = pyiceberg.open_catalog(self.settings), datetime.now(UTC) + timedelta(days=8)
-        [plan] = survey.take(catalog, self.settings.maintenance, [RAW], now).plans
-        self.due = next(action for action in plan.actions if isinstance(action, Expiry))
+        [plan] = survey.take(catalog, self.settings.maintenance, [RAW], now, jobs=[Expiry.job]).plans
+        [self.due] = (action for action in plan.actions if isinstance(action, Expiry))
 
     def work(self) -> None:
         snapshot_expiration.carry_out(self.spark, RAW, self.due)
@@ -214,10 +211,7 @@ def _ratio(
     most: float | None = None,
 ) -> Verdict:  # fmt: skip
     above, below = (results.median(case, contender.name) for case, contender in (one, other))
-    if not above or not below:
-        return Verdict(goal, "not measured", None)
-    found = f"{above / below:.2f}x ({above:.2f} s, {below:.2f} s)"
-    return Verdict(goal, found, None if most is None else above <= most * below)
+    return compared(goal, above, below, None if most is None else lambda times: times <= most)
 
 
 WORKLOAD = Workload(
