@@ -45,7 +45,8 @@ class Policy:
     min_snapshots: int = 5
     """The newest snapshots, kept however old they are."""
     max_snapshots: int | None = None
-    """Where every commit of a stream is a snapshot: as many are kept at most, however young they are."""
+    """Where every commit of a stream is a snapshot: as many are kept at most, however young they are. A commit rewrites
+    the list of all of them: nobody notices a thousand, ten thousand double what it takes."""
     row_days: int | None = None
     """Rows are kept for so many days of event time; None: for ever."""
     target_file_bytes: int = 256 * 1024 * 1024
