@@ -69,6 +69,8 @@ class SparkSettings(_Part):
     """Heap of the driver's JVM; a job's wrapper has its own default."""
     shuffle_partitions: int = Field(default=4, ge=1)
     """How many tasks a shuffle ends in."""
+    tables_at_once: int = Field(default=2, ge=1)
+    """How many tables of a layer a job brings up to date side by side; each takes memory of its own."""
     conf: Mapping[str, str] = {}
     """Settings of Spark's that win over the project's."""
 

@@ -12,15 +12,16 @@ from lakehouse_spark.settings import load
 
 
 def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
-    """Why `what` failed, in one sentence; where the settings ask for it, `say` gets the trace first."""
+    """Why `what` failed, and what else, in one sentence; where the settings ask for it, `say` gets the trace first."""
     is_debugging = False
     with suppress(LakehouseError):  # then the wrong settings are the failure
         is_debugging = load().debug
     if is_debugging:
         say("".join(traceback.format_exception(error)).rstrip())
+    also = "".join(f"; also failed: {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, LakehouseError):
-        return str(error)
-    return f"{what} failed: {in_a_sentence(error)}" + (
+        return str(error) + also
+    return f"{what} failed: {in_a_sentence(error)}{also}" + (
         "" if is_debugging else " (LAKEHOUSE_DEBUG=true shows the trace)"
     )
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,6 +13,8 @@ from lakehouse_spark.catalog import DIMENSIONS, FACTS
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
 from lakehouse_spark.gold.fact import Fact
+from lakehouse_spark.jobs import steps
+from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, dimension_members, snapshots, upstream
 from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, keys_of, midnight, of_keys, ranges
@@ -46,16 +48,14 @@ def run(
     """
     if unknown := set(tables) - set(FACTS):
         raise UsageError(f"{JOB}: no such table {', '.join(sorted(unknown))}; tables: {', '.join(FACTS)}")
-    summaries = []
-    for name, fact in FACTS.items():
-        if tables and name not in tables:
-            continue
-        began = time.monotonic()
-        done = _load(spark, settings, fact, rebuild)
-        summary = Summary.of(JOB, fact.table.name, done, began)
-        report(summary)
-        summaries.append(summary)
-    return summaries
+    chosen = [fact for name, fact in FACTS.items() if not tables or name in tables]
+    due = [Step((fact.table,), partial(_loaded, spark, settings, fact, rebuild)) for fact in chosen]
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+
+
+def _loaded(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Iterator[Summary]:
+    began = time.monotonic()
+    yield Summary.of(JOB, fact.table.name, _load(spark, settings, fact, rebuild), began)
 
 
 def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Done:

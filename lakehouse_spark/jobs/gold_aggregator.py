@@ -1,9 +1,9 @@
 """Silver and dimensions → the five gold tables: exactly the days and keys that changed, with what follows from them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import SparkSession
 
@@ -16,8 +16,9 @@ from lakehouse_spark.gold import (
     trade_analytics,
     trader_performance,
 )
-from lakehouse_spark.jobs import gold_steps
+from lakehouse_spark.jobs import gold_steps, steps
 from lakehouse_spark.jobs.gold_steps import Derived, Held
+from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots, upstream
 from lakehouse_spark.lake.reconcile import Done, settle
@@ -31,21 +32,15 @@ JOB = "gold_aggregator"
 States = Mapping[str, snapshots.State]
 
 
-@dataclass(frozen=True)
-class Step:
-    """Tables that are derived together, and how (see gold_steps): from the sources that they declare."""
+Derive = Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]
 
-    tables: tuple[Table, ...]
-    derive: Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]
-
-
-STEPS = (
-    Step((daily_trading_summary.TABLE,), gold_steps.summaries),
-    Step((market_overview.TABLE,), gold_steps.overviews),
-    Step((trade_analytics.TABLE,), gold_steps.analytics),
-    Step((open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE), gold_steps.positions),
+STEPS: Sequence[tuple[tuple[Table, ...], Derive]] = (
+    ((daily_trading_summary.TABLE,), gold_steps.summaries),
+    ((market_overview.TABLE,), gold_steps.overviews),
+    ((trade_analytics.TABLE,), gold_steps.analytics),
+    ((open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE), gold_steps.positions),
 )
-"""In the order in which they run: a step may read what those before it have written."""
+"""Tables that are derived together, and how: from the sources that they declare."""
 
 
 def run(
@@ -60,31 +55,28 @@ def run(
     With `rebuild`, everything; the result is the same. Only rows that differ are written. The intraday and the
     end-of-day run are this same job. Raises LostRaceError if another gold_aggregator committed first.
     """
-    made = {table.name for step in STEPS for table in step.tables}
-    followed = dict.fromkeys(name for step in STEPS for table in step.tables for name in table.follows)
-    states = {name: snapshots.state(spark, BY_NAME[name]) for name in followed if name not in made}
+    made = [table for tables, _ in STEPS for table in tables]
+    followed = {name for table in made for name in table.follows} - {table.name for table in made}
+    states = {name: snapshots.state(spark, BY_NAME[name]) for name in sorted(followed)}
     if states[trades.TABLE.name].stamp is None:
-        return [Summary(JOB, table.name) for step in STEPS for table in step.tables]
-    summaries = []
-    for step in STEPS:
-        began = time.monotonic()
-        for table, done in _settled(spark, settings, step, states, rebuild):
-            summary, began = Summary.of(JOB, table.name, done, began), time.monotonic()
-            report(summary)
-            summaries.append(summary)
-    return summaries
+        return [Summary(JOB, table.name) for table in made]
+    due = [Step(each, partial(_settled, spark, settings, each, how, states, rebuild)) for each, how in STEPS]
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
 
 
 def _settled(
-    spark: SparkSession, settings: Settings, step: Step, states: States, rebuild: bool
-) -> Iterator[tuple[Table, Done]]:
-    """The step's tables, each brought up to what its sources hold, in a commit of its own."""
-    news = upstream.read(spark, step.tables, states=states, rebuild=rebuild)
-    bases = {table: news.states[table.name] for table in step.tables}
+    spark: SparkSession, settings: Settings, tables: tuple[Table, ...], derive: Derive, states: States, rebuild: bool
+) -> Iterator[Summary]:
+    """Brings the tables up to what their sources hold, each in a commit of its own."""
+    began = time.monotonic()
+    news = upstream.read(spark, tables, states=states, rebuild=rebuild)
+    bases = {table: news.states[table.name] for table in tables}
     if not news.is_new:
-        yield from ((table, Done({})) for table in step.tables)
+        yield from (Summary.of(JOB, table.name, Done({}), began) for table in tables)
         return
     held = {table: snapshots.at(spark, table, base.snapshot_id) for table, base in bases.items()}
-    with step.derive(spark, settings, news, held) as derived:
+    with derive(spark, settings, news, held) as derived:
         for table, (fresh, replaced) in derived.items():
-            yield table, settle(spark, table, fresh, replaced, bases[table], news.cursor)
+            done = settle(spark, table, fresh, replaced, bases[table], news.cursor)
+            summary, began = Summary.of(JOB, table.name, done, began), time.monotonic()
+            yield summary

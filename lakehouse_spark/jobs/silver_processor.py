@@ -1,17 +1,20 @@
 """Bronze → silver: judge, deduplicate, reject or accept; every bronze row is accounted for in the same commit."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import FEEDS
+from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.rejudging import rejudge
+from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
@@ -46,8 +49,8 @@ def run(
         raise UsageError(f"silver_processor: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TABLES)}")
     if since is not None and not rebuild:
         raise UsageError("silver_processor: --from says how far back a rebuild goes: give --rebuild too")
-    summaries = []
-    for name in [name for name in TABLES if not tables or name in tables]:
+
+    def brought_up(name: str) -> Iterator[Summary]:
         began = time.monotonic()
         if name not in FEEDS:
             done = derive_activity(spark, rebuild=rebuild)
@@ -55,10 +58,11 @@ def run(
             done = rederive(spark, settings, FEEDS[name], since)
         else:
             done = process(spark, settings, FEEDS[name])
-        summary = Summary.of(JOB, f"silver.{name}", done, began)
-        report(summary)
-        summaries.append(summary)
-    return summaries
+        yield Summary.of(JOB, f"silver.{name}", done, began)
+
+    chosen = [name for name in TABLES if not tables or name in tables]
+    due = [Step((BY_NAME[f"silver.{name}"],), partial(brought_up, name)) for name in chosen]
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
 
 
 def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:

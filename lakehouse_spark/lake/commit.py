@@ -8,6 +8,7 @@ A staged branch that its author could not finish (kill -9) is invisible to reade
 was made, so that maintenance drops it once no write can take so long; an author that lives on only tries again.
 """
 
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -31,6 +32,7 @@ _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
 _AGAIN = "lakehouse.rewrites"
 """Snapshot property of a compaction that was done again: the staged snapshot."""
+_MERGING = threading.Lock()
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
 
 
@@ -392,10 +394,14 @@ def drop(iceberg: Any, branch: str) -> None:
 
 @contextmanager
 def _summary(spark: SparkSession, cursor: Cursor | None) -> Iterator[None]:
-    """MERGE takes no write options; the session hands its commit the cursor, if there is one."""
-    if cursor is not None:
-        spark.conf.set(_CONF, cursor.to_json())
-    try:
-        yield
-    finally:
-        spark.conf.unset(_CONF)
+    """MERGE takes no write options; the session hands its commit the cursor, if there is one.
+
+    So one MERGE of a session goes after another. Appends have the cursor as an option, which wins.
+    """
+    with _MERGING:
+        if cursor is not None:
+            spark.conf.set(_CONF, cursor.to_json())
+        try:
+            yield
+        finally:
+            spark.conf.unset(_CONF)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -31,12 +32,11 @@ def differences(table: Table, fresh: DataFrame, held: DataFrame | None) -> DataF
     The table's columns but the stamp, `_new` where no row was held, `_gone` where none is left (then as held), and
     `_was`, the row held.
     """
-    values = [c for c in table.columns if c.name != table.stamp]
-    columns = [F.col(c.name).cast(c.dataType).alias(c.name) for c in values]
-    if held is None:  # nothing to join with, so nothing to shuffle
-        no_row = F.lit(None).cast(T.StructType(values))
-        return fresh.select(*columns, F.lit(False).alias("_gone"), F.lit(True).alias("_new"), no_row.alias("_was"))
+    columns = _typed(tuple(c for c in table.columns if c.name != table.stamp))
     row = F.struct(*columns)
+    if held is None:  # nothing to join with, so nothing to shuffle
+        no_row = F.when(F.lit(False), row)
+        return fresh.select(*columns, F.lit(False).alias("_gone"), F.lit(True).alias("_new"), no_row.alias("_was"))
     ours, theirs = fresh.select(*table.key, row.alias("_fresh")), held.select(*table.key, row.alias("_held"))
     joined = ours.join(theirs, on=list(table.key), how="full").where(~F.col("_fresh").eqNullSafe(F.col("_held")))
     gone = F.col("_fresh").isNull()
@@ -46,6 +46,11 @@ def differences(table: Table, fresh: DataFrame, held: DataFrame | None) -> DataF
         F.col("_held").isNull().alias("_new"),
         F.col("_held").alias("_was"),
     ).select("_row.*", "_gone", "_new", "_was")
+
+
+@cache
+def _typed(columns: tuple[T.StructField, ...]) -> tuple[Column, ...]:
+    return tuple(F.col(c.name).cast(c.dataType.simpleString()).alias(c.name) for c in columns)
 
 
 def settle(

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +98,14 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
     return Path(record.pathname).parent.name != "py4j"
 
 
+_PLAIN = (str, int, float, bool, type(None))
+_ASKED_FOR_A_LOT = (
+    "functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.iceberg.spark.Spark3Util",
+)  # fmt: skip
+
+
 class _Remembered:
-    """A Java class of static methods, of which each is looked up once."""
+    """A Java class of static methods, of which each is looked up once; columns and literals are made once too."""
 
     def __init__(self, java_class: JavaClass) -> None:
         self._class = java_class
@@ -106,13 +113,21 @@ class _Remembered:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._class, name)
         if isinstance(found, JavaMember):
+            found = _made_once(found) if name in ("col", "lit") else found
             setattr(self, name, found)
         return found
 
 
+def _made_once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Remembers what a function of one plain argument made: nothing of it ever changes."""
+    # In a lambda: of a function of Java's, the cache would ask for its help.
+    remembered = lru_cache(maxsize=10_000, typed=True)(lambda argument: function(argument))
+    return lambda argument: remembered(argument) if type(argument) in _PLAIN else function(argument)
+
+
 def _remember_functions(jvm: Any) -> None:
     """PySpark looks up the class and the method anew for every column that is made, in a question to the JVM each."""
-    for name in ("functions", "org.apache.spark.sql.functions", "PythonUtils"):
+    for name in _ASKED_FOR_A_LOT:
         found = getattr(jvm, name)
         if isinstance(found, JavaClass):
             setattr(jvm, name, _Remembered(found))
@@ -227,6 +242,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         f"{catalog}.uri": settings.catalog_uri,
         f"{catalog}.warehouse": settings.warehouse,
         f"{catalog}.cache-enabled": "false",
+        # What manifests say never changes, and a run looks into the same ones many times.
+        f"{catalog}.io.manifest.cache-enabled": "true",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.shuffle.partitions": str(settings.spark.shuffle_partitions),
@@ -256,7 +273,6 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.adaptive.advisoryPartitionSizeInBytes": "8m",
         "spark.ui.showConsoleProgress": "false",
         "spark.redaction.regex": _REDACT,
-        "spark.sql.redaction.string.regex": _REDACT,
     }
     if is_local(settings):
         # Every table of a broadcast join, of ten rows or of thousands, takes a page, and keeps it while its plan lives.

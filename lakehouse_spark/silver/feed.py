@@ -60,7 +60,7 @@ def judged(
     business = [name for name in table.column_names if not name.startswith("_")]
     values = {name: derived.get(name, F.col(f"v_{name}")) for name in business}
     return records.select(
-        *(value.cast(table.schema[name].dataType).alias(name) for name, value in values.items()),
+        *(value.cast(table.schema[name].dataType.simpleString()).alias(name) for name, value in values.items()),
         *(column.alias(name) for name, column in place.items()),
         quality.reasons(F.col("_unreadable"), rules).alias("_reasons"),
         values[event_time].alias("_event_time"),

@@ -1,6 +1,7 @@
 """A payload's fields as texts: what a JSON object writes under the names that are asked for, digit by digit."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -18,6 +19,16 @@ def with_fields(
     Of the fields some are `texts` and some JSON `arrays`, the others numbers or instants. A payload of more than
     `max_bytes` is not read.
     """
+    text, columns = _columns(tuple(names), tuple(texts), tuple(arrays), max_bytes)
+    read = payload.with_object(records.withColumn("_json", text), "_json", "_parsed", payload.text_fields(names))
+    return read.withColumns(columns).drop("_parsed", "_json")
+
+
+@cache
+def _columns(
+    names: tuple[str, ...], texts: tuple[str, ...], arrays: tuple[str, ...], max_bytes: int
+) -> tuple[Column, dict[str, Column]]:
+    """The text to be read; and what is made of that (`_json`) and of the object in it (`_parsed`)."""
     raw, text, parsed = F.col("raw_payload"), F.col("_json"), F.col("_parsed")
     tokens = payload.text_fields(names)
     odd = payload.is_inexact(text) | payload.is_any_odd([payload.field("_parsed", name) for name in texts])
@@ -30,9 +41,7 @@ def with_fields(
     fields = F.when(parsed.isNotNull() & odd, F.transform(payload.marked(text, tokens), exact)).otherwise(parsed)
     lone = F.when(parsed.isNotNull(), payload.with_lone_surrogates(text, tokens))
     is_read = payload.size(raw, F.col("_raw_bytes")) <= max_bytes
-    bounded = records.withColumn("_json", F.when(is_read, payload.without_mark(raw)))
-    read = payload.with_object(bounded, "_json", "_parsed", tokens)
-    return read.withColumns({"_fields": fields, "_lone": lone}).drop("_parsed", "_json")
+    return F.when(is_read, payload.without_mark(raw)), {"_fields": fields, "_lone": lone}
 
 
 def _exact_text(token: Column, is_text: bool, is_array: bool) -> Column:

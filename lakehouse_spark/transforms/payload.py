@@ -6,6 +6,7 @@ one that holds a number no double carries is read a second time with every numbe
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -65,10 +66,17 @@ def with_object(records: DataFrame, text: str, into: str, fields: T.StructType) 
     In an array, because the optimizer pushes the extraction of each field of a plain struct down to where the struct
     is made, and would parse the payload once per field.
     """
+    objects, one = _object(text, fields)
+    return records.withColumn("_objects", objects).withColumn(into, one).drop("_objects")
+
+
+@cache
+def _object(text: str, fields: T.StructType) -> tuple[Column, Column]:
+    """The array of what the payload holds, and of that, as `_objects`, what is just one object."""
     payload = F.col(text)
     objects = strict_json(F.concat(F.lit("["), payload, F.lit("]")), T.ArrayType(fields))
     one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(payload, fields)
-    return records.withColumn("_objects", objects).withColumn(into, F.when(one, F.col("_objects"))).drop("_objects")
+    return objects, F.when(one, F.col("_objects"))
 
 
 def field(objects: str, name: str) -> Column:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
 from lakehouse_spark.lake import commit, snapshots
-from lakehouse_spark.lake.cursor import CURSOR, Cursor
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.table import GOLD_POLICY, MERGE_ON_READ, Table, column
@@ -41,6 +41,10 @@ def session(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Sp
 
 @pytest.fixture
 def empty(session: SparkSession) -> Table:
+    return _small(session)
+
+
+def _small(session: SparkSession) -> Table:
     """A new table, as a migration leaves it."""
     table = Table(
         name=f"gold.small_{uuid.uuid4().hex[:8]}",
@@ -384,6 +388,33 @@ def test_work_that_is_always_overtaken_gives_up() -> None:
     with pytest.raises(LostRaceError):
         commit.again_if_overtaken(attempt)
     assert len(tries) == 6
+
+
+def test_commits_to_several_tables_at_once_have_their_own_cursors(session: SparkSession) -> None:
+    tables = {name: _small(session) for name in "AB"}
+    for table in tables.values():
+        add(session, table, snapshots.state(session, table), minute(1), "a", 1)
+
+    def commit_all(name: str) -> None:
+        table = tables[name]
+        for number in range(2, 8):
+            stamp, author = minute(number), cursor(minute(number), f"{name} {number}")
+            base = snapshots.state(session, table)
+            if number % 3:
+                commit.merge(
+                    session, table, rows(session, table, stamp, ("a", number)), base, author,
+                    bounds=lambda column: column("id") == "a", updates=["value", "_at"],
+                )  # fmt: skip
+            else:
+                commit.append(session, table, rows(session, table, stamp, (f"n{number}", number)), base, author)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(commit_all, tables))
+    for name, table in tables.items():
+        summaries = session.table(f"{table.identifier}.snapshots").orderBy("committed_at").select("summary").collect()
+        said = [from_json(row["summary"][CURSOR]).notes for row in summaries if CURSOR in row["summary"]]
+        assert said == [{"by": "rows"}, *({"by": f"{name} {number}"} for number in range(2, 8))]
+        assert content(session, table) == [("a", 7), ("n3", 3), ("n6", 6)]
 
 
 def test_a_merge_deletes_updates_and_inserts_in_one_commit(session: SparkSession, table: Table) -> None:

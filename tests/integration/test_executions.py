@@ -55,10 +55,13 @@ def _begin(spark: SparkSession) -> None:
 
 
 def _run(lake: Lake, report: Callable[[Summary], None]) -> None:
+    """One table after the other, so that it is known what each costs."""
+    spark = lake.settings.spark.model_copy(update={"tables_at_once": 1})
+    settings = lake.settings.model_copy(update={"spark": spark})
     dimension_loader.run(lake.spark, report=report)
-    silver_processor.run(lake.spark, lake.settings, report=report)
-    fact_loader.run(lake.spark, lake.settings, report=report)
-    gold_aggregator.run(lake.spark, lake.settings, report=report)
+    silver_processor.run(lake.spark, settings, report=report)
+    fact_loader.run(lake.spark, settings, report=report)
+    gold_aggregator.run(lake.spark, settings, report=report)
 
 
 def _beat(lake: Lake, news: Callable[[Lake], None]) -> Beat:

@@ -341,3 +341,13 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_its_trace_there_for_the_askin
 def test_an_error_that_says_what_to_do_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_PROFILE", "no such profile")  # settings that do not load are no obstacle
     assert explained("pipeline", RefusedError("the topic is gone", "Do this"), print) == "the topic is gone. Do this"
+
+
+def test_what_failed_beside_an_error_is_told_with_it() -> None:
+    refused, broken = RefusedError("trades: someone was faster"), ValueError("no")
+    for error in (refused, broken):
+        error.add_note("books: the disk is full")
+    assert explained("job", refused, print) == "trades: someone was faster; also failed: books: the disk is full"
+    assert explained("job", broken, print) == (
+        "job failed: ValueError: no; also failed: books: the disk is full (LAKEHOUSE_DEBUG=true shows the trace)"
+    )
