@@ -56,12 +56,9 @@ def _begin(spark: SparkSession) -> None:
 
 def _run(lake: Lake, report: Callable[[Summary], None]) -> None:
     """One table after the other, so that it is known what each costs."""
-    spark = lake.settings.spark.model_copy(update={"tables_at_once": 1})
-    settings = lake.settings.model_copy(update={"spark": spark})
     dimension_loader.run(lake.spark, report=report)
-    silver_processor.run(lake.spark, settings, report=report)
-    fact_loader.run(lake.spark, settings, report=report)
-    gold_aggregator.run(lake.spark, settings, report=report)
+    for job in (silver_processor, fact_loader, gold_aggregator):
+        job.run(lake.spark, lake.one_by_one, report=report)
 
 
 def _beat(lake: Lake, news: Callable[[Lake], None]) -> Beat:

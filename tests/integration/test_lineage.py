@@ -64,7 +64,8 @@ def reading() -> Iterator[set[str]]:
 
 
 def run_all(lake: Lake, *, rebuild: bool = False) -> dict[str, set[str]]:
-    """Runs every job from the change log and bronze on; what was read until each table was reported, by table."""
+    """Runs every job from the change log and bronze on, one table after the other; what was read until each was
+    reported, by table."""
     by_table: dict[str, set[str]] = {}
     with reading() as found:
 
@@ -73,9 +74,8 @@ def run_all(lake: Lake, *, rebuild: bool = False) -> dict[str, set[str]]:
             found.clear()
 
         dimension_loader.run(lake.spark, rebuild=rebuild, report=report)
-        silver_processor.run(lake.spark, lake.settings, rebuild=rebuild, report=report)
-        fact_loader.run(lake.spark, lake.settings, rebuild=rebuild, report=report)
-        gold_aggregator.run(lake.spark, lake.settings, rebuild=rebuild, report=report)
+        for job in (silver_processor, fact_loader, gold_aggregator):
+            job.run(lake.spark, lake.one_by_one, rebuild=rebuild, report=report)
     return by_table
 
 

@@ -108,6 +108,12 @@ class Lake:
         copy(original, home)
         return cls(connect(spark, home), Settings(home=home, kafka=kafka))
 
+    @property
+    def one_by_one(self) -> Settings:
+        """Settings by which a job brings one table after the other up to date."""
+        spark = self.settings.spark.model_copy(update={"tables_at_once": 1})
+        return self.settings.model_copy(update={"spark": spark})
+
     def create_topics(self, partitions: int = 1, names: Sequence[str] = TOPICS) -> None:
         wanted = {self.settings.topic(name): partitions for name in names}
         topics.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
@@ -182,14 +188,14 @@ class Lake:
 
 def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
     """One bronze commit of the records, on the offsets that follow."""
-    table = topic.table
+    table, name = topic.table, topic.name.removeprefix("raw_")
     state = snapshots.state(lake.spark, table)
     last = state.cursor_as(TopicCursor)
     first = last.following[0] if last else lake.spark.table(table.identifier).count()
-    records = [(value, "trades", 0, offset) for offset, value in enumerate(values, first)]
+    records = [(value, name, 0, offset) for offset, value in enumerate(values, first)]
     stamp = state.next_stamp(at)
     rows = topic.build(lake.spark.createDataFrame(records, _RECORD).coalesce(1), stamp, 1_000_000)
-    cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: first + len(values)})
+    cursor = TopicCursor(stamp=stamp, topic=name, topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
 
 
