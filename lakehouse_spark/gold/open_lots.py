@@ -74,8 +74,34 @@ def moved_traders(accounts: DataFrame, changed: DataFrame, were: DataFrame, perf
 
 
 def opening(held: DataFrame, scope: Scope, before: date | None) -> DataFrame:
-    """The held lots from which the scope goes on: those open at the end of `before`, the last day outside of it."""
-    return scope.of_others(held.where(F.col("lot_date") == F.lit(before)))
+    """The held lots from which the scope goes on: those open at the end of the last trading day outside of it, which is
+    `before` for everybody, and for some traders the `eve` of their own."""
+    of_others = scope.of_others(held.where(F.col("lot_date") == F.lit(before)))
+    if scope.traders is None:
+        return of_others
+    eves = F.broadcast(scope.traders.select("trader_id", F.col("eve").alias("lot_date")))
+    return of_others.unionByName(held.join(eves, on=["trader_id", "lot_date"], how="left_semi"))
+
+
+def touched(traded: DataFrame, repriced: DataFrame, moved: DataFrame | None, everybody: date | None) -> DataFrame:
+    """The traders with news, and the first day of theirs (`trader_id`, `since`) that these touch, if that is before the
+    one from which `everybody` is touched.
+
+    `traded` are the `trader_id`, `symbol` and `trade_date` of trades that changed; `repriced` and `moved` name traders
+    with the day `since` which they are touched.
+    """
+    days = traded.select("trader_id", F.col("trade_date").alias("since")).unionByName(repriced)
+    of_all = days if moved is None else days.unionByName(moved)
+    first = of_all.groupBy("trader_id").agg(F.min("since").alias("since"))
+    return first if everybody is None else first.where(F.col("since") < F.lit(everybody))
+
+
+def with_eves(touched: DataFrame, days: DataFrame) -> DataFrame:
+    """The traders with `eve`, the last of the trading `days` (column `day`) before `since`; NULL without any."""
+    first = touched.select("since").distinct()
+    earlier = first.join(F.broadcast(days), on=F.col("day") < F.col("since"), how="inner")
+    eves = earlier.groupBy("since").agg(F.max("day").alias("eve"))
+    return touched.join(F.broadcast(eves), on="since", how="left").select("trader_id", "since", "eve")
 
 
 def pieces(opening: DataFrame, booked: DataFrame) -> DataFrame:
@@ -88,4 +114,6 @@ def of_scope(pieces: DataFrame, days: DataFrame, scope: Scope) -> DataFrame:
     """`build` of the scope's days among all `days` (column `day`)."""
     recent = build(scope.of_others(pieces), days.where(F.col("day") >= F.lit(scope.first)))
     theirs = scope.of_traders(pieces)
-    return recent if theirs is None else recent.unionByName(build(theirs, days))
+    if theirs is None:
+        return recent
+    return recent.unionByName(scope.of(build(theirs, days.where(F.col("day") >= F.lit(scope.earliest))), "lot_date"))

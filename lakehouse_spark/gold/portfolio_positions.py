@@ -5,7 +5,6 @@ from datetime import date
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.types import DATE, INSTANT, LONG, PERCENT, PRICE, TEXT
@@ -84,17 +83,31 @@ def _with_price(positions: DataFrame, closes: DataFrame) -> DataFrame:
     return positions.join(prices, on=["symbol", "position_date"], how="left")
 
 
-def closes(summaries: DataFrame, held: DataFrame, scope: Scope, before: date | None) -> DataFrame:
-    """Closing prices for the scope's days, as `build` takes them.
+def closes(summaries: DataFrame, held: DataFrame, first: date | None, before: date | None) -> DataFrame:
+    """Closing prices for the days from `first` on (None: for no day), as `build` takes them.
 
     Those of `before`, the trading day before these days, come from the positions `held` then: so no earlier summary is
-    read, unless the scope reaches back to the beginning.
+    read, unless there is no day before.
     """
     columns = ("symbol", "summary_date", "close_price")
-    if scope.traders is not None or (scope.first is not None and before is None):
+    if first is not None and before is None:
         return summaries.select(*columns)
     carried = held.where(F.col("position_date") == F.lit(before)).select(
         "symbol", F.col("position_date").alias("summary_date"), F.col("current_price").alias("close_price")
     )
-    since = summaries.where(F.col("summary_date") >= F.lit(scope.first)).select(*columns)
+    since = summaries.where(F.col("summary_date") >= F.lit(first)).select(*columns)
     return since.unionByName(carried.distinct())
+
+
+def repriced(held: DataFrame, closes: DataFrame, traded: DataFrame, first: date | None) -> DataFrame:
+    """The traders who hold a position at another price than the `closes` (see `build`) say now, and `since` when.
+
+    `traded` are the `symbol` and `trade_date` of trades that changed, on `first` and later; only these can have moved a
+    price, from their own day on.
+    """
+    changed = traded.groupBy("symbol").agg(F.min("trade_date").alias("_from"))
+    ours = held.where(F.col("position_date") >= F.lit(first)).join(F.broadcast(changed), on="symbol", how="inner")
+    theirs = ours.where(F.col("position_date") >= F.col("_from"))
+    was = theirs.select(*_UNIT, F.col("current_price").alias("_was"))
+    moved = _with_price(was, closes).where(~F.col("current_price").eqNullSafe(F.col("_was")))
+    return moved.groupBy("trader_id").agg(F.min("position_date").alias("since"))

@@ -21,7 +21,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.lake import dimension_records
+from lakehouse_spark.lake import dimension_records, snapshots
 from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, days_of, ranges
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.upstream import Upstream
@@ -142,13 +142,17 @@ def _hours(spark: SparkSession, news: Upstream, places: Row) -> DataFrame:
 def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Held) -> Iterator[Derived]:
     """Lots, performance and positions: one derivation, three tables."""
     carried_over, performed, valued = open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE
-    with _scope(spark, news, held[performed]) as scope:
-        summed = news.rows(daily_trading_summary.TABLE)
-        before = _day_before(summed, scope.first)
+    summed = news.rows(daily_trading_summary.TABLE)
+    with _scope(spark, news, held, summed) as scope:
         days = summed.select(F.col("summary_date").alias("day")).distinct()
+        before = _day_before(summed, scope.first)
+        eve = before if scope.earliest == scope.first else _day_before(summed, scope.earliest)
         live = scope.of(trades.live(news.rows(trades.TABLE)), "trade_date", "trade_timestamp")
         with kept(open_lots.booked(live, news.rows(dim_account.TABLE))) as booked:
-            opening = open_lots.opening(held[carried_over], scope, before)
+            carried = held[carried_over]
+            opening = open_lots.opening(
+                carried if eve is None else carried.where(F.col("lot_date") >= F.lit(eve)), scope, before
+            )
             with (
                 kept(open_lots.pieces(opening, booked)) as pieces,
                 kept(open_lots.of_scope(pieces, days, scope)) as lots,
@@ -159,7 +163,7 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
                     members = news.changed_members(dim_trader.DIMENSION)
                     outside = trader_performance.touched_outside(held[performed], members, scope)
                     performance = performance.unionByName(trader_performance.again(outside, traders))
-                closes = portfolio_positions.closes(summed, held[valued], scope, before)
+                closes = portfolio_positions.closes(summed, held[valued], scope.earliest, eve)
                 replaced = {table: scope.of(rows, table.key[0], table.key[0]) for table, rows in held.items()}
                 if outside is not None:
                     replaced[performed] = replaced[performed].unionByName(outside)
@@ -171,17 +175,63 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
 
 
 @contextmanager
-def _scope(spark: SparkSession, news: Upstream, performed: DataFrame) -> Iterator[Scope]:
+def _scope(spark: SparkSession, news: Upstream, held: Held, summed: DataFrame) -> Iterator[Scope]:
+    """What the news touch: everybody from the first day on which there is trading now and was none, or the other way
+    round; on other days those who traded, who hold what has another price now, or whose account is another one.
+
+    On the newest day, and where a run died between two of the tables, that is not asked: all of it touches everybody.
+    """
     if news.is_whole:
-        yield Scope(BEGINNING, None)
+        yield Scope.of_everybody(BEGINNING)
         return
-    found = news.changed(trades.TABLE).agg(F.min("trade_date")).first()
+    changed, performed = news.changed(trades.TABLE), held[trader_performance.TABLE]
+    found = changed.agg(F.min("trade_date")).first()
     first = found[0] if found else None
-    if not news.has_moved(dim_account.TABLE):
-        yield Scope(first, None)
+    is_of_all = first is None or not _goes_on_after(spark, first) or not _are_level(news, held)
+    moved = _moved_traders(spark, news, performed) if news.has_moved(dim_account.TABLE) else None
+    if is_of_all and moved is None:
+        yield Scope.of_everybody(first)
         return
-    with measured(_moved_traders(spark, news, performed), count=F.count("*")) as (moved, counted):
-        yield Scope(first, moved if counted["count"] else None)
+    units = changed.select("trader_id", "symbol", "trade_date").distinct()
+    with measured(units, days=day_set("trade_date")) as (traded, found):
+        everybody = first if is_of_all else _first_moved(performed, summed, ranges(found["days"]))
+        touched = open_lots.touched(traded, _repriced(held, summed, traded, first), moved, everybody)
+        with measured(
+            open_lots.with_eves(touched, summed.select(F.col("summary_date").alias("day")).distinct()),
+            count=F.count("*"),
+            earliest=F.min("since"),
+        ) as (traders, found):
+            if found["count"]:
+                yield Scope(everybody, traders, found["earliest"])
+            else:
+                yield Scope.of_everybody(everybody)
+
+
+def _goes_on_after(spark: SparkSession, day: date) -> bool:
+    """Whether there was trading on a later day; runs no query."""
+    summary = daily_trading_summary.TABLE
+    return snapshots.has_files(spark, summary, snapshots.state(spark, summary), ("summary_date", ">", day))
+
+
+def _are_level(news: Upstream, held: Held) -> bool:
+    """Whether the tables have consumed the same of their sources."""
+    cursors = [news.states[table.name].cursor for table in held]
+    return all(cursor and cursors[0] and cursor.place == cursors[0].place for cursor in cursors)
+
+
+def _first_moved(performed: DataFrame, summed: DataFrame, days: Days) -> date | None:
+    """The first of the days with trading that had none when the traders last `performed`, or the other way round."""
+    were = performed.where(day_predicate("performance_date", days)).select(F.col("performance_date").alias("day"))
+    are = summed.where(day_predicate("summary_date", days)).select(F.col("summary_date").alias("day"))
+    both = were.distinct().unionByName(are.distinct()).groupBy("day").agg(F.count("*").alias("_sides"))
+    found = both.where(F.col("_sides") == 1).agg(F.min("day")).first()
+    return found[0] if found else None
+
+
+def _repriced(held: Held, summed: DataFrame, traded: DataFrame, first: date | None) -> DataFrame:
+    valued = held[portfolio_positions.TABLE]
+    closes = portfolio_positions.closes(summed, valued, first, _day_before(summed, first))
+    return portfolio_positions.repriced(valued, closes, traded, first)
 
 
 def _day_before(summed: DataFrame, first: date | None) -> date | None:
@@ -193,9 +243,11 @@ def _day_before(summed: DataFrame, first: date | None) -> date | None:
 
 
 def _moved_traders(spark: SparkSession, news: Upstream, performed: DataFrame) -> DataFrame:
-    """Traders who have `performed` and whose default account is another one than when the tables were last derived."""
+    """Traders who have `performed` and whose default account is another one than when the tables were last derived,
+    and `since` the beginning."""
     dimension = dim_account.DIMENSION
     accounts = news.rows(dimension.table)
     changed = news.changed_members(dimension).select(dimension.natural_key)
     were = dimension_records.as_of(spark, dimension, changed, news.consumed(dimension.table))
-    return open_lots.moved_traders(accounts, changed, were, performed)
+    moved = open_lots.moved_traders(accounts, changed, were, performed)
+    return moved.select("trader_id", F.lit(BEGINNING).alias("since"))

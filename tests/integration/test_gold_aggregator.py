@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.gold import open_lots
+from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator
 from lakehouse_spark.lake import commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor, UpstreamsCursor, to_text
@@ -194,7 +195,17 @@ def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
         rows.validate(full=True)  # strings that are not UTF-8 would come to light here
 
 
-def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(worked: Market) -> None:
+def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(
+    worked: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scopes: list[tuple[date | None, list[tuple[Any, ...]]]] = []
+    go_on = open_lots.opening
+
+    def opening(held: DataFrame, scope: Scope, before: date | None) -> DataFrame:
+        scopes.append((scope.first, [] if scope.traders is None else sorted(map(tuple, scope.traders.collect()))))
+        return go_on(held, scope, before)
+
+    monkeypatch.setattr(open_lots, "opening", opening)
     worked.trade([trade(6, "2025-06-06T16:00", "BUY", 100, "8")])
     (facts, _) = fact_loader.run(worked.spark, worked.lake.settings)
     assert facts.counts == {"inserted": 1, "updated": 0, "deleted": 0}
@@ -208,6 +219,7 @@ def test_a_late_trade_changes_exactly_the_rows_that_follow_from_it(worked: Marke
         "gold.portfolio_positions": (1, 1, 1),
     }
     assert (TUESDAY, "TR1", "AC1", "AAA", 100, Decimal("9.800000"), Decimal("120.000000")) in positions(worked)
+    assert scopes == [(None, [("TR1", FRIDAY, None)])]  # and nobody else, on whatever day
 
 
 def test_reference_data_that_comes_late_replaces_the_inferred_member_from_its_date_on(worked: Market) -> None:

@@ -87,14 +87,68 @@ def test_analytics_are_touched_by_trades_and_by_members_from_their_day_on(spark:
     assert found(touched) == [("AAA", MONDAY), ("BBB", FRIDAY)]
 
 
-def test_a_scope_is_all_days_from_one_on_and_all_days_of_some_traders(spark: SparkSession) -> None:
-    rows = spark.createDataFrame([(t, d) for t in ("T1", "T2") for d in (FRIDAY, MONDAY)], "trader_id string, day date")
-    theirs = spark.createDataFrame([("T2",)], "trader_id string")
-    assert found(Scope(MONDAY, None).of(rows, "day", "day")) == [("T1", MONDAY), ("T2", MONDAY)]
-    assert found(Scope(MONDAY, theirs).of(rows, "day")) == [("T1", MONDAY), ("T2", FRIDAY), ("T2", MONDAY)]
-    assert found(Scope(None, theirs).of(rows, "day")) == [("T2", FRIDAY), ("T2", MONDAY)]
-    assert found(Scope(None, None).of(rows, "day")) == []
-    assert found(Scope(MONDAY, theirs).of_others(rows)) == [("T1", FRIDAY), ("T1", MONDAY)]
+SATURDAY = date(2025, 6, 7)
+_SCOPED = "trader_id string, since date, eve date"
+
+
+def test_a_scope_is_all_days_from_one_on_and_those_of_some_traders_from_an_earlier_one_on(spark: SparkSession) -> None:
+    days = (FRIDAY, MONDAY, TUESDAY)
+    rows = spark.createDataFrame([(t, d) for t in ("T1", "T2") for d in days], "trader_id string, day date")
+    theirs = spark.createDataFrame([("T2", MONDAY, FRIDAY)], _SCOPED)
+    assert found(Scope.of_everybody(TUESDAY).of(rows, "day", "day")) == [("T1", TUESDAY), ("T2", TUESDAY)]
+    both = Scope(TUESDAY, theirs, MONDAY)
+    assert found(both.of(rows, "day", "day")) == [("T1", TUESDAY), ("T2", MONDAY), ("T2", TUESDAY)]
+    assert found(Scope(None, theirs, MONDAY).of(rows, "day")) == [("T2", MONDAY), ("T2", TUESDAY)]
+    assert found(Scope.of_everybody(None).of(rows, "day")) == []
+    assert found(both.of_others(rows)) == [("T1", FRIDAY), ("T1", MONDAY), ("T1", TUESDAY)]
+
+
+def test_a_trader_goes_on_from_the_lots_of_the_eve(spark: SparkSession) -> None:
+    rows = [(t, d) for t in ("T1", "T2", "T3") for d in (FRIDAY, MONDAY, TUESDAY)]
+    held = spark.createDataFrame(rows, "trader_id string, lot_date date")
+    theirs = spark.createDataFrame([("T2", MONDAY, FRIDAY), ("T3", FRIDAY, None)], _SCOPED)
+    assert found(open_lots.opening(held, Scope(TUESDAY, theirs, FRIDAY), MONDAY)) == [("T1", MONDAY), ("T2", FRIDAY)]
+    assert found(open_lots.opening(held, Scope(None, theirs, FRIDAY), None)) == [("T2", FRIDAY)]
+    assert found(open_lots.opening(held, Scope.of_everybody(TUESDAY), MONDAY)) == [
+        ("T1", MONDAY), ("T2", MONDAY), ("T3", MONDAY),
+    ]  # fmt: skip
+
+
+def test_traders_are_touched_from_the_first_of_their_days_on_if_it_is_before_that_of_everybody(
+    spark: SparkSession,
+) -> None:
+    traded = spark.createDataFrame(
+        [("T1", "AAA", MONDAY), ("T1", "BBB", FRIDAY), ("T2", "AAA", TUESDAY)],
+        "trader_id string, symbol string, trade_date date",
+    )
+    repriced = spark.createDataFrame([("T2", MONDAY), ("T3", TUESDAY)], "trader_id string, since date")
+    moved = spark.createDataFrame([("T4", date(1900, 1, 1))], "trader_id string, since date")
+    touched = open_lots.touched(traded, repriced, moved, None)
+    assert found(touched) == [("T1", FRIDAY), ("T2", MONDAY), ("T3", TUESDAY), ("T4", date(1900, 1, 1))]
+    before_tuesday = open_lots.touched(traded, repriced, None, TUESDAY)
+    assert found(before_tuesday) == [("T1", FRIDAY), ("T2", MONDAY)]
+    days = spark.createDataFrame([(FRIDAY,), (MONDAY,), (TUESDAY,)], "day date")
+    eves = open_lots.with_eves(touched.where("trader_id <> 'T3'"), days).orderBy("trader_id").collect()
+    assert [(row["trader_id"], row["eve"]) for row in eves] == [("T1", None), ("T2", FRIDAY), ("T4", None)]
+
+
+def test_who_holds_what_has_another_price_now_is_touched_from_that_day_on(spark: SparkSession) -> None:
+    def position(trader: str, symbol: str, day: date, price: int) -> tuple[Any, ...]:
+        return (day, trader, "A", symbol, Decimal(price))
+
+    held = spark.createDataFrame(
+        [
+            position("T1", "AAA", FRIDAY, 1), position("T1", "AAA", MONDAY, 1), position("T1", "AAA", TUESDAY, 3),
+            position("T2", "BBB", MONDAY, 5), position("T3", "AAA", TUESDAY, 3), position("T4", "AAA", MONDAY, 1),
+        ],
+        "position_date date, trader_id string, account_id string, symbol string, current_price decimal(18,6)",
+    )  # fmt: skip
+    now = closes(spark, ("AAA", FRIDAY, 1), ("AAA", MONDAY, 2), ("AAA", TUESDAY, 3), ("BBB", MONDAY, 6))
+    traded = spark.createDataFrame([("AAA", MONDAY)], "symbol string, trade_date date")
+    assert found(portfolio_positions.repriced(held, now, traded, MONDAY)) == [("T1", MONDAY), ("T4", MONDAY)]
+    carried = closes(spark, ("AAA", FRIDAY, 1), ("AAA", SATURDAY, 2), ("AAA", TUESDAY, 3))
+    saturday = spark.createDataFrame([("AAA", SATURDAY)], "symbol string, trade_date date")
+    assert found(portfolio_positions.repriced(held, carried, saturday, SATURDAY)) == [("T1", MONDAY), ("T4", MONDAY)]
 
 
 def test_traders_move_with_their_default_account_if_they_have_traded(spark: SparkSession) -> None:
@@ -115,7 +169,7 @@ def test_performance_outside_the_scope_is_touched_by_its_trader_alone(spark: Spa
         [(t, d) for t in ("T1", "T2") for d in (FRIDAY, MONDAY, TUESDAY)], "trader_id string, performance_date date"
     )
     renamed = members(spark, "trader_id", ("T1", MONDAY))
-    outside = trader_performance.touched_outside(held, renamed, Scope(TUESDAY, None))
+    outside = trader_performance.touched_outside(held, renamed, Scope.of_everybody(TUESDAY))
     assert found(outside) == [("T1", MONDAY)]
 
 
@@ -125,9 +179,9 @@ def test_positions_take_the_price_of_the_day_before_from_the_positions_then(spar
         [("AAA", MONDAY, Decimal(20)), ("AAA", MONDAY, Decimal(20)), ("CCC", FRIDAY, Decimal(30))],
         "symbol string, position_date date, current_price decimal(18,6)",
     )
-    from_tuesday = portfolio_positions.closes(summed, held, Scope(TUESDAY, None), MONDAY)
+    from_tuesday = portfolio_positions.closes(summed, held, TUESDAY, MONDAY)
     assert found(from_tuesday) == [("AAA", MONDAY, Decimal(20)), ("BBB", TUESDAY, Decimal(3))]
-    assert found(portfolio_positions.closes(summed, held, Scope(FRIDAY, None), None)) == found(summed)
+    assert found(portfolio_positions.closes(summed, held, FRIDAY, None)) == found(summed)
 
 
 def test_a_fact_is_touched_from_the_day_on_from_which_a_version_can_differ(spark: SparkSession) -> None:
