@@ -208,7 +208,8 @@ def test_what_iceberg_can_widen_is_a_promotion(old: str, new: str) -> None:
     [
         ("bigint", "int"), ("double", "float"), ("int", "double"), ("int", "string"), ("int", "int"),
         ("date", "timestamp"), ("decimal(10,4)", "decimal(10,4)"), ("decimal(10,4)", "decimal(9,4)"),
-        ("decimal(10,4)", "decimal(18,6)"), ("decimal(10,4)", "decimal(18,2)"), ("decimal(9,0)", "decimal(39,0)"), ("array<int>", "array<bigint>"),
+        ("decimal(10,4)", "decimal(18,6)"), ("decimal(10,4)", "decimal(18,2)"), ("decimal(9,0)", "decimal(39,0)"),
+        ("array<int>", "array<bigint>"),
         ("int", "decimal(10,0)"),
     ],
 )  # fmt: skip
