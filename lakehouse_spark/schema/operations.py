@@ -39,7 +39,7 @@ class _Operation:
 
     @property
     def is_breaking(self) -> bool:
-        """Whether a query of before may fail or answer otherwise; all other operations are additive."""
+        """Whether what worked before may fail, or read a whole table; all other operations are additive."""
         return False
 
     @property
@@ -136,7 +136,7 @@ class DropColumn(_Operation):
 
     @property
     def sentence(self) -> str:
-        return f"{self.table}.{self.column} is dropped, and its values are left to time travel"
+        return f"{self.table}.{self.column} is dropped, and only time travel still shows its values"
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def test_a_column_is_dropped_once_nothing_is_partitioned_or_sorted_by_it() -> No
     assert drift(replace(DECLARED, partitioned_by=()), table).sentences == (
         "silver.bars is partitioned no longer by truncate(1, close), in files written from now on",
         "silver.bars is sorted by symbol, at, until now by close, in files written from now on",
-        "silver.bars.close is dropped, and its values are left to time travel",
+        "silver.bars.close is dropped, and only time travel still shows its values",
     )
 
 

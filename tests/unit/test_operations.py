@@ -53,7 +53,7 @@ SAID: list[tuple[Alteration, str, list[str]]] = [
     ),
     (
         DropColumn(TABLE, "qty"),
-        "silver.trades.qty is dropped, and its values are left to time travel",
+        "silver.trades.qty is dropped, and only time travel still shows its values",
         ["DROP COLUMN `qty`"],
     ),
     (
