@@ -60,7 +60,7 @@ def create_table(table: Table) -> list[str]:
 def statements(operation: Operation) -> list[str]:
     """An operation as Spark SQL with Iceberg's extensions.
 
-    A creation may be run again. Nothing else may: a column that is there already is refused, as is one that is not.
+    A creation may be run again. What was altered before may be refused: a column that is there already, or no longer.
     """
     if isinstance(operation, CreateTable):
         order = _write(operation.sorted_by, operation.distribution) if operation.sorted_by else []
@@ -111,10 +111,8 @@ def _clauses(operation: Alteration) -> list[str]:
             return [f"ALTER COLUMN {_name(name)} COMMENT {_text(new)}"]
         case MakeOptional(column=name):
             return [f"ALTER COLUMN {_name(name)} DROP NOT NULL"]
-        case ChangePartitioning(
-            added=added, removed=removed
-        ):  # added first: files are never less apart than they will be
-            return [
+        case ChangePartitioning(added=added, removed=removed):
+            return [  # added first: what is written meanwhile is no less apart than before or after
                 *(f"ADD PARTITION FIELD {_quoted(transform)}" for transform in added),
                 *(f"DROP PARTITION FIELD {_quoted(transform)}" for transform in removed),
             ]
@@ -125,7 +123,7 @@ def _clauses(operation: Alteration) -> list[str]:
 
 
 def _write(sorted_by: tuple[str, ...], distribution: str) -> list[str]:
-    """The clauses that set an order and leave write.distribution-mode as it is said to be.
+    """The clauses that set an order and leave write.distribution-mode at `distribution`.
 
     `DISTRIBUTED BY PARTITION` sets that property to hash, `ORDERED BY` to range and `UNORDERED` to none;
     `LOCALLY ORDERED BY` alone leaves it as it is.

@@ -174,11 +174,12 @@ def _dropped(target: CreateTable, found: Found) -> Iterator[DropColumn]:
 
 def _with_properties(declared: Table, found: Found) -> Iterator[SetProperties]:
     wanted = {"comment": declared.doc, **declared.all_properties}
-    changes = ((name, found.properties.get(name), value) for name, value in wanted.items())
-    differing = tuple((name, old, new) for name, old, new in changes if old != new)
-    mendable = tuple(change for change in differing if not _is_downgrade(change))
-    if mendable:
-        yield SetProperties(declared.name, mendable)
+    if _has_later_format(declared, found):
+        del wanted[FORMAT_VERSION]
+    held = found.properties
+    changes = tuple((name, held.get(name), value) for name, value in wanted.items() if held.get(name) != value)
+    if changes:
+        yield SetProperties(declared.name, changes)
 
 
 def _unmendable(declared: Table, target: CreateTable, found: Found) -> Iterator[str]:
@@ -196,17 +197,16 @@ def _unmendable(declared: Table, target: CreateTable, found: Found) -> Iterator[
             f"{target.table} is partitioned by {', '.join(target.partitioned_by)}, and new transforms come last: "
             f"declare them as {', '.join(reached)}"
         )
-    version = (FORMAT_VERSION, found.properties.get(FORMAT_VERSION), declared.all_properties[FORMAT_VERSION])
-    if _is_downgrade(version):
+    if _has_later_format(declared, found):
+        version = found.properties[FORMAT_VERSION]
         yield (
-            f"{target.table} has {FORMAT_VERSION} {version[1]}, declared {version[2]}, and there is no way back: "
-            f"declare {version[1]}"
+            f"{target.table} has {FORMAT_VERSION} {version}, declared {declared.all_properties[FORMAT_VERSION]}, and there "
+            f"is no way back: declare {version}"
         )
 
 
-def _is_downgrade(change: tuple[str, str | None, str]) -> bool:
-    name, old, new = change
-    return name == FORMAT_VERSION and old is not None and int(old) > int(new)
+def _has_later_format(declared: Table, found: Found) -> bool:
+    return int(found.properties.get(FORMAT_VERSION, "0")) > int(declared.all_properties[FORMAT_VERSION])
 
 
 def _with_column(term: str, old: str, new: str) -> str:

@@ -6,7 +6,6 @@ column that must have a value.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lakehouse_spark.table import Table
@@ -81,7 +80,7 @@ class CreateTable(_Operation):
 
     @property
     def sentence(self) -> str:
-        return f"{self.table} is created, with the columns {_listed(column.name for column in self.columns)}"
+        return f"{self.table} is created, with the columns {', '.join(column.name for column in self.columns)}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,7 @@ class ChangePartitioning(_Operation):
 
     @property
     def is_breaking(self) -> bool:
-        return not {partition_column(transform) for transform in self.removed} <= set(map(partition_column, self.added))
+        return not {_column_of(transform) for transform in self.removed} <= set(map(_column_of, self.added))
 
     @property
     def inverse(self) -> "ChangePartitioning":
@@ -205,8 +204,8 @@ class ChangePartitioning(_Operation):
 
     @property
     def sentence(self) -> str:
-        changes = [f"by {_listed(self.added)} too"] if self.added else []
-        changes += [f"no longer by {_listed(self.removed)}"] if self.removed else []
+        changes = [f"by {', '.join(self.added)} too"] if self.added else []
+        changes += [f"no longer by {', '.join(self.removed)}"] if self.removed else []
         return f"{self.table} is partitioned {' and '.join(changes)}, in files written from now on"
 
 
@@ -227,7 +226,7 @@ class ChangeSortOrder(_Operation):
 
     @property
     def sentence(self) -> str:
-        was, becomes = (_listed(terms) or "nothing" for terms in (self.old, self.new))
+        was, becomes = (", ".join(terms) or "nothing" for terms in (self.old, self.new))
         return f"{self.table} is sorted by {becomes}, until now by {was}, in files written from now on"
 
 
@@ -253,7 +252,7 @@ class SetProperties(_Operation):
     @property
     def sentence(self) -> str:
         changes = (f"{name} to {_value(new)} (until now {_value(old)})" for name, old, new in self.changes)
-        return f"{self.table} sets {_listed(changes)}"
+        return f"{self.table} sets {', '.join(changes)}"
 
 
 Alteration = (
@@ -296,7 +295,7 @@ def is_promotion(old: str, new: str) -> bool:
     return (old, new) in _WIDER
 
 
-def partition_column(transform: str) -> str:
+def _column_of(transform: str) -> str:
     """The column of a partition transform: its last word."""
     return re.split(r"\W+", transform.rstrip(")"))[-1]
 
@@ -307,7 +306,3 @@ def _place(after: str) -> str:
 
 def _value(value: str | None) -> str:
     return "nothing" if value is None else repr(value)
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

@@ -4,10 +4,9 @@ Lineage is declared by table, and which columns of its sources a table reads is 
 built from a table count as readers of each of its columns; checks, reports and whoever else queries it are unknown.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.schema.operations import (
     AddColumn,
     ChangePartitioning,
@@ -33,8 +32,8 @@ class Agreement:
             raise ValueError(f"major version {self.major}: an agreement names the consumers that agreed")
 
 
-def readers(table: str, tables: Iterable[Table] = TABLES) -> tuple[str, ...]:
-    """The declared tables that may read a column of a table: those that are built from it."""
+def readers(table: str, tables: Sequence[Table]) -> tuple[str, ...]:
+    """Those of the declared tables that may read a column of a table: those that are built from it."""
     return tuple(other.name for other in tables if table in other.sources)
 
 
@@ -43,14 +42,14 @@ def refusals(
     *,
     major: int,
     dropped: Mapping[str, frozenset[str]],
+    tables: Sequence[Table],
     agreement: Agreement | None = None,
-    tables: Iterable[Table] = TABLES,
 ) -> list[str]:
     """Why a migration's operations are refused, each in a sentence; none where they may be carried out.
 
-    `major` is the version that they start from, `dropped` the names of the columns that each table lost before.
+    `major` is the version that they start from, `dropped` the names of the columns that each table lost before, and
+    `tables` is all that is declared.
     """
-    tables = tuple(tables)
     found = [] if agreement is None else list(_of_version(agreement, major))
     for operation in operations:
         found += _of_readers(operation, readers(operation.table, tables), agreement, major)
@@ -63,18 +62,18 @@ def _of_version(agreement: Agreement, major: int) -> Iterator[str]:
 
 
 def _of_readers(
-    operation: Operation, tables: tuple[str, ...], agreement: Agreement | None, major: int
+    operation: Operation, read_by: tuple[str, ...], agreement: Agreement | None, major: int
 ) -> Iterator[str]:
-    is_harmless = isinstance(operation, RenameColumn) and not tables
+    is_harmless = isinstance(operation, RenameColumn) and not read_by
     if not operation.is_breaking or is_harmless:
         return
     if agreement is None:
-        who = ", ".join(tables) or "whoever reads it"
+        who = ", ".join(read_by) or "whoever reads it"
         yield (
             f"{operation.sentence}; {who} may rely on how it was: declare major "
             f"version {major + 1} with the consumers that agreed, or {_instead(operation)}"
         )
-    elif missing := [table for table in tables if table not in agreement.consumers]:
+    elif missing := [table for table in read_by if table not in agreement.consumers]:
         yield (
             f"{operation.sentence}; {', '.join(missing)} may rely on how it was, and did not agree: see that they can "
             "do without, and name them among the consumers"

@@ -9,6 +9,7 @@ from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField,
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -40,13 +41,30 @@ from pyiceberg.types import (
     TimestamptzType,
     UUIDType,
 )
+from pyspark.sql import types as T
 
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import found, pyiceberg
 from lakehouse_spark.schema.drift import Found, drift
-from lakehouse_spark.schema.operations import ColumnDefinition
+from lakehouse_spark.schema.operations import (
+    FIRST,
+    AddColumn,
+    ChangePartitioning,
+    ChangeSortOrder,
+    ColumnDefinition,
+    CommentColumn,
+    DropColumn,
+    MakeOptional,
+    MoveColumn,
+    Operation,
+    PromoteColumn,
+    RenameColumn,
+    SetProperties,
+)
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.table import Policy, Table, column
+from lakehouse_spark.types import DATE, INSTANT, TEXT
 from tests.support import lakehouses
 
 SCHEMA = Schema(
@@ -191,3 +209,93 @@ def test_a_lakehouse_of_the_first_release_lacks_what_was_added_since_and_nothing
         else:
             assert drift(table, read).sentences == ()
     assert missing == ["_metadata.maintenance_log"]
+
+
+BARS = Table(
+    name="test.rows",
+    doc="Rows.",
+    columns=(
+        column("day", DATE, "Which day"),
+        column("at", INSTANT, "When it was (UTC)"),
+        column("ticker", TEXT, "Of what"),
+        column("price", T.DecimalType(20, 6), "Price in the trading currency"),
+    ),
+    key=("ticker",),
+    policy=Policy(snapshot_days=7),
+    partitioned_by=("bucket(16, ticker)", "days(at)"),
+    sorted_by=("ticker", "at"),
+    distribution="hash",
+)
+
+
+def carry_out(iceberg: IcebergTable, operation: Operation) -> None:
+    """An operation as PyIceberg does it."""
+    match operation:
+        case AddColumn(column=new, after=after):
+            with iceberg.update_schema() as schema:
+                schema.add_column(new.name, {"date": DateType()}[new.type], new.comment)
+                if after is not None:
+                    place(schema, new.name, after)
+        case RenameColumn(old=old, new=name):
+            with iceberg.update_schema() as schema:
+                schema.rename_column(old, name)
+        case PromoteColumn(column=name):
+            with iceberg.update_schema() as schema:
+                schema.update_column(name, DecimalType(20, 6))
+        case DropColumn(column=name):
+            with iceberg.update_schema() as schema:
+                schema.delete_column(name)
+        case MoveColumn(column=name, new=after):
+            with iceberg.update_schema() as schema:
+                place(schema, name, after)
+        case CommentColumn(column=name, new=comment):
+            with iceberg.update_schema() as schema:
+                schema.update_column(name, doc=comment)
+        case MakeOptional(column=name):
+            with iceberg.update_schema() as schema:
+                schema.make_column_optional(name)
+        case ChangePartitioning():
+            with iceberg.update_spec() as spec:
+                spec.add_field("at", DayTransform()).remove_field("half")
+        case ChangeSortOrder(new=names):
+            with iceberg.update_sort_order() as order:
+                for name in names:
+                    order.asc(name, IdentityTransform(), NullOrder.NULLS_FIRST)
+        case SetProperties(changes=changes):
+            with iceberg.transaction() as transaction:
+                transaction.set_properties({name: value for name, _, value in changes if value is not None})
+        case _:
+            raise NotImplementedError
+
+
+def place(schema: UpdateSchema, name: str, after: str) -> None:
+    if after == FIRST:
+        schema.move_first(name)
+    else:
+        schema.move_after(name, after)
+
+
+def test_the_operations_of_a_drift_make_a_table_what_is_declared(catalog: SqlCatalog) -> None:
+    schema = Schema(
+        NestedField(1, "price", DecimalType(18, 6), doc="Price"),
+        NestedField(2, "at", TimestamptzType(), required=True, doc="When it was (UTC)"),
+        NestedField(3, "symbol", StringType(), doc="Of what"),
+        NestedField(4, "half", StringType(), doc="Which half"),
+    )
+    spec = PartitionSpec(
+        PartitionField(3, 1000, BucketTransform(16), "shard"), PartitionField(4, 1001, IdentityTransform(), "half")
+    )
+    order = SortOrder(SortField(4, IdentityTransform()))
+    iceberg = catalog.create_table("test.rows", schema, None, spec, order, {"format-version": "2"})
+
+    drifted = drift(BARS, found.read(iceberg))
+    for operation in drifted.operations:
+        carry_out(iceberg, operation)
+
+    assert [type(operation).__name__ for operation in drifted.operations] == [
+        "RenameColumn", "AddColumn", "MoveColumn", "MakeOptional", "PromoteColumn", "CommentColumn",
+        "ChangePartitioning", "ChangeSortOrder", "DropColumn", "SetProperties",
+    ]  # fmt: skip
+    assert drifted.unmendable == ()
+    assert drift(BARS, found.read(iceberg)).sentences == ()
+    assert found.read(iceberg).dropped == {"half"}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from lakehouse_spark import catalog
 from lakehouse_spark.schema.operations import (
     AddColumn,
     ChangePartitioning,
@@ -50,7 +51,11 @@ def test_every_table_that_is_built_from_a_table_counts_as_its_reader() -> None:
     assert readers(READ, TABLES) == ("gold.facts", UNREAD)
     assert readers("gold.facts", TABLES) == (UNREAD,)
     assert readers(UNREAD, TABLES) == ()
-    assert readers("dim.dim_account") == ("gold._open_lots", "gold.trader_performance", "gold.portfolio_positions")
+    assert readers("dim.dim_account", catalog.TABLES) == (
+        "gold._open_lots",
+        "gold.trader_performance",
+        "gold.portfolio_positions",
+    )
 
 
 def test_what_breaks_nobody_is_not_refused() -> None:
