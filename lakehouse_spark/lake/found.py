@@ -40,6 +40,12 @@ def read(iceberg: IcebergTable) -> Found:
         ),
         properties={**metadata.properties, FORMAT_VERSION: str(metadata.format_version)},
         dropped=frozenset(column.name for column in of_before),
+        partition_columns=frozenset(
+            name
+            for spec in metadata.partition_specs
+            for part in spec.fields
+            if (name := schema.find_column_name(part.source_id))
+        ),
     )
 
 

@@ -44,6 +44,8 @@ class Found:
     """The table's description ("comment") and its format version among them."""
     dropped: frozenset[str] = frozenset()
     """Names of columns that were dropped, as far as the metadata remembers."""
+    partition_columns: frozenset[str] = frozenset()
+    """The columns of all partition specs, today's and older ones."""
 
     @property
     def by_name(self) -> Mapping[str, ColumnDefinition]:
@@ -76,7 +78,7 @@ def drift(declared: Table, found: Found | None) -> Drift:
         return Drift(target.table, (target,))
     renames = list(_renames(target, found))
     found = _renamed(found, renames)
-    # Iceberg drops no column by which a table is partitioned or sorted, and sorts by none that is not there yet.
+    # Iceberg drops no column by which a table is sorted, and partitions and sorts by none that is not there yet.
     operations = (
         *renames,
         *_placed(target, found),
@@ -90,9 +92,8 @@ def drift(declared: Table, found: Found | None) -> Drift:
 
 
 def _renames(target: CreateTable, found: Found) -> Iterator[RenameColumn]:
-    declared = {column.name for column in target.columns}
     missing = [column for column in target.columns if column.name not in found.by_name]
-    surplus = [column for column in found.columns if column.name not in declared]
+    surplus = [found.by_name[name] for name in _surplus(target, found)]
     for new in missing:
         alike = [column for column in surplus if replace(column, name=new.name) == new]
         rivals = [column for column in missing if replace(column, name=new.name) == new]
@@ -107,6 +108,7 @@ def _renamed(found: Found, renames: list[RenameColumn]) -> Found:
             found,
             columns=tuple(replace(c, name=new) if c.name == old else c for c in found.columns),
             required=frozenset(new if name == old else name for name in found.required),
+            partition_columns=frozenset(new if name == old else name for name in found.partition_columns),
             partitioned_by=tuple(_with_column(term, old, new) for term in found.partitioned_by),
             sorted_by=tuple(_with_column(term, old, new) for term in found.sorted_by),
         )
@@ -168,8 +170,14 @@ def _sorted(target: CreateTable, found: Found) -> Iterator[ChangeSortOrder]:
 
 
 def _dropped(target: CreateTable, found: Found) -> Iterator[DropColumn]:
+    for name in _surplus(target, found):
+        if name not in found.partition_columns:
+            yield DropColumn(target.table, name)
+
+
+def _surplus(target: CreateTable, found: Found) -> list[str]:
     declared = {column.name for column in target.columns}
-    yield from (DropColumn(target.table, column.name) for column in found.columns if column.name not in declared)
+    return [column.name for column in found.columns if column.name not in declared]
 
 
 def _with_properties(declared: Table, found: Found) -> Iterator[SetProperties]:
@@ -190,6 +198,9 @@ def _unmendable(declared: Table, target: CreateTable, found: Found) -> Iterator[
                 f"{target.table}.{new.name} is {old.type}, declared {new.type}, and Iceberg cannot turn one into the "
                 "other: declare the type that it has, or another column"
             )
+    for name in _surplus(target, found):
+        if name in found.partition_columns:
+            yield f"{undroppable(target.table, name)}; declare it"
     kept = [transform for transform in found.partitioned_by if transform in target.partitioned_by]
     reached = (*kept, *(transform for transform in target.partitioned_by if transform not in kept))
     if reached != target.partitioned_by:
@@ -200,9 +211,14 @@ def _unmendable(declared: Table, target: CreateTable, found: Found) -> Iterator[
     if _has_later_format(declared, found):
         version = found.properties[FORMAT_VERSION]
         yield (
-            f"{target.table} has {FORMAT_VERSION} {version}, declared {declared.all_properties[FORMAT_VERSION]}, and there "
-            f"is no way back: declare {version}"
+            f"{target.table} has {FORMAT_VERSION} {version}, declared {declared.all_properties[FORMAT_VERSION]}, and "
+            f"there is no way back: declare {version}"
         )
+
+
+def undroppable(table: str, column: str) -> str:
+    """Why a column that any partition spec is made of stays: Iceberg reads no table that lost one (iceberg#10234)."""
+    return f"{table}.{column} cannot be dropped: the table is partitioned by it, or was, and could not be read any more"
 
 
 def _has_later_format(declared: Table, found: Found) -> bool:

@@ -196,7 +196,7 @@ class ChangePartitioning(_Operation):
 
     @property
     def is_breaking(self) -> bool:
-        return not {_column_of(transform) for transform in self.removed} <= set(map(_column_of, self.added))
+        return not {column_of(transform) for transform in self.removed} <= set(map(column_of, self.added))
 
     @property
     def inverse(self) -> "ChangePartitioning":
@@ -295,7 +295,7 @@ def is_promotion(old: str, new: str) -> bool:
     return (old, new) in _WIDER
 
 
-def _column_of(transform: str) -> str:
+def column_of(transform: str) -> str:
     """The column of a partition transform: its last word."""
     return re.split(r"\W+", transform.rstrip(")"))[-1]
 

@@ -7,12 +7,14 @@ built from a table count as readers of each of its columns; checks, reports and 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lakehouse_spark.schema.drift import Found, undroppable
 from lakehouse_spark.schema.operations import (
     AddColumn,
     ChangePartitioning,
     DropColumn,
     Operation,
     RenameColumn,
+    column_of,
 )
 from lakehouse_spark.table import Table
 
@@ -41,19 +43,19 @@ def refusals(
     operations: Sequence[Operation],
     *,
     major: int,
-    dropped: Mapping[str, frozenset[str]],
+    found: Mapping[str, Found],
     tables: Sequence[Table],
     agreement: Agreement | None = None,
 ) -> list[str]:
     """Why a migration's operations are refused, each in a sentence; none where they may be carried out.
 
-    `major` is the version that they start from, `dropped` the names of the columns that each table lost before, and
-    `tables` is all that is declared.
+    `major` is the version that they start from, `found` holds the tables as they are by then, by name, and `tables` is
+    all that is declared.
     """
-    found = [] if agreement is None else list(_of_version(agreement, major))
+    reasons = [] if agreement is None else list(_of_version(agreement, major))
     for operation in operations:
-        found += _of_readers(operation, readers(operation.table, tables), agreement, major)
-    return [*found, *_of_names(operations, dropped)]
+        reasons += _of_readers(operation, readers(operation.table, tables), agreement, major)
+    return [*reasons, *_of_columns(operations, found)]
 
 
 def _of_version(agreement: Agreement, major: int) -> Iterator[str]:
@@ -92,26 +94,31 @@ def _instead(operation: Operation) -> str:
             return "leave it as it is"
 
 
-def _of_names(operations: Sequence[Operation], dropped: Mapping[str, frozenset[str]]) -> Iterator[str]:
-    """A name that is used again would hold one thing in old snapshots and another in new ones.
+def _of_columns(operations: Sequence[Operation], found: Mapping[str, Found]) -> Iterator[str]:
+    """Which columns may not be dropped, and which names not be given, after the operations before.
 
-    A column that is renamed loses nothing, so its old name is free. Once it is dropped, none of its names is.
+    A name that is used again would hold one thing in old snapshots and another in new ones. A column that is renamed
+    loses nothing, so its old name is free. Once it is dropped, none of its names is.
     """
-    gone = {(table, name) for table, names in dropped.items() for name in names}
+    gone = {(table, name) for table, held in found.items() for name in held.dropped}
+    partitioned = {(table, name) for table, held in found.items() for name in held.partition_columns}
     names_of: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for operation in operations:
+        table, added = operation.table, ""
         match operation:
-            case DropColumn(table=table, column=name):
-                gone |= names_of.pop((table, name), {(table, name)})
-                continue
-            case RenameColumn(table=table, old=old, new=name):
-                names_of[table, name] = {*names_of.pop((table, old), {(table, old)}), (table, name)}
-            case AddColumn(table=table, column=column):
-                name = column.name
-            case _:
-                continue
-        if (table, name) in gone:
+            case DropColumn(column=name):
+                names = names_of.pop((table, name), {(table, name)})
+                gone |= names
+                if names & partitioned:
+                    yield f"{undroppable(table, name)}; {_instead(operation)}"
+            case RenameColumn(old=old, new=added):
+                names_of[table, added] = {*names_of.pop((table, old), {(table, old)}), (table, added)}
+            case AddColumn(column=column):
+                added = column.name
+            case ChangePartitioning(added=transforms):
+                partitioned |= {(table, column_of(transform)) for transform in transforms}
+        if (table, added) in gone:
             yield (
-                f"{table} had another column {name} that was dropped, and snapshots of before hold its values: choose "
+                f"{table} had another column {added} that was dropped, and snapshots of before hold its values: choose "
                 "a name that was never used"
             )

@@ -191,6 +191,17 @@ def test_a_renamed_column_takes_partitions_and_sort_order_along() -> None:
     )
 
 
+def test_a_column_that_the_table_was_ever_partitioned_by_stays() -> None:
+    table = found(AT, SYMBOL, OPEN, VOLUME, CLOSE, partition_columns=frozenset({"at", "symbol", "close"}))
+    stays = (
+        "silver.bars.close cannot be dropped: the table is partitioned by it, or was, and could not be read any more; "
+        "declare it"
+    )
+    assert drift(DECLARED, table) == Drift(NAME, (), (stays,))
+    shares = replace(table, columns=(AT, SYMBOL, OPEN, replace(VOLUME, name="shares"), CLOSE))
+    assert drift(DECLARED, shares) == Drift(NAME, (RenameColumn(NAME, "shares", "volume"),), (stays,))
+
+
 def test_columns_that_are_alike_are_not_taken_for_renamed() -> None:
     shares, lots = replace(VOLUME, name="shares"), replace(VOLUME, name="lots")
     assert drift(DECLARED, found(AT, SYMBOL, OPEN, shares, lots)) == Drift(
@@ -202,10 +213,8 @@ def test_columns_that_are_alike_are_not_taken_for_renamed() -> None:
     )
 
 
-def test_a_column_is_dropped_once_nothing_is_partitioned_or_sorted_by_it() -> None:
-    table = found(AT, SYMBOL, OPEN, VOLUME, CLOSE, partitioned_by=("truncate(1, close)",), sorted_by=("close",))
-    assert drift(replace(DECLARED, partitioned_by=()), table).sentences == (
-        "silver.bars is partitioned no longer by truncate(1, close), in files written from now on",
+def test_a_column_is_dropped_once_nothing_is_sorted_by_it() -> None:
+    assert drift(DECLARED, found(AT, SYMBOL, OPEN, VOLUME, CLOSE, sorted_by=("close",))).sentences == (
         "silver.bars is sorted by symbol, at, until now by close, in files written from now on",
         "silver.bars.close is dropped, and only time travel still shows its values",
     )

@@ -119,6 +119,7 @@ def test_partitions_and_sort_order_are_in_the_words_of_declarations(catalog: Sql
     read = found.read(make(catalog, spec, order))
 
     assert read.partitioned_by == ("days(at)", "bucket(16, symbol)", "truncate(2, symbol)", "symbol")
+    assert read.partition_columns == {"at", "symbol"}
     assert read.sorted_by == ("symbol", "at DESC NULLS LAST", "bucket(4, symbol) ASC NULLS LAST")
 
 
@@ -149,6 +150,7 @@ def test_a_table_is_read_as_it_is_after_every_kind_of_change(catalog: SqlCatalog
         ),
         partitioned_by=("bucket(16, ticker)",),
         properties={"format-version": "2", "owner": "someone"},
+        partition_columns=frozenset({"at", "ticker"}),
     )
 
 
@@ -256,7 +258,7 @@ def carry_out(iceberg: IcebergTable, operation: Operation) -> None:
                 schema.make_column_optional(name)
         case ChangePartitioning():
             with iceberg.update_spec() as spec:
-                spec.add_field("at", DayTransform()).remove_field("half")
+                spec.add_field("at", DayTransform()).remove_field("at_hour")
         case ChangeSortOrder(new=names):
             with iceberg.update_sort_order() as order:
                 for name in names:
@@ -283,7 +285,7 @@ def test_the_operations_of_a_drift_make_a_table_what_is_declared(catalog: SqlCat
         NestedField(4, "half", StringType(), doc="Which half"),
     )
     spec = PartitionSpec(
-        PartitionField(3, 1000, BucketTransform(16), "shard"), PartitionField(4, 1001, IdentityTransform(), "half")
+        PartitionField(3, 1000, BucketTransform(16), "shard"), PartitionField(2, 1001, HourTransform(), "at_hour")
     )
     order = SortOrder(SortField(4, IdentityTransform()))
     iceberg = catalog.create_table("test.rows", schema, None, spec, order, {"format-version": "2"})

@@ -1,10 +1,9 @@
 """Changes that are refused, and what the refusals say."""
 
-from typing import Any
-
 import pytest
 
 from lakehouse_spark import catalog
+from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import (
     AddColumn,
     ChangePartitioning,
@@ -38,9 +37,10 @@ TABLES = (
 NEXT = Agreement(2, ("gold.facts", UNREAD, "the risk desk"))
 
 
-def refused(*operations: Operation, agreement: Agreement | None = None, **dropped: set[str]) -> list[str]:
-    names = {name.replace("_", "."): frozenset(columns) for name, columns in dropped.items()}
-    return refusals(operations, major=1, dropped=names, agreement=agreement, tables=TABLES)
+def refused(*operations: Operation, agreement: Agreement | None = None, **found: Found) -> list[str]:
+    """Of these operations on the tables as they are found, silver_trades being silver.trades."""
+    held = {name.replace("_", ".", 1): table for name, table in found.items()}
+    return refusals(operations, major=1, found=held, agreement=agreement, tables=TABLES)
 
 
 def added(name: str, to: str = READ) -> AddColumn:
@@ -135,18 +135,21 @@ REUSED = (
 @pytest.mark.parametrize(
     ("operations", "before"),
     [
-        ((added("qty"),), {"silver_trades": {"qty"}}),
-        ((RenameColumn(READ, "shares", "qty"),), {"silver_trades": {"qty"}}),
-        ((DropColumn(READ, "qty"), added("qty")), {}),
-        ((DropColumn(READ, "qty"), RenameColumn(READ, "shares", "qty")), {}),
-        ((RenameColumn(READ, "qty", "quantity"), DropColumn(READ, "quantity"), added("qty")), {}),
-        ((RenameColumn(READ, "a", "qty"), RenameColumn(READ, "qty", "b"), DropColumn(READ, "b"), added("qty")), {}),
+        ((added("qty"),), frozenset({"qty"})),
+        ((RenameColumn(READ, "shares", "qty"),), frozenset({"qty"})),
+        ((DropColumn(READ, "qty"), added("qty")), frozenset()),
+        ((DropColumn(READ, "qty"), RenameColumn(READ, "shares", "qty")), frozenset()),
+        ((RenameColumn(READ, "qty", "quantity"), DropColumn(READ, "quantity"), added("qty")), frozenset()),
+        (
+            (RenameColumn(READ, "a", "qty"), RenameColumn(READ, "qty", "b"), DropColumn(READ, "b"), added("qty")),
+            frozenset(),
+        ),
     ],
 )
 def test_the_name_of_a_dropped_column_stays_taken_whoever_agreed(
-    operations: tuple[Operation, ...], before: dict[str, Any]
+    operations: tuple[Operation, ...], before: frozenset[str]
 ) -> None:
-    assert refused(*operations, agreement=NEXT, **before) == [REUSED]
+    assert refused(*operations, agreement=NEXT, silver_trades=Found((), dropped=before)) == [REUSED]
 
 
 @pytest.mark.parametrize(
@@ -160,4 +163,22 @@ def test_the_name_of_a_dropped_column_stays_taken_whoever_agreed(
     ],
 )
 def test_a_renamed_column_leaves_its_name_free(operations: tuple[Operation, ...]) -> None:
-    assert refused(*operations, agreement=NEXT, gold_summary={"close"}) == []
+    assert refused(*operations, agreement=NEXT, gold_summary=Found((), dropped=frozenset({"close"}))) == []
+
+
+@pytest.mark.parametrize(
+    ("operations", "name"),
+    [
+        ((DropColumn(READ, "half"),), "half"),
+        ((RenameColumn(READ, "half", "part"), DropColumn(READ, "part")), "part"),
+        ((ChangePartitioning(READ, added=("bucket(4, qty)",)), DropColumn(READ, "qty")), "qty"),
+    ],
+)
+def test_a_column_that_the_table_was_ever_partitioned_by_stays_whoever_agreed(
+    operations: tuple[Operation, ...], name: str
+) -> None:
+    table = Found((), partition_columns=frozenset({"half"}))
+    assert refused(*operations, agreement=NEXT, silver_trades=table) == [
+        f"silver.trades.{name} cannot be dropped: the table is partitioned by it, or was, and could not be read any "
+        f"more; leave {name}, with a comment that nothing fills it any more"
+    ]
