@@ -6,7 +6,24 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.schema.operations import FIRST, AddColumn, ColumnDefinition, CreateTable, creation
+from lakehouse_spark.schema.operations import (
+    FIRST,
+    AddColumn,
+    Alteration,
+    ChangePartitioning,
+    ChangeSortOrder,
+    ColumnDefinition,
+    CommentColumn,
+    CreateTable,
+    DropColumn,
+    MakeOptional,
+    MoveColumn,
+    Operation,
+    PromoteColumn,
+    RenameColumn,
+    SetProperties,
+    creation,
+)
 from lakehouse_spark.table import CATALOG, Table, properties
 
 NAMESPACES = ("bronze", "silver", "gold", "dim", "_metadata")
@@ -40,14 +57,15 @@ def create_table(table: Table) -> list[str]:
     return statements(creation(table))
 
 
-def statements(operation: CreateTable | AddColumn) -> list[str]:
-    """An operation as Spark SQL. A creation may be run again; a column that is there already is refused."""
-    match operation:
-        case CreateTable():
-            return [_create(operation), *_sort(operation)]
-        case AddColumn():
-            position = {None: "", FIRST: " FIRST"}.get(operation.after, f" AFTER {_name(str(operation.after))}")
-            return [f"ALTER TABLE {CATALOG}.{operation.table} ADD COLUMN {_column(operation.column)}{position}"]
+def statements(operation: Operation) -> list[str]:
+    """An operation as Spark SQL with Iceberg's extensions.
+
+    A creation may be run again. What was altered before may be refused: a column that is there already, or no longer.
+    """
+    if isinstance(operation, CreateTable):
+        order = _write(operation.sorted_by, operation.distribution) if operation.sorted_by else []
+        return [_create(operation), *_alterations(operation.table, order)]
+    return _alterations(operation.table, _clauses(operation))
 
 
 def scripts() -> dict[str, str]:
@@ -73,13 +91,62 @@ def _create(table: CreateTable) -> str:
     return "\n".join(parts)
 
 
-def _sort(table: CreateTable) -> list[str]:
-    if not table.sorted_by:
-        return []
-    # The clause must say what write.distribution-mode says: DISTRIBUTED BY PARTITION sets that property to hash and
-    # ORDERED BY to range; LOCALLY ORDERED BY alone leaves it as it is.
-    order = ", ".join(map(_name, table.sorted_by))
-    return [f"ALTER TABLE {CATALOG}.{table.table} WRITE {_ORDERED[table.distribution]} {order}"]
+def _alterations(table: str, clauses: list[str]) -> list[str]:
+    return [f"ALTER TABLE {CATALOG}.{table} {clause}" for clause in clauses]
+
+
+def _clauses(operation: Alteration) -> list[str]:
+    match operation:
+        case AddColumn(column=column, after=after):
+            return [f"ADD COLUMN {_column(column)}{'' if after is None else ' ' + _place(after)}"]
+        case RenameColumn(old=old, new=new):
+            return [f"RENAME COLUMN {_name(old)} TO {_name(new)}"]
+        case PromoteColumn(column=name, new=new):
+            return [f"ALTER COLUMN {_name(name)} TYPE {new}"]
+        case DropColumn(column=name):
+            return [f"DROP COLUMN {_name(name)}"]
+        case MoveColumn(column=name, new=new):
+            return [f"ALTER COLUMN {_name(name)} {_place(new)}"]
+        case CommentColumn(column=name, new=new):
+            return [f"ALTER COLUMN {_name(name)} COMMENT {_text(new)}"]
+        case MakeOptional(column=name):
+            return [f"ALTER COLUMN {_name(name)} DROP NOT NULL"]
+        case ChangePartitioning(added=added, removed=removed):
+            return [  # added first: what is written meanwhile is no less apart than before or after
+                *(f"ADD PARTITION FIELD {_quoted(transform)}" for transform in added),
+                *(f"DROP PARTITION FIELD {_quoted(transform)}" for transform in removed),
+            ]
+        case ChangeSortOrder(new=new, distribution=distribution):
+            return _write(new, distribution)
+        case SetProperties(changes=changes):
+            return _set({name: new for name, _, new in changes})
+
+
+def _write(sorted_by: tuple[str, ...], distribution: str) -> list[str]:
+    """The clauses that set an order and leave write.distribution-mode at `distribution`.
+
+    `DISTRIBUTED BY PARTITION` sets that property to hash, `ORDERED BY` to range and `UNORDERED` to none;
+    `LOCALLY ORDERED BY` alone leaves it as it is.
+    """
+    if sorted_by:
+        return [f"WRITE {_ORDERED[distribution]} {', '.join(map(_term, sorted_by))}"]
+    if distribution == "range":
+        return ["WRITE UNORDERED", *_set({"write.distribution-mode": distribution})]
+    return ["WRITE DISTRIBUTED BY PARTITION" if distribution == "hash" else "WRITE UNORDERED"]
+
+
+def _set(values: Mapping[str, str | None]) -> list[str]:
+    """The clauses that set properties to their values, and remove those without one."""
+    listed = ", ".join(f"{_text(name)} = {_text(value)}" for name, value in values.items() if value is not None)
+    unset = ", ".join(_text(name) for name, value in values.items() if value is None)
+    return [
+        *([f"SET TBLPROPERTIES ({listed})"] if listed else []),
+        *([f"UNSET TBLPROPERTIES ({unset})"] if unset else []),
+    ]
+
+
+def _place(after: str) -> str:
+    return "FIRST" if after == FIRST else f"AFTER {_name(after)}"
 
 
 def _column(column: ColumnDefinition) -> str:
@@ -89,6 +156,12 @@ def _column(column: ColumnDefinition) -> str:
 def _quoted(transform: str) -> str:
     """A partition transform with its column, always its last word, quoted."""
     return re.sub(r"(\w+)(\)?)$", r"`\1`\2", transform)
+
+
+def _term(term: str) -> str:
+    """A term of a sort order, its column quoted."""
+    transform, *direction = re.split(r"(?= (?:ASC|DESC)\b)", term)
+    return "".join([_quoted(transform), *direction])
 
 
 def _name(column: str) -> str:

@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.lake import snapshots
 from lakehouse_spark.lake.queries import counts
+from lakehouse_spark.schema.drift import transform
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify.finding import Finding, repeated
@@ -80,21 +81,13 @@ def _differences(spark: SparkSession, table: Table) -> Iterator[str]:
             yield f"property {name} is {held.get(name)!r}, declared {value!r}"
     schema = iceberg.schema()
     partitioning = [
-        _transform(str(part.transform()), schema.findColumnName(part.sourceId())) for part in iceberg.spec().fields()
+        transform(str(part.transform()), schema.findColumnName(part.sourceId())) for part in iceberg.spec().fields()
     ]
     if partitioning != list(table.partitioned_by):
         yield f"partitioned by {partitioning}, declared {list(table.partitioned_by)}"
     order = [schema.findColumnName(part.sourceId()) for part in iceberg.sortOrder().fields()]
     if order != list(table.sorted_by):
         yield f"sorted by {order}, declared {list(table.sorted_by)}"
-
-
-def _transform(transform: str, column: str) -> str:
-    """Iceberg's `bucket[16]` of symbol as a declaration writes it: `bucket(16, symbol)`."""
-    if transform == "identity":
-        return column
-    name, _, argument = transform.rstrip("]").partition("[")
-    return f"{name}({argument}, {column})" if argument else f"{name}s({column})"
 
 
 def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:

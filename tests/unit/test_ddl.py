@@ -1,10 +1,12 @@
 """DDL texts: pure functions of declarations."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT, TEXTS
@@ -82,6 +84,17 @@ def test_a_sort_order_is_set_in_the_words_of_the_tables_distribution(distributio
     create, alter = ddl.create_table(table)
     assert f"'write.distribution-mode' = '{distribution}'" in create
     assert alter == f"ALTER TABLE lake.silver.bars {clause}"
+
+
+def test_no_comment_reads_like_a_command_of_icebergs_own() -> None:
+    """Iceberg's parser would take an ALTER TABLE with one of these words anywhere, in quotes or not, for its own."""
+    commands = re.compile(
+        r"(?:add|drop|replace) partition field|write (?:locally )?ordered by|write distributed by|write unordered"
+        r"|(?:set|drop) identifier fields|(?:create|replace|drop) (?:branch|tag)",
+        re.IGNORECASE,
+    )
+    texts = [text for table in TABLES for text in (table.doc, *(c.metadata["comment"] for c in table.columns))]
+    assert [text for text in texts if commands.search(text)] == []
 
 
 def test_namespaces_come_as_one_statement_each() -> None:

@@ -9,7 +9,15 @@ import pytest
 from lakehouse_spark import migrations
 from lakehouse_spark.migrations.migration import Migration, Step
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.schema.operations import FIRST, AddColumn, ColumnDefinition, CreateTable
+from lakehouse_spark.schema.operations import (
+    FIRST,
+    AddColumn,
+    ChangeSortOrder,
+    ColumnDefinition,
+    CreateTable,
+    MoveColumn,
+    SetProperties,
+)
 
 VENUE = ColumnDefinition("venue", "string", "The trader's venue")
 ADDED = AddColumn("silver.trades", VENUE, after="exchange")
@@ -50,6 +58,20 @@ def test_a_checksum_is_that_of_what_the_operations_say() -> None:
     assert (
         hashlib.sha256(text.encode()).hexdigest() == "355665a56cce8c0b1a7928fbe659a18e1b761306b9d7dc6ec33bc3f715070de6"
     )
+
+
+def test_operations_that_replace_say_what_they_replace() -> None:
+    text = (
+        '[{"MoveColumn":{"column":"venue","new":"price","old":"","table":"silver.trades"}},'
+        '{"ChangeSortOrder":{"new":["venue"],"old":[],"table":"silver.trades"}},'
+        '{"SetProperties":{"changes":[["a",null,"1"]],"table":"silver.trades"}}]'
+    )
+    replacing = (
+        MoveColumn("silver.trades", "venue", FIRST, "price"),
+        ChangeSortOrder("silver.trades", (), ("venue",)),
+        SetProperties("silver.trades", (("a", None, "1"),)),
+    )
+    assert checksum(*replacing) == hashlib.sha256(text.encode()).hexdigest()
 
 
 @pytest.mark.parametrize(
