@@ -7,6 +7,7 @@ column that must have a value.
 
 import re
 from dataclasses import dataclass, replace
+from typing import Self
 
 from lakehouse_spark.table import Table
 
@@ -42,7 +43,7 @@ class _Operation:
         return False
 
     @property
-    def inverse(self) -> "Operation | None":
+    def inverse(self) -> "_Operation | None":
         """What leads back to the table of before and every value that it held; None where nothing does."""
         return None
 
@@ -139,16 +140,21 @@ class DropColumn(_Operation):
 
 
 @dataclass(frozen=True)
-class MoveColumn(_Operation):
-    """Another place for a column: `old` and `new` are the columns that it stands right after, or FIRST."""
+class _Redefinition(_Operation):
+    """Something else in a column's definition, which may be taken back."""
 
     column: str
     old: str
     new: str
 
     @property
-    def inverse(self) -> "MoveColumn":
+    def inverse(self) -> Self:
         return replace(self, old=self.new, new=self.old)
+
+
+@dataclass(frozen=True)
+class MoveColumn(_Redefinition):
+    """Another place for a column: `old` and `new` are the columns that it stands right after, or FIRST."""
 
     @property
     def sentence(self) -> str:
@@ -156,16 +162,8 @@ class MoveColumn(_Operation):
 
 
 @dataclass(frozen=True)
-class CommentColumn(_Operation):
+class CommentColumn(_Redefinition):
     """Other words for what a column holds; "" says nothing."""
-
-    column: str
-    old: str
-    new: str
-
-    @property
-    def inverse(self) -> "CommentColumn":
-        return replace(self, old=self.new, new=self.old)
 
     @property
     def sentence(self) -> str:
