@@ -3,9 +3,10 @@
 A step yields, for each of its tables, the fresh rows and the held ones that they replace.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from functools import cache, partial
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -143,10 +144,10 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
     """Lots, performance and positions: one derivation, three tables."""
     carried_over, performed, valued = open_lots.TABLE, trader_performance.TABLE, portfolio_positions.TABLE
     summed = news.rows(daily_trading_summary.TABLE)
-    with _scope(spark, news, held, summed) as scope:
-        days = summed.select(F.col("summary_date").alias("day")).distinct()
-        before = _day_before(summed, scope.first)
-        eve = before if scope.earliest == scope.first else _day_before(summed, scope.earliest)
+    days = summed.select(F.col("summary_date").alias("day")).distinct()
+    day_before = cache(partial(_day_before, summed))  # the first day of all is asked for twice
+    with _scope(spark, news, held, summed, days, day_before) as scope:
+        before, eve = day_before(scope.first), day_before(scope.earliest)
         live = scope.of(trades.live(news.rows(trades.TABLE)), "trade_date", "trade_timestamp")
         with kept(open_lots.booked(live, news.rows(dim_account.TABLE))) as booked:
             carried = held[carried_over]
@@ -175,7 +176,14 @@ def positions(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
 
 
 @contextmanager
-def _scope(spark: SparkSession, news: Upstream, held: Held, summed: DataFrame) -> Iterator[Scope]:
+def _scope(
+    spark: SparkSession,
+    news: Upstream,
+    held: Held,
+    summed: DataFrame,
+    days: DataFrame,
+    day_before: Callable[[date | None], date | None],
+) -> Iterator[Scope]:
     """What the news touch: everybody from the first day on which there is trading now and was none, or the other way
     round; on other days those who traded, who hold what has another price now, or whose account is another one.
 
@@ -195,16 +203,13 @@ def _scope(spark: SparkSession, news: Upstream, held: Held, summed: DataFrame) -
     units = changed.select("trader_id", "symbol", "trade_date").distinct()
     with measured(units, days=day_set("trade_date")) as (traded, found):
         everybody = first if is_of_all else _first_moved(performed, summed, ranges(found["days"]))
-        touched = open_lots.touched(traded, _repriced(held, summed, traded, first), moved, everybody)
-        with measured(
-            open_lots.with_eves(touched, summed.select(F.col("summary_date").alias("day")).distinct()),
-            count=F.count("*"),
-            earliest=F.min("since"),
-        ) as (traders, found):
-            if found["count"]:
-                yield Scope(everybody, traders, found["earliest"])
-            else:
-                yield Scope.of_everybody(everybody)
+        valued = held[portfolio_positions.TABLE]
+        closes = portfolio_positions.closes(summed, valued, first, day_before(first))
+        repriced = portfolio_positions.repriced(valued, closes, traded, first)
+        touched = open_lots.with_eves(open_lots.touched(traded, repriced, moved, everybody), days)
+        with measured(touched, earliest=F.min("since")) as (traders, found):
+            earliest = found["earliest"]
+            yield Scope(everybody, traders, earliest) if earliest else Scope.of_everybody(everybody)
 
 
 def _goes_on_after(spark: SparkSession, day: date) -> bool:
@@ -226,12 +231,6 @@ def _first_moved(performed: DataFrame, summed: DataFrame, days: Days) -> date | 
     both = were.distinct().unionByName(are.distinct()).groupBy("day").agg(F.count("*").alias("_sides"))
     found = both.where(F.col("_sides") == 1).agg(F.min("day")).first()
     return found[0] if found else None
-
-
-def _repriced(held: Held, summed: DataFrame, traded: DataFrame, first: date | None) -> DataFrame:
-    valued = held[portfolio_positions.TABLE]
-    closes = portfolio_positions.closes(summed, valued, first, _day_before(summed, first))
-    return portfolio_positions.repriced(valued, closes, traded, first)
 
 
 def _day_before(summed: DataFrame, first: date | None) -> date | None:

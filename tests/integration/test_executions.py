@@ -157,7 +157,7 @@ def test_what_a_late_trade_costs(beats: dict[str, Beat]) -> None:
             "gold.daily_trading_summary": (6, 22, 1),
             "gold.market_overview": (3, 8, 1),
             "gold.trade_analytics": (5, 10, 1),
-            "gold._open_lots": (11, 23, 2),
+            "gold._open_lots": (10, 22, 2),
             "gold.trader_performance": (2, 6, 1),
             "gold.portfolio_positions": (2, 4, 2),
         },
