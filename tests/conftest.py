@@ -20,6 +20,7 @@ small cache for its code, sweeps it for a sixth of the processor, and where it i
 CONF = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
     "spark.sql.adaptive.enabled": "false",
+    "spark.sql.execution.removeRedundantProjects": "false",  # to find them takes longer than a test's rows in them
     "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
     "spark.python.daemon.module": "tests.support.python_workers",
     # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.

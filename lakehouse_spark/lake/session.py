@@ -100,12 +100,22 @@ def _is_not_of_py4j(record: logging.LogRecord) -> bool:
 
 _PLAIN = (str, int, float, bool, type(None))
 _ASKED_FOR_A_LOT = (
-    "functions", "org.apache.spark.sql.functions", "PythonUtils", "org.apache.iceberg.spark.Spark3Util",
-)  # fmt: skip
+    "functions",
+    "PythonUtils",
+    "PythonSQLUtils",
+    "org.apache.iceberg.expressions.Expressions",
+    "org.apache.iceberg.spark.Spark3Util",
+    "org.apache.spark.sql.api.python.PythonSQLUtils",
+    "org.apache.spark.sql.classic.SparkSession",
+    "org.apache.spark.sql.expressions.Window",
+    "org.apache.spark.sql.functions",
+    "org.apache.spark.storage.StorageLevel",
+)
+"""To learn that a name is a class, the JVM looks for it in every jar, and for a short one once for each import."""
 
 
 class _Remembered:
-    """A Java class of static methods, of which each is looked up once; columns and literals are made once too."""
+    """A Java class, whose static methods are looked up once each; columns and literals are made once too."""
 
     def __init__(self, java_class: JavaClass) -> None:
         self._class = java_class
@@ -116,6 +126,9 @@ class _Remembered:
             found = _made_once(found) if name in ("col", "lit") else found
             setattr(self, name, found)
         return found
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._class(*arguments)
 
 
 def _made_once(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
