@@ -43,7 +43,7 @@ def list_rejected(
     by_reason: Annotated[bool, typer.Option("--by-reason", help="Only how many per reason, and what to do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The rejected records by reason, with what to do about it; then each, oldest first."""
+    """The rejected records by reason, with what to do about it; then each, oldest first. Read without Spark."""
     found = letters.read(load(), Selection(table, reason, status_is))
     if by_reason or not as_json:
         number, codes = found.by_reason()
@@ -62,7 +62,7 @@ def list_rejected(
 
 @app.command("show")
 def show_rejected(rejected_id: str, as_json: Json = False) -> None:
-    """One rejected record, whole, with its payload."""
+    """One rejected record, whole, with its payload. Read without Spark."""
     rows = letters.read(load(), Selection(ids=[rejected_id])).oldest()
     if not rows:
         raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")

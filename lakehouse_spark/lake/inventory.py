@@ -32,7 +32,8 @@ class Lag:
 class TableState:
     """A table as Iceberg's metadata describe it; `bytes` are those of data and delete files, `stamp` is the newest
     commit's. One that `follows` others keeps a cursor on them, and `lags` names those that hold more. Where `rows` are
-    not exact, there are at most so many: some delete file may be of rows in several files."""
+    not exact, there are at most so many: some delete file may be of rows in several files. `schema_id` is another one
+    after every change of the schema."""
 
     name: str
     rows: int
@@ -44,6 +45,7 @@ class TableState:
     follows: bool = False
     lags: tuple[Lag, ...] = ()
     is_exact: bool = True
+    schema_id: int = 0
 
     @property
     def mean_bytes(self) -> int | None:
@@ -62,6 +64,11 @@ class Inventory:
     def absent(self) -> Sequence[str]:
         """The names of declared tables that are not there."""
         return [table.name for table in TABLES if table.name not in self.tables]
+
+    @property
+    def behind(self) -> Mapping[str, Sequence[Lag]]:
+        """By table, the sources that hold more than it has consumed; tables that have all are missing."""
+        return {name: table.lags for name, table in self.tables.items() if table.lags}
 
     def has(self, table: Table) -> bool:
         return table.name in self.tables and self.tables[table.name].rows > 0
@@ -94,6 +101,7 @@ def _state_of(
         follows=bool(followed),
         lags=tuple(lag for lag in lags if lag.rows != 0),  # a commit without rows moves the stamp, and that is all
         is_exact=counted.is_exact,
+        schema_id=of.schema_id,
     )
 
 

@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.lake import embedded, metadata, rows
+from lakehouse_spark.lake.cursor import CURSOR, FeedCursor, from_json
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.lake.live_files import LiveFile
 from lakehouse_spark.lake.metadata import Metadata
@@ -20,6 +21,18 @@ from lakehouse_spark.silver.rejected_records import TABLE
 _PLACE = ("_rejected_at", "_kafka_topic", "_kafka_partition", "_kafka_offset")
 _ORDER = [(name, "ascending", "at_start") for name in _PLACE]
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
+class Judged(NamedTuple):
+    """Records that silver judged, and how many of them it rejected."""
+
+    records: int
+    rejected: int
+
+    @property
+    def share(self) -> float:
+        """Of the rejected ones among all, between 0 and 1; 0 where nothing was judged."""
+        return self.rejected / self.records if self.records else 0.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,20 @@ def read(settings: Settings, selection: Selection) -> Letters:
     if TABLE.name not in found:
         raise UsageError(f"{TABLE.name} is missing: {embedded.NOT_THERE}")
     return Letters(found[TABLE.name], selection)
+
+
+def judged_since(silver: Metadata, after: datetime | None) -> Judged:
+    """What a silver table judged later than a stamp (None: ever), as far back as its totals and its cursors go.
+
+    Records that a rebuild judged again count as judged since; those that were accepted later stay rejected here.
+    """
+    newest, seen = silver.cursor, silver.commit_at(after) if after else None
+    before = from_json(seen["summary"][CURSOR]) if seen else None
+    if not isinstance(newest, FeedCursor):
+        return Judged(0, 0)
+    known = before.totals if isinstance(before, FeedCursor) and before.since == newest.since else {}
+    records, rejected = (newest.totals.get(name, 0) - known.get(name, 0) for name in ("records", "rejected"))
+    return Judged(records, rejected)
 
 
 def _with_instants_as_text(found: pa.Table) -> pa.Table:

@@ -3,10 +3,12 @@ make of a thousand snapshots: for what is asked all the time."""
 
 import gzip
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -63,6 +65,12 @@ class Metadata:
         written = (snapshot["summary"].get(CURSOR) for snapshot in self.history())
         return next((from_json(found) for found in written if found is not None), None)
 
+    def commit_at(self, stamp: datetime) -> Mapping[str, Any] | None:
+        """The newest snapshot with a cursor that was stamped no later; None where there is none any more."""
+        written = [snapshot for snapshot in reversed([*self.history()]) if CURSOR in snapshot["summary"]]
+        before = bisect_right(written, stamp, key=lambda each: from_json(each["summary"][CURSOR]).stamp)
+        return written[before - 1] if before else None
+
     @cached_property
     def state(self) -> State | None:
         """The table as `snapshots.state` tells it; None without a snapshot.
@@ -77,11 +85,16 @@ class Metadata:
         stamp = max((stamp for stamp in stamps if stamp is not None), default=None)
         return State(self.head["snapshot-id"], None, stamp)
 
+    @property
+    def schema_id(self) -> int:
+        """Iceberg's number of the current schema, another one after every change."""
+        return int(self.said["current-schema-id"])
+
     @cached_property
     def column_ids(self) -> Mapping[str, int]:
         """The columns of the current schema."""
         schemas = {schema["schema-id"]: schema for schema in self.said["schemas"]}
-        return {column["name"]: column["id"] for column in schemas[self.said["current-schema-id"]]["fields"]}
+        return {column["name"]: column["id"] for column in schemas[self.schema_id]["fields"]}
 
     @property
     def stamp_id(self) -> int:
@@ -137,7 +150,7 @@ def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table
 
     from lakehouse_spark.lake import pyiceberg
 
-    catalog = pyiceberg.open_catalog(settings)
+    catalog = pyiceberg.open_catalog(settings, {"snapshot-loading-mode": "refs"})  # all of them are in the file
     for table in tables:
         with suppress(NoSuchTableError):
             found = catalog.load_table(tuple(table.name.split(".")))

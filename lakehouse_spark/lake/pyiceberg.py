@@ -26,10 +26,11 @@ class LiteralPaths(PyArrowFileIO):
         return PyArrowFileIO.parse_location(location, properties)
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """The catalog that the settings name, to be read; raises UsageError where there is none."""
+def open_catalog(settings: Settings, of_rest: Mapping[str, str] = EMPTY_DICT) -> Catalog:
+    """The catalog that the settings name, to be read; raises UsageError where there is none. `of_rest` are properties
+    that a REST catalog is opened with."""
     try:
-        return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
+        return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings, of_rest)
     except LakehouseError:
         raise
     except Exception as error:
@@ -63,7 +64,7 @@ def _embedded(settings: Settings) -> Catalog:
     )
 
 
-def _rest(settings: Settings) -> Catalog:
+def _rest(settings: Settings, properties: Mapping[str, str]) -> Catalog:
     from pyiceberg.catalog.rest import RestCatalog
 
     if not (settings.catalog.uri and settings.catalog.warehouse):
@@ -74,7 +75,7 @@ def _rest(settings: Settings) -> Catalog:
         CATALOG,
         uri=str(settings.catalog.uri),
         warehouse=settings.warehouse,
-        **{**_s3(settings.s3), **given, **settings.catalog.properties},
+        **{**_s3(settings.s3), **properties, **given, **settings.catalog.properties},
     )
 
 

@@ -1,7 +1,6 @@
 """How many rows a table has, how many are new, and the rows of some columns: without Spark, by metadata where it tells,
 else from as few files of data as there have to be."""
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +12,6 @@ from pyarrow.parquet import ParquetFile
 
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.lake import embedded
-from lakehouse_spark.lake.cursor import CURSOR, from_json
 from lakehouse_spark.lake.embedded import LocalFiles
 from lakehouse_spark.lake.live_files import LiveFile
 from lakehouse_spark.lake.metadata import Metadata
@@ -100,12 +98,6 @@ class _Deletes(NamedTuple):
 
 def _written_later(of: Metadata, after: datetime | None) -> Iterator[LiveFile]:
     """The data files that may have rows stamped later: those of commits that came after, and of compactions."""
-    known = 0 if after is None else _sequence_at(of, after)
+    consumed = of.commit_at(after) if after else None
+    known = consumed["sequence-number"] if consumed else 0
     return of.files_in(each for each in of.manifests if each.is_of_data and each.sequence > known)
-
-
-def _sequence_at(of: Metadata, stamp: datetime) -> int:
-    """The sequence number of the newest commit that was stamped no later, as far as it is known."""
-    written = [each for each in reversed([*of.history()]) if CURSOR in each["summary"]]
-    before = bisect_right(written, stamp, key=lambda each: from_json(each["summary"][CURSOR]).stamp)
-    return int(written[before - 1]["sequence-number"]) if before else 0

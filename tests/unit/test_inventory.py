@@ -101,6 +101,7 @@ def test_rows_that_are_stamped_later_than_the_cursor_wait(home: Home) -> None:
         home.land(RAW, *[at(minute)] * minute, cursor=topic(at(minute)))
     home.land(SILVER, at(4), cursor=follows(RAW, at(4), at(1)))
     assert home.read()[SILVER].lags == (Lag(RAW, 5, 120.0),)
+    assert inventory.read(home.settings).behind == {SILVER: (Lag(RAW, 5, 120.0),)}
 
 
 def test_a_file_with_older_and_later_rows_is_counted_by_its_stamps(home: Home) -> None:
@@ -154,6 +155,14 @@ def test_what_is_consumed_costs_nothing_however_much_it_is(home: Home, opened: l
     home.land(RAW, at(9), cursor=topic(at(9)))
     assert home.read()[SILVER].lags == (Lag(RAW, 1, 60.0),)
     assert len(opened) == 1
+
+
+def test_a_change_of_the_schema_is_seen_by_its_number(home: Home) -> None:
+    assert home.read()[RAW].schema_id == 0
+    with home.catalog.load_table(RAW).update_schema() as change:
+        change.add_column("note", StringType())
+    found = home.read()
+    assert (found[RAW].schema_id, found[SILVER].schema_id) == (1, 0)
 
 
 # What is read

@@ -11,9 +11,13 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import letters, rows
+from lakehouse_spark.lake.cursor import CURSOR, FeedCursor
 from lakehouse_spark.lake.dead_letters import Selection
+from lakehouse_spark.lake.embedded import LocalFiles
 from lakehouse_spark.lake.letters import Letters
+from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import trades
 from lakehouse_spark.silver.rejected_records import TABLE
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -127,3 +131,41 @@ def test_files_in_which_no_asked_for_letter_can_be_are_left_alone(
     assert opened == []
     assert [row["raw_payload"] for row in read(ids=["t4"]).oldest()] == ["payload of t4"]
     assert sum("raw_payload" in columns for columns in opened) == 1
+
+
+# What was judged
+
+
+def judged(*totals: tuple[int, int, int], since: int = 1) -> Metadata:
+    """A silver table with a commit for each minute, records and rejected ones in all."""
+    snapshots = [
+        {"snapshot-id": minute, "parent-snapshot-id": number, "sequence-number": minute, "summary": {CURSOR: FeedCursor(
+            stamp=at(minute), source="bronze.raw_trades", after=None, upto=at(minute), since=at(since),
+            totals={"records": records, "rejected": rejected},
+        ).to_json()}}
+        for number, (minute, records, rejected) in zip((0, *(minute for minute, *_ in totals)), totals, strict=False)
+    ]  # fmt: skip
+    said = {"snapshots": snapshots, "current-snapshot-id": totals[-1][0] if totals else None}
+    return Metadata(trades.TABLE, said, LocalFiles())
+
+
+def at(minute: int) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+def test_the_share_of_rejected_records_is_that_of_what_was_judged_since() -> None:
+    silver = judged((1, 100, 1), (2, 200, 2), (3, 300, 27))
+    assert letters.judged_since(silver, None) == (300, 27)
+    assert letters.judged_since(silver, at(2)) == (100, 25)
+    assert letters.judged_since(silver, at(2)).share == 0.25
+    assert letters.judged_since(silver, at(3)) == (0, 0)
+    assert letters.judged_since(silver, at(3)).share == 0
+    assert letters.judged_since(silver, at(0)) == (300, 27)
+    assert letters.judged_since(judged(), None) == (0, 0)
+
+
+def test_what_a_rebuild_judged_again_was_judged_since() -> None:
+    before, again = judged((1, 100, 1)), judged((2, 40, 4), since=2)
+    both = [*before.snapshots, {**again.snapshots[0], "parent-snapshot-id": 1}]
+    silver = Metadata(trades.TABLE, {"snapshots": both, "current-snapshot-id": 2}, LocalFiles())
+    assert letters.judged_since(silver, at(1)) == (40, 4)
