@@ -32,6 +32,7 @@ app.command("report")(commands.write_report)
 app.command("migrate")(commands.migrate)
 app.command("plan")(commands.show_plan)
 app.command("query")(commands.query)
+app.command("doctor")(commands.run_doctor)
 app.add_typer(
     typer.Typer(
         cls=_Rejected, callback=list_commands, invoke_without_command=True,

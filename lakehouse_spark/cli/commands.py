@@ -181,6 +181,21 @@ def show_plan(
     print_json(found.as_dict()) if as_json else show_survey(found)
 
 
+def run_doctor(as_json: Json = False) -> None:
+    """Look at Java, disk, Kafka, catalog, schema, clock and what dead runs left; exit 1 if something must be mended."""
+    from lakehouse_spark.cli import doctor
+
+    checks = doctor.examine(load(), datetime.now(UTC))
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        colours = {doctor.OK: "green", doctor.WARN: "yellow", doctor.FAIL: "red"}
+        for check in checks:
+            out.print(f"[{colours[check.verdict]}]{check.verdict:4}[/] {check.name}: ", end="")
+            out.print(". ".join(filter(None, (check.found, check.advice))), markup=False, highlight=False)
+    raise typer.Exit(1 if any(check.verdict == doctor.FAIL for check in checks) else 0)
+
+
 def query(
     sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
     limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,
