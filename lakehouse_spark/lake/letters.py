@@ -83,7 +83,12 @@ class Letters:
             if self.selection.ids and not any(map(self._selects, rows.batches(self.of, [file], judged))):
                 continue  # no payload is read where none of a few letters is
             for batch in rows.batches(self.of, [file], [*dict.fromkeys([*columns, *judged])]):
-                yield batch.filter(self._selected(batch))
+                yield batch if self._takes_all else batch.filter(self._selected(batch))
+
+    @property
+    def _takes_all(self) -> bool:
+        """Whether all letters of the files are selected; then nothing is compared, for which pyarrow imports pandas."""
+        return not (self.selection.reason or self.selection.wanted_status or self.selection.ids)
 
     def _selects(self, batch: pa.RecordBatch) -> bool:
         return bool(pc.any(self._selected(batch)).as_py())

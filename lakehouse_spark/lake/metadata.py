@@ -1,5 +1,5 @@
-"""Tables as their metadata files say, without Spark and without PyIceberg's models, which take seconds to import and to
-make of a thousand snapshots: for what is asked all the time."""
+"""Tables as their metadata files say, without Spark and without PyIceberg's models: to import these takes a second, and
+to make them of a thousand snapshots per table another, which is too long for what is asked all the time."""
 
 import gzip
 import json
@@ -103,8 +103,9 @@ class Metadata:
     def partition_value(self, file: LiveFile, column: str) -> object:
         """What a file's rows all have in a column by whose identity the table is partitioned."""
         terms = zip(self._specs[file.spec], file.partition, strict=True)
-        wanted = self.column_ids[column]
-        return next(v for term, v in terms if (term["source-id"], term["transform"]) == (wanted, "identity"))
+        wanted = (self.column_ids[column], "identity")
+        [value] = [value for term, value in terms if (term["source-id"], term["transform"]) == wanted]
+        return value
 
     @cached_property
     def manifests(self) -> tuple[Manifest, ...]:

@@ -1,5 +1,9 @@
 """Dead letters as they are looked at without Spark."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
+from lakehouse_spark import cli
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import letters, rows
 from lakehouse_spark.lake.cursor import CURSOR, FeedCursor
@@ -131,6 +136,55 @@ def test_files_in_which_no_asked_for_letter_can_be_are_left_alone(
     assert opened == []
     assert [row["raw_payload"] for row in read(ids=["t4"]).oldest()] == ["payload of t4"]
     assert sum("raw_payload" in columns for columns in opened) == 1
+
+
+def test_a_plain_list_waits_for_no_pandas(keep: Keep, tmp_path: Path) -> None:
+    keep(letter("a", 1, "x"), letter("b", 2, "y"))
+    script = "import sys\nfrom lakehouse_spark import cli\ntry: cli.main()\nfinally: print('pandas' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "rejected", "list"], capture_output=True, text=True,
+        env={**os.environ, "LAKEHOUSE_HOME": str(tmp_path), "JAVA_HOME": "/none"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-2:] == ["2 of 2 records", "False"]
+
+
+def test_the_commands_print_what_is_read(
+    keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep(letter("a", 1, "invalid_price"), letter("b", 2, "invalid_price", "tombstone", _raw_bytes=b"\xff"))
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+
+    def say(*arguments: str) -> tuple[Any, str]:
+        monkeypatch.setattr(sys, "argv", ["lakehouse", "rejected", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return ended.value.code, said.out + said.err
+
+    code, said = say("list", "--limit", "1", "--json")
+    assert (code or 0, json.loads(said)) == (
+        0,
+        [
+            {
+                "rejected_id": "a", "source_table": "bronze.raw_trades", "_kafka_partition": 0, "_kafka_offset": 1,
+                "event_time": "2025-06-01T12:00:00", "reasons": ["invalid_price"], "status": "OPEN", "attempts": 1,
+                "resolution": None,
+            }
+        ],
+    )  # fmt: skip
+    code, said = say("list", "--limit", "1")
+    assert [line[:18] for line in said.splitlines()[:2]] == ["2x invalid_price: ", "1x tombstone: The "]
+    assert said.splitlines()[-1] == "1 of 2 records"
+    _, said = say("list", "--reason", "tombstone", "--by-reason", "--json")
+    assert [(group["reason"], group["records"]) for group in json.loads(said)] == [
+        ("invalid_price", 1),
+        ("tombstone", 1),
+    ]
+    _, said = say("show", "b")
+    assert {"_raw_bytes: ff", "raw_payload: payload of b", "reasons: invalid_price, tombstone"} <= {*said.splitlines()}
+    code, said = say("show", "c")
+    assert (code, said) == (2, "usage: no rejected record has the id 'c'; see: lakehouse rejected list\n")
 
 
 # What was judged
