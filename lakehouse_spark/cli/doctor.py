@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from lakehouse_spark import jars, migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
-from lakehouse_spark.errors import UsageError, in_a_sentence
+from lakehouse_spark.errors import in_a_sentence
 from lakehouse_spark.lake import embedded, metadata, pyiceberg, rows
 from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.local.topics import QUIET_CLIENT
@@ -53,7 +53,7 @@ def examine(settings: Settings, now: datetime) -> list[Check]:
     ]
     try:
         tables = metadata.read(settings, TABLES)
-    except UsageError as error:
+    except embedded.MissingError as error:
         return [*checks, Check("catalog", WARN, error.happened)]
     except Exception as error:
         advice = "Look at LAKEHOUSE_CATALOG__… and LAKEHOUSE_S3__…."

@@ -19,6 +19,10 @@ _WITHOUT_SECRETS = re.compile(r"(\w+:)+//[\w.-]*(:\d+)?/[\w./-]*")
 _EMBEDDED = "jdbc:sqlite:"
 
 
+class MissingError(UsageError):
+    """There is no lakehouse, or it lacks a table."""
+
+
 def database(settings: Settings) -> Path:
     """The file of the catalog that the settings name, which may not be there; UsageError for any other database."""
     if not settings.catalog.uri:
@@ -31,16 +35,16 @@ def database(settings: Settings) -> Path:
 
 
 def locations(settings: Settings) -> Mapping[str, str]:
-    """By table, where its current metadata file is; raises UsageError where there is no catalog, and makes no file."""
+    """By table, where its current metadata file is; raises MissingError where no catalog is, and makes no file."""
     file = database(settings)
     if not file.is_file():
-        raise UsageError(NOT_THERE)
+        raise MissingError(NOT_THERE)
     # Not mode=ro, in which SQLite leaves the two files behind that it makes beside a database in WAL mode.
     uri = f"file:{quote(str(file))}?mode=rw"
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as catalog:
             if not catalog.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchall():
-                raise UsageError(NOT_THERE)
+                raise MissingError(NOT_THERE)
             tables = "SELECT table_namespace || '.' || table_name, metadata_location FROM iceberg_tables"
             return dict(catalog.execute(f"{tables} WHERE catalog_name = ?", [CATALOG]))
     except sqlite3.OperationalError as error:  # it is locked, or cannot be read now

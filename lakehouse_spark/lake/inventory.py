@@ -75,7 +75,7 @@ class Inventory:
 
 
 def read(settings: Settings) -> Inventory:
-    """Every table that is there; raises UsageError where there is no lakehouse, and writes nothing."""
+    """Every table that is there; raises MissingError where there is no lakehouse, and writes nothing."""
     found = metadata.read(settings, TABLES)
     states = {name: each.state for name, each in found.items() if each.table.stamp and each.state is not None}
     counted = {name: rows.count(each) for name, each in found.items()}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.lake import embedded, metadata, rows
 from lakehouse_spark.lake.cursor import CURSOR, FeedCursor, from_json
 from lakehouse_spark.lake.dead_letters import Selection
@@ -107,10 +107,10 @@ class Letters:
 
 
 def read(settings: Settings, selection: Selection) -> Letters:
-    """What is selected of the dead letters that there are now; raises UsageError where there is no lakehouse."""
+    """What is selected of the dead letters that there are now; raises MissingError where there is no lakehouse."""
     found = metadata.read(settings, [TABLE])
     if TABLE.name not in found:
-        raise UsageError(f"{TABLE.name} is missing: {embedded.NOT_THERE}")
+        raise embedded.MissingError(f"{TABLE.name} is missing: {embedded.NOT_THERE}")
     return Letters(found[TABLE.name], selection)
 
 

@@ -130,7 +130,7 @@ class Metadata:
 
 
 def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
-    """Those of the tables that are there, by name; raises UsageError where there is no lakehouse, and makes no file."""
+    """Those of the tables that are there, by name; raises MissingError where no lakehouse is, and makes no file."""
     places = dict(_places(settings, tables))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         contents = pool.map(lambda place: _content(*place), places.values())

@@ -27,7 +27,7 @@ class LiteralPaths(PyArrowFileIO):
 
 
 def open_catalog(settings: Settings, of_rest: Mapping[str, str] = EMPTY_DICT) -> Catalog:
-    """The catalog that the settings name, to be read; raises UsageError where there is none. `of_rest` are properties
+    """The catalog that the settings name, to be read; raises MissingError where there is none. `of_rest` are properties
     that a REST catalog is opened with."""
     try:
         return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings, of_rest)
@@ -38,11 +38,11 @@ def open_catalog(settings: Settings, of_rest: Mapping[str, str] = EMPTY_DICT) ->
 
 
 def load(catalog: Catalog, table: Table) -> IcebergTable:
-    """A table as the catalog holds it now; raises UsageError where it is missing."""
+    """A table as the catalog holds it now; raises MissingError where it is missing."""
     try:
         return catalog.load_table(tuple(table.name.split(".")))
     except NoSuchTableError:
-        raise UsageError(f"{table.name} is missing: {embedded.NOT_THERE}") from None
+        raise embedded.MissingError(f"{table.name} is missing: {embedded.NOT_THERE}") from None
 
 
 def file_io(settings: Settings) -> FileIO:
