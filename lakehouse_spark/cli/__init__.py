@@ -8,21 +8,38 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark import __version__
-from lakehouse_spark.cli import commands, rejected, run
+from lakehouse_spark.cli import commands
 from lakehouse_spark.cli.failures import explained, of_parser
+from lakehouse_spark.cli.groups import HELP, OF_JOBS, Group, LaterGroup, list_commands
 from lakehouse_spark.cli.output import announcer, err, out
 from lakehouse_spark.errors import LakehouseError
 
-app = typer.Typer(cls=run.Group, context_settings=run.HELP, pretty_exceptions_enable=False, help=__doc__)
+
+class _Jobs(LaterGroup):
+    kind, module = "job", "lakehouse_spark.cli.run"
+
+
+class _Rejected(LaterGroup):
+    module = "lakehouse_spark.cli.rejected"
+
+
+app = typer.Typer(cls=Group, context_settings=HELP, pretty_exceptions_enable=False, help=__doc__)
 app.command("demo")(commands.run_demo)
-app.add_typer(run.commands(run.execute), name="run")
+app.add_typer(typer.Typer(cls=_Jobs, callback=list_commands, invoke_without_command=True, **OF_JOBS), name="run")
 app.command("status")(commands.status)
 app.command("verify")(commands.run_verify)
 app.command("report")(commands.write_report)
 app.command("migrate")(commands.migrate)
 app.command("plan")(commands.show_plan)
 app.command("query")(commands.query)
-app.add_typer(rejected.app, name="rejected")
+app.command("doctor")(commands.run_doctor)
+app.add_typer(
+    typer.Typer(
+        cls=_Rejected, callback=list_commands, invoke_without_command=True,
+        help="The dead-letter table: look, replay, discard.",
+    ),
+    name="rejected",
+)  # fmt: skip
 
 
 def _show_version(wanted: bool) -> None:
@@ -38,7 +55,7 @@ def _list_commands(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="This release.")
     ] = False,
 ) -> None:
-    run.list_commands(context)
+    list_commands(context)
 
 
 def main() -> None:

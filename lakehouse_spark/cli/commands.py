@@ -5,36 +5,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pyspark.errors import PySparkException
 
-from lakehouse_spark import catalog, migrations, report, verify
-from lakehouse_spark.catalog import TOPICS
+from lakehouse_spark.cli.failures import no_lakehouse
 from lakehouse_spark.cli.output import (
     Json,
     announcer,
     counting,
     err,
     grid_of,
-    line,
     out,
     print_json,
-    show_findings,
-    show_outcome,
     show_rows,
     show_survey,
     stages,
-    teller,
-    with_instants_as_text,
 )
-from lakehouse_spark.cli.sessions import opened, require_tables
 from lakehouse_spark.errors import UsageError, in_a_sentence
-from lakehouse_spark.lake import session
 from lakehouse_spark.lake.cursor import to_text
-from lakehouse_spark.local import broker, demo, simulator
 from lakehouse_spark.settings import load
+
+# What a command works with is imported when it runs: most of it waits for Spark's modules, which a look does without.
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from lakehouse_spark.lake.inventory import TableState
+
+_EXACT, _AT_MOST = "exact", "at most"
 
 
 def run_demo(
@@ -44,6 +43,12 @@ def run_demo(
     as_json: Json = False,
 ) -> None:
     """Simulate a market, run Kafka → Bronze → Silver → Gold for real, and prove that nothing was lost or doubled."""
+    from lakehouse_spark import migrations, report
+    from lakehouse_spark.catalog import TOPICS
+    from lakehouse_spark.cli.results import show_outcome, teller
+    from lakehouse_spark.lake import session
+    from lakehouse_spark.local import broker, demo, simulator
+
     settings = load()
     feed = simulator.Feed(demo.scenario(events, days, seed))
     log = announcer(as_json)
@@ -72,22 +77,29 @@ def run_demo(
 
 
 def status(as_json: Json = False) -> None:
-    """Rows, newest stamp and lag behind upstream of every table."""
-    with opened("status") as (spark, _):
-        require_tables(spark)
-        rows = [_status(table) for table in report.tables(spark)]
+    """Rows, newest stamp and lag behind upstream of every table; read from metadata, without Spark."""
+    from lakehouse_spark.lake import inventory
+
+    found = inventory.read(load())
+    if found.absent:
+        raise no_lakehouse(found.absent)
+    rows = [_status(table) for table in found.tables.values()]
     if as_json:
         print_json(rows)
         return
     grid = grid_of("table", "rows", "files", "snapshots", "newest stamp (UTC)", "behind upstream")
     for row in rows:
-        counts = [f"{row[name]:,}" for name in ("rows", "files", "snapshots")]
+        counts = [_number(row["rows"], row["rows_are"]), *(f"{row[name]:,}" for name in ("files", "snapshots"))]
         grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), _behind(row))
     out.print(grid)
 
 
 def run_verify(as_json: Json = False) -> None:
     """Check every invariant; exit 1 on any violation."""
+    from lakehouse_spark import verify
+    from lakehouse_spark.cli.results import line, show_findings
+    from lakehouse_spark.cli.sessions import opened, require_tables
+
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
         require_tables(spark)
         findings = verify.run(spark, settings, report=lambda finding: step(line(finding)))
@@ -109,6 +121,9 @@ def write_report(
     ] = None,
 ) -> None:
     """Write one HTML page: the flow of records, rejects, freshness, a symbol's day, a trader's P&L, the tables."""
+    from lakehouse_spark import report
+    from lakehouse_spark.cli.sessions import opened
+
     with opened("report") as (spark, settings), stages(False) as step:
         step("reading the tables")
         asked = symbol.strip().upper() if symbol else None
@@ -122,6 +137,9 @@ def write_report(
 
 def migrate(as_json: Json = False) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
+    from lakehouse_spark import migrations
+    from lakehouse_spark.cli.sessions import opened
+
     with opened("migrate") as (spark, settings), stages(as_json) as step:
         step("applying migrations")
         applied = migrations.migrate(spark, settings, datetime.now(UTC))
@@ -137,7 +155,7 @@ def migrate(as_json: Json = False) -> None:
 def show_plan(
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layer", help=f"{', '.join(catalog.LAYERS)}; may be repeated; default: all."),
+        typer.Option("--layer", help="_metadata, bronze, dim, silver, gold; may be repeated; default: all."),
     ] = None,
     tables: Annotated[list[str] | None, typer.Option("--table", help="A table; may be repeated; default: all.")] = None,
     orphans: Annotated[
@@ -146,7 +164,8 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
-    from lakehouse_spark.lake import pyiceberg  # which no other command waits for
+    from lakehouse_spark import catalog
+    from lakehouse_spark.lake import pyiceberg
     from lakehouse_spark.maintenance import survey
 
     settings = load()
@@ -162,12 +181,31 @@ def show_plan(
     print_json(found.as_dict()) if as_json else show_survey(found)
 
 
+def run_doctor(as_json: Json = False) -> None:
+    """Look at Java, disk, Kafka, catalog, schema, clock and what dead runs left; exit 1 if something must be mended."""
+    from lakehouse_spark.cli import doctor
+
+    checks = doctor.examine(load(), datetime.now(UTC))
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        colours = {doctor.OK: "green", doctor.WARN: "yellow", doctor.FAIL: "red"}
+        for check in checks:
+            out.print(f"[{colours[check.verdict]}]{check.verdict:4}[/] {check.name}: ", end="")
+            out.print(". ".join(filter(None, (check.found, check.advice))), markup=False, highlight=False)
+    raise typer.Exit(1 if any(check.verdict == doctor.FAIL for check in checks) else 0)
+
+
 def query(
     sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
     limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,
     as_json: Json = False,
 ) -> None:
     """Ask the tables a question in SQL; it is not meant for writing."""
+    from pyspark.errors import PySparkException
+
+    from lakehouse_spark.cli.sessions import opened
+
     with opened("query") as (spark, _):
         spark.catalog.setCurrentCatalog("lake")
         try:
@@ -183,19 +221,44 @@ def query(
         out.print(f"the first {limit:,} rows; --limit for more")
 
 
-def _status(table: report.TableState) -> dict[str, Any]:
+def with_instants_as_text(rows: "DataFrame") -> "DataFrame":
+    """Instants as ISO-8601 in UTC: those of the year 1 have no room in Python's."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import TimestampType
+
+    numbers = [str(number) for number in range(len(rows.columns))]  # a query may name two columns alike
+    texts = [
+        F.regexp_replace(F.date_format(F.col(number), "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"), r"\.000000$", "")
+        if isinstance(field.dataType, TimestampType)
+        else F.col(number)
+        for number, field in zip(numbers, rows.schema, strict=True)
+    ]
+    return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
+
+
+def _status(table: "TableState") -> dict[str, Any]:
     counts = {"rows": table.rows, "files": table.data_files + table.delete_files, "snapshots": table.snapshots}
     behind = sum(lag.rows or 0 for lag in table.lags) if table.follows else None
-    waits_for = [lag.upstream for lag in table.lags]
     return {
-        "table": table.name, **counts, "stamp": to_text(table.stamp), "behind": behind, "waits_for": waits_for,
+        "table": table.name, **counts, "stamp": to_text(table.stamp), "behind": behind,
+        "waits_for": [lag.upstream for lag in table.lags], "rows_are": _sure(table.is_exact),
+        "behind_is": _sure(all(lag.is_exact for lag in table.lags)),
     }  # fmt: skip
+
+
+def _sure(is_exact: bool) -> str:
+    return _EXACT if is_exact else _AT_MOST
+
+
+def _number(number: int, sure: str) -> str:
+    return f"{_AT_MOST} {number:,}" if sure == _AT_MOST else f"{number:,}"
 
 
 def _behind(status: Mapping[str, Any]) -> str:
     if status["behind"] is None:
         return ""
-    return f"{status['behind']:,} rows" + (f" ({', '.join(status['waits_for'])})" if status["waits_for"] else "")
+    names = f" ({', '.join(status['waits_for'])})" if status["waits_for"] else ""
+    return f"{_number(status['behind'], status['behind_is'])} rows{names}"
 
 
 @contextmanager

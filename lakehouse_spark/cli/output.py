@@ -8,17 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql.types import TimestampType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
-
-from lakehouse_spark import verify
-from lakehouse_spark.jobs.summary import Summary, changes
-from lakehouse_spark.local import demo
-from lakehouse_spark.transforms import reasons
 
 if TYPE_CHECKING:
     from lakehouse_spark.maintenance.survey import Survey
@@ -30,55 +22,10 @@ out, err = Console(soft_wrap=True, width=_WIDE), Console(stderr=True, soft_wrap=
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
-def show_outcome(outcome: demo.Outcome) -> None:
-    grid = grid_of(
-        "topic", "in Kafka", "bronze", "accepted", "duplicates", "rejected", "silver rows", "lost", "doubled"
-    )
-    for flow in outcome.flows:
-        judged = (flow.accepted, flow.duplicates, flow.rejected)
-        numbers = (flow.produced, flow.bronze, *judged, flow.rows, flow.lost, flow.doubled)
-        grid.add_row(flow.topic, *(f"{number:,}" for number in numbers))
-    out.print(grid)
-    reasons = grid_of("rejected because", *(flow.topic for flow in outcome.flows))
-    for code in sorted({code for flow in outcome.flows for code in flow.reasons}):
-        reasons.add_row(code, *(f"{flow.reasons.get(code, 0):,}" for flow in outcome.flows))
-    out.print(reasons)
-    model = grid_of("dimensions, facts, gold", "rows")
-    for name, number in outcome.rows.items():
-        model.add_row(name, f"{number:,}")
-    out.print(model)
-    show_findings(outcome.findings, only_violations=True)
-    for surprise in outcome.surprises:
-        out.print(f"[red]not as simulated:[/] {surprise}")
-    lost, doubled = (sum(getattr(flow, name) for flow in outcome.flows) for name in ("lost", "doubled"))
-    checked = sum(1 for finding in outcome.findings if finding.holds)
-    colour = "green" if outcome.proved else "red"
-    out.print(f"[bold {colour}]{lost:,} lost, {doubled:,} doubled[/]: verify checked {checked} invariants")
-
-
-def show_findings(findings: Sequence[verify.Finding], *, only_violations: bool = False) -> None:
-    shown = [finding for finding in findings if not (only_violations and finding.holds)]
-    if shown:
-        grid = grid_of("invariant", "table", "", "detail")
-        for finding in shown:
-            mark = (
-                "[green]holds[/]"
-                if finding.holds
-                else "[yellow]unchecked[/]"
-                if finding.violations is None
-                else "[red]BROKEN[/]"
-            )
-            grid.add_row(finding.check, finding.table, mark, finding.detail)
-        out.print(grid)
-    if not only_violations:
-        broken = sum(1 for finding in findings if finding.violations)
-        unchecked = sum(1 for finding in findings if finding.violations is None)
-        rest = f", {unchecked} could not be checked" if unchecked else ""
-        out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
-
-
 def show_survey(found: "Survey") -> None:
     """What is due, table by table, then what is kept and why."""
+    from lakehouse_spark.jobs.summary import changes  # which waits for Spark's modules
+
     due = grid_of("table", "job", "changes", "rewrites", "detail")
     for action in (action for plan in found.plans for action in plan.actions):
         effect = changes(action.before, action.after)
@@ -109,30 +56,6 @@ def _megabytes(size: int) -> str:
     return f"{size / 1_000_000:,.1f} MB"
 
 
-def teller(step: Callable[[str], None]) -> Callable[[Summary | verify.Finding], None]:
-    """Tells of every step of the work, and of invariants only where they do not hold."""
-
-    def tell(done: Summary | verify.Finding) -> None:
-        if isinstance(done, Summary) or not done.holds:
-            step(line(done))
-
-    return tell
-
-
-def line(done: Summary | verify.Finding) -> str:
-    if isinstance(done, Summary):
-        return str(done)
-    return f"verify: {done.table}: {done.check}: {'holds' if done.holds else done.detail}"
-
-
-def print_summaries(summaries: Sequence[Summary], as_json: bool) -> None:
-    if as_json:
-        print_json([summary.as_dict() for summary in summaries])
-        return
-    for summary in summaries:
-        out.print(str(summary), highlight=False)
-
-
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, default=text) + "\n")
 
@@ -145,18 +68,6 @@ def text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(text, value))
     return str(value)
-
-
-def with_instants_as_text(rows: DataFrame) -> DataFrame:
-    """Instants as ISO-8601 in UTC: those of the year 1 have no room in Python's."""
-    numbers = [str(number) for number in range(len(rows.columns))]  # a query may name two columns alike
-    texts = [
-        F.regexp_replace(F.date_format(F.col(number), "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"), r"\.000000$", "")
-        if isinstance(field.dataType, TimestampType)
-        else F.col(number)
-        for number, field in zip(numbers, rows.schema, strict=True)
-    ]
-    return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
 
 
 def grid_of(*columns: str) -> Grid:
@@ -175,6 +86,8 @@ def show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
 
 
 def show_reasons(groups: Sequence[Mapping[str, Any]]) -> None:
+    from lakehouse_spark.transforms import reasons
+
     for group in groups:
         out.print(f"[bold]{group['records']:,}[/]x ", end="", highlight=False)
         out.print(reasons.explained(group["reason"]), markup=False, highlight=False)

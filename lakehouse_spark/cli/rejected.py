@@ -5,27 +5,20 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark.catalog import TOPICS
-from lakehouse_spark.cli.output import (
-    Json,
-    out,
-    print_json,
-    print_summaries,
-    show_reasons,
-    show_rows,
-    stages,
-    text,
-    with_instants_as_text,
-)
-from lakehouse_spark.cli.run import Group, completing, list_commands
-from lakehouse_spark.cli.sessions import opened, require_tables
+from lakehouse_spark.cli.groups import Group, completing
+from lakehouse_spark.cli.output import Json, out, print_json, show_reasons, show_rows, stages, text
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs import rejected
+from lakehouse_spark.lake import letters
 from lakehouse_spark.lake.dead_letters import Selection
+from lakehouse_spark.settings import load
 from lakehouse_spark.silver.rejected_records import STATUSES
 from lakehouse_spark.transforms import reasons
 
-app = typer.Typer(cls=Group, help="The dead-letter table: look, replay, discard.")
-app.callback(invoke_without_command=True)(list_commands)
+app = typer.Typer(cls=Group)
+
+_LISTED = (
+    "rejected_id", "source_table", "_kafka_partition", "_kafka_offset", "event_time", "reasons", "status",
+)  # fmt: skip
 
 Topic = Annotated[
     str | None, typer.Option("--table", help=f"One of {', '.join(TOPICS)}.", autocompletion=completing(TOPICS))
@@ -50,47 +43,34 @@ def list_rejected(
     by_reason: Annotated[bool, typer.Option("--by-reason", help="Only how many per reason, and what to do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The rejected records by reason, with what to do about it; then each, oldest first."""
-    with opened("rejected list") as (spark, _):
-        require_tables(spark)
-        found = rejected.select(spark, Selection(table, reason, status_is))
-        groups = rejected.by_reason(found) if by_reason or not as_json else []
-        if by_reason:
-            print_json(groups) if as_json else show_reasons(groups)
-            return
-        columns = [
-            "rejected_id",
-            "source_table",
-            "_kafka_partition",
-            "_kafka_offset",
-            "event_time",
-            "reasons",
-            "status",
-        ]
-        number = found.count()
-        chosen = found.select(*columns, "attempts", "resolution").limit(limit)
-        rows = with_instants_as_text(chosen).collect()
-    if as_json:
-        print_json([row.asDict() for row in rows])
+    """The rejected records by reason, with what to do about it; then each, oldest first. Read without Spark."""
+    found = letters.read(load(), Selection(table, reason, status_is))
+    if by_reason or not as_json:
+        number, codes = found.by_reason()
+        groups = reasons.grouped(codes)
+    if by_reason:
+        print_json(groups) if as_json else show_reasons(groups)
         return
+    if as_json:
+        print_json(found.oldest(limit, [*_LISTED, "attempts", "resolution"]))
+        return
+    rows = found.oldest(limit, _LISTED)
     show_reasons(groups)
-    show_rows([*columns], [[row[name] for name in columns] for row in rows])
+    show_rows(_LISTED, [[row[name] for name in _LISTED] for row in rows])
     out.print(f"{len(rows):,} of {number:,} records")
 
 
 @app.command("show")
 def show_rejected(rejected_id: str, as_json: Json = False) -> None:
-    """One rejected record, whole, with its payload."""
-    with opened("rejected show") as (spark, _):
-        require_tables(spark)
-        rows = with_instants_as_text(rejected.select(spark, Selection(ids=[rejected_id]))).collect()
+    """One rejected record, whole, with its payload. Read without Spark."""
+    rows = letters.read(load(), Selection(ids=[rejected_id])).oldest()
     if not rows:
         raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")
     if as_json:
-        print_json([row.asDict() for row in rows])
+        print_json(rows)
         return
     for row in rows:
-        for name, value in row.asDict().items():
+        for name, value in row.items():
             out.print(f"[bold]{name}[/]: ", end="")
             out.print(text(value), markup=False, highlight=False)
         for code in row["reasons"]:
@@ -105,6 +85,10 @@ def replay_rejected(
     as_json: Json = False,
 ) -> None:
     """Judge open records by today's rules; those that are good now enter silver."""
+    from lakehouse_spark.cli.results import print_summaries
+    from lakehouse_spark.cli.sessions import opened, require_tables
+    from lakehouse_spark.jobs import rejected
+
     with opened("rejected replay") as (spark, settings), stages(as_json) as step:
         require_tables(spark)
         step("replaying")
@@ -125,6 +109,9 @@ def discard_rejected(
         raise UsageError("say why: --why 'test feed of 3 May, agreed with the desk'")
     if not (ids or table or reason):
         raise UsageError("say which records: ids, --table or --reason")
+    from lakehouse_spark.cli.sessions import opened, require_tables
+    from lakehouse_spark.jobs import rejected
+
     with opened("rejected discard") as (spark, _):
         require_tables(spark)
         number = rejected.discard(spark, Selection(table, reason, ids=ids or ()), why)

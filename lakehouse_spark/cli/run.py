@@ -4,7 +4,7 @@ import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from types import GenericAlias
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import typer
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
-from lakehouse_spark.cli.failures import explained, of_parser, unknown
+from lakehouse_spark.cli.failures import explained, of_parser
+from lakehouse_spark.cli.groups import OF_JOBS, Group, completing, list_commands
 from lakehouse_spark.errors import LakehouseError, UsageError, is_caused_by
 from lakehouse_spark.jobs.job import Job, Option, Options
 from lakehouse_spark.jobs.registry import JOBS
@@ -29,19 +30,6 @@ _NO_TABLES = ("NoSuchTableException", "NoSuchNamespaceException", "TABLE_OR_VIEW
 
 _AS_JSON = "as_json"
 """The option of a job that leaves all but the line of JSON unsaid."""
-
-HELP = {"help_option_names": ["--help", "-h"]}
-
-
-class Group(TyperGroup):
-    """Commands under one name; a wrong one is answered with the nearest."""
-
-    kind = "command"
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in self.commands and not ctx.resilient_parsing:  # completion asks about half a name
-            raise unknown(self.kind, args[0], self.commands)
-        return super().resolve_command(ctx, args)
 
 
 class _Jobs(Group):
@@ -67,28 +55,13 @@ def _one_by_one(args: Sequence[str], several: set[str]) -> Iterator[str]:
         yield arg
 
 
-def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
-    """What the shell proposes for the beginning of a name."""
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
-
-
 def commands(act: Callable[[Job, Options], int]) -> typer.Typer:
     """A command per job; it hands the job and its options to `act`, whose answer is the exit code."""
-    app = typer.Typer(
-        cls=_Jobs, add_completion=False, subcommand_metavar="JOB [OPTIONS]", pretty_exceptions_enable=False,
-        context_settings=HELP, help="Run a job here and now; JOB --help lists its options.",
-    )  # fmt: skip
+    app = typer.Typer(cls=_Jobs, add_completion=False, pretty_exceptions_enable=False, **OF_JOBS)
     app.callback(invoke_without_command=True)(list_commands)
     for job in JOBS.values():
         app.command(job.name, cls=_JobCommand, help=job.line)(_command(job, act))
     return app
-
-
-def list_commands(context: typer.Context) -> None:
-    """Without a command, what there is; that nothing was asked for is wrong use all the same."""
-    if context.invoked_subcommand is None:
-        sys.stdout.write(context.get_help())  # empty where the page was printed by the making of it
-        raise typer.Exit(UsageError.exit_code)
 
 
 def _command(job: Job, act: Callable[[Job, Options], int]) -> Callable[..., None]:
@@ -193,3 +166,6 @@ def _as_json(job: Job, summaries: Sequence[Summary], seconds: float) -> str:
 
 def _say(line: object) -> None:
     print(line, flush=True)
+
+
+app = commands(execute)

@@ -10,7 +10,7 @@ from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.transforms import quality, scd_type1
 from lakehouse_spark.transforms.attributes import text
-from lakehouse_spark.transforms.market_hours import CLOCK, MICS, TIME_ZONES
+from lakehouse_spark.transforms.market_hours import CLOCK, TIME_ZONES, mics
 from lakehouse_spark.transforms.quality import Field
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 
@@ -64,6 +64,10 @@ def _to_seconds(hours: Column) -> Column:
     return F.when(F.length(hours) == 5, F.concat(hours, F.lit(":00"))).otherwise(hours)
 
 
+def _is_no_mic(name: Column) -> Column:
+    return _is_none_of(mics())(name)
+
+
 def _is_none_of(names: Iterable[str]) -> Callable[[Column], Column]:
     listed = "\n".join(sorted(names))  # one literal: hundreds of them would take longer than all the rest
     return lambda name: ~F.array_contains(F.split(F.lit(listed), "\n"), name)
@@ -83,6 +87,6 @@ DIMENSION = Dimension(
             lambda hours: hours.startswith("24"), "invalid_market_open_time"
         ),
         _hours("market_close_time", "market_open_time"),
-        replace(quality.code("mic"), required=False).unless(_is_none_of(MICS), "invalid_mic"),
+        replace(quality.code("mic"), required=False).unless(_is_no_mic, "invalid_mic"),
     ),
 )

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,31 +25,8 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.silver.rejected_records import DISCARDED, OPEN, PLACE, REPLAYED, TABLE, id_in_change_log
-from lakehouse_spark.transforms import dedup, reasons
+from lakehouse_spark.transforms import dedup
 from lakehouse_spark.transforms.quality import RULES_VERSION
-
-
-def select(spark: SparkSession, selection: Selection) -> DataFrame:
-    """The selected records, the oldest dead letter first."""
-    rows = spark.table(TABLE.identifier).where(selection.predicate)
-    return rows.orderBy("_rejected_at", "_kafka_topic", "_kafka_partition", "_kafka_offset")
-
-
-def by_reason(chosen: DataFrame) -> list[dict[str, Any]]:
-    """How many of the records were rejected for each reason code, the most frequent first, and its line of the
-    reference; a record with several reasons counts for each."""
-    codes = chosen.select(F.explode("reasons").alias("reason")).groupBy("reason").agg(F.count("*").alias("records"))
-    found = [(row["reason"], row["records"]) for row in codes.orderBy(F.desc("records"), "reason").collect()]
-    lines = ((code, number, reasons.of(code)) for code, number in found)
-    return [
-        {
-            "reason": code,
-            "records": number,
-            "meaning": line.meaning if line else None,
-            "remedy": line.remedy if line else None,
-        }
-        for code, number, line in lines
-    ]
 
 
 def replay(spark: SparkSession, settings: Settings, selection: Selection) -> list[Summary]:

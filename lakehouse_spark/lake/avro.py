@@ -1,14 +1,23 @@
 """Iceberg's own Avro files, which are manifests and lists of them: some fields of every record."""
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from io import BytesIO
 from typing import Any
 
-from pyiceberg.avro.file import MAGIC, AvroFile
+from pyiceberg.avro.codecs import AVRO_CODEC_KEY, KNOWN_CODECS
+from pyiceberg.avro.codecs.codec import Codec
+from pyiceberg.avro.decoder import new_decoder
+from pyiceberg.avro.file import MAGIC, META_SCHEMA, AvroFile, AvroFileHeader
+from pyiceberg.avro.reader import Reader
+from pyiceberg.avro.resolver import construct_reader
 from pyiceberg.io import FileIO, InputFile
+from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 from pyiceberg.types import StructType
+from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 Path = tuple[int] | tuple[int, int]
 """The id of a field, or of one within another: (2, 100) is `data_file.file_path`."""
@@ -30,6 +39,35 @@ class _Held(InputFile):
 
     def open(self, seekable: bool = True) -> BytesIO:
         return BytesIO(self.content)
+
+
+class _Header(AvroFileHeader):
+    def compression_codec(self) -> type[Codec] | None:
+        """As PyIceberg finds it, which imports all of its tables for the name of a default."""
+        name = self.meta.get(AVRO_CODEC_KEY, "null")
+        if name not in KNOWN_CODECS:
+            raise ValueError(f"the codec {name} is unknown")
+        return KNOWN_CODECS[name]
+
+
+_HEADER = construct_reader(META_SCHEMA, {-1: _Header})
+
+
+class _File(AvroFile[Record]):
+    """A file whose schema is looked at once: it takes longer than what most of these files hold."""
+
+    def __enter__(self) -> "_File":
+        with self.input_file.open() as stream:
+            self.decoder = new_decoder(stream.read())
+        self.header = _HEADER.read(self.decoder)
+        self.schema, self.reader = _understood(self.header.meta["avro.schema"])
+        return self
+
+
+@cache
+def _understood(schema: str) -> tuple[Schema, Reader]:
+    found = AvroSchemaConversion().avro_to_iceberg(json.loads(schema))
+    return found, construct_reader(found)
 
 
 def fetched(io: FileIO, locations: Sequence[str]) -> Iterator[tuple[str, bytes]]:
@@ -54,7 +92,7 @@ def records(location: str, content: bytes, *paths: Path) -> Iterator[tuple[Any, 
     """
     if not content.startswith(MAGIC):
         raise ValueError(f"{location} is no Avro file")
-    with AvroFile[Record](_Held(location, content)) as file:
+    with _File(_Held(location, content)) as file:
         sync = file.header.sync
         if not content.endswith(sync):
             raise ValueError(f"{location} is cut off")

@@ -31,7 +31,7 @@ class Selection:
 
     @property
     def source_table(self) -> str | None:
-        if self.table is None:
+        if not self.table:
             return None
         known = {*(feed.topic.name for feed in FEEDS.values()), LOG.short_name}
         name = self.table.removeprefix("bronze.")
@@ -40,16 +40,23 @@ class Selection:
         return f"bronze.{name}"
 
     @property
+    def wanted_status(self) -> str | None:
+        if not self.status:
+            return None
+        if self.status.upper() not in STATUSES:
+            raise UsageError(f"no such status {self.status!r}: one of {', '.join(STATUSES)}")
+        return self.status.upper()
+
+    @property
     def predicate(self) -> Column:
+        """The same for Spark as `letters` reads without it."""
         chosen = F.lit(True)
-        if self.table:
+        if self.source_table:
             chosen = chosen & (F.col("source_table") == self.source_table)
         if self.reason:
             chosen = chosen & F.array_contains("reasons", self.reason)
-        if self.status:
-            if self.status.upper() not in STATUSES:
-                raise UsageError(f"no such status {self.status!r}: one of {', '.join(STATUSES)}")
-            chosen = chosen & (F.col("status") == self.status.upper())
+        if self.wanted_status:
+            chosen = chosen & (F.col("status") == self.wanted_status)
         if self.ids:
             chosen = chosen & F.col("rejected_id").isin(*self.ids)
         return chosen

@@ -1,25 +1,19 @@
 """The catalog and the tables' metadata without Spark: for what only looks, and has no time to start a JVM."""
 
-import re
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
-from pathlib import Path
 from urllib.parse import quote
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.lake import embedded
 from lakehouse_spark.settings import S3Settings, Settings
 from lakehouse_spark.table import CATALOG, Table
-
-_WITHOUT_SECRETS = re.compile(r"(\w+:)+//[\w.-]*(:\d+)?/[\w./-]*")
-_EMBEDDED = "jdbc:sqlite:"
-_NOT_THERE = "there is no lakehouse here yet; run: lakehouse migrate"
 
 
 class LiteralPaths(PyArrowFileIO):
@@ -28,14 +22,15 @@ class LiteralPaths(PyArrowFileIO):
     @staticmethod
     def parse_location(location: str, properties: Properties = EMPTY_DICT) -> tuple[str, str, str]:
         if location.startswith("file:"):
-            return "file", "", "/" + location.removeprefix("file:").lstrip("/")
+            return "file", "", str(embedded.path(location))
         return PyArrowFileIO.parse_location(location, properties)
 
 
-def open_catalog(settings: Settings) -> Catalog:
-    """The catalog that the settings name, to be read; raises UsageError where there is none."""
+def open_catalog(settings: Settings, of_rest: Mapping[str, str] = EMPTY_DICT) -> Catalog:
+    """The catalog that the settings name, to be read; raises MissingError where there is none. `of_rest` are properties
+    that a REST catalog is opened with."""
     try:
-        return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
+        return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings, of_rest)
     except LakehouseError:
         raise
     except Exception as error:
@@ -43,20 +38,23 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def load(catalog: Catalog, table: Table) -> IcebergTable:
-    """A table as the catalog holds it now; raises UsageError where it is missing."""
+    """A table as the catalog holds it now; raises MissingError where it is missing."""
     try:
         return catalog.load_table(tuple(table.name.split(".")))
     except NoSuchTableError:
-        raise UsageError(f"{table.name} is missing: {_NOT_THERE}") from None
+        raise embedded.MissingError(f"{table.name} is missing: {embedded.NOT_THERE}") from None
+
+
+def file_io(settings: Settings) -> FileIO:
+    """What reads the files of an embedded catalog's tables."""
+    return LiteralPaths(dict(_s3(settings.s3)))
 
 
 def _embedded(settings: Settings) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
 
-    file = _database(settings)
-    if not _holds_catalog(file):
-        raise UsageError(_NOT_THERE)
-    path = quote(quote(str(file)))  # SQLAlchemy takes one of them off, SQLite the other
+    embedded.locations(settings)  # which tells of one that is not there, or cannot be read
+    path = quote(quote(str(embedded.database(settings))))  # SQLAlchemy takes one of them off, SQLite the other
     return SqlCatalog(
         CATALOG,
         uri=f"sqlite:///file:{path}?mode=rw&uri=true&timeout=30",
@@ -66,29 +64,7 @@ def _embedded(settings: Settings) -> Catalog:
     )
 
 
-def _database(settings: Settings) -> Path:
-    if not settings.catalog.uri:
-        return settings.root / "catalog.db"
-    place = settings.catalog.uri.partition("?")[0]
-    if not place.startswith(_EMBEDDED):
-        shown = place if _WITHOUT_SECRETS.fullmatch(place) else ":".join(place.split(":")[:2]) + ":…"
-        raise UsageError(f"LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not {shown!r}")
-    return Path(place.removeprefix(_EMBEDDED))
-
-
-def _holds_catalog(file: Path) -> bool:
-    if not file.is_file():
-        return False
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True, timeout=30)) as database:
-            return bool(database.execute("SELECT 1 FROM sqlite_master WHERE name = 'iceberg_tables'").fetchall())
-    except sqlite3.OperationalError:  # it is locked, or cannot be read now
-        raise
-    except sqlite3.DatabaseError as error:
-        raise UsageError(f"{file} is no catalog: {in_a_sentence(error)}") from error
-
-
-def _rest(settings: Settings) -> Catalog:
+def _rest(settings: Settings, properties: Mapping[str, str]) -> Catalog:
     from pyiceberg.catalog.rest import RestCatalog
 
     if not (settings.catalog.uri and settings.catalog.warehouse):
@@ -99,7 +75,7 @@ def _rest(settings: Settings) -> Catalog:
         CATALOG,
         uri=str(settings.catalog.uri),
         warehouse=settings.warehouse,
-        **{**_s3(settings.s3), **given, **settings.catalog.properties},
+        **{**_s3(settings.s3), **properties, **given, **settings.catalog.properties},
     )
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
-from pyiceberg.manifest import DataFileContent, ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation
@@ -15,17 +13,12 @@ from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.transforms import DayTransform
 from pyiceberg.typedef import Record
 
-from lakehouse_spark.lake import avro
+from lakehouse_spark.lake import live_files
 from lakehouse_spark.lake.cursor import CURSOR
+from lakehouse_spark.lake.live_files import LiveFile
 from lakehouse_spark.table import Table
 
 EPOCH = date(1970, 1, 1)
-_ENTRY: tuple[avro.Path, ...] = (
-    (0,), (4,), (2, 134), (2, 102), (2, 100), (2, 104), (2, 103), (2, 125), (2, 128),
-)  # fmt: skip
-"""Of an entry of a manifest: status, file_sequence_number; of its file: content, partition, file_path,
-file_size_in_bytes, record_count, lower_bounds, upper_bounds."""
-_FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 
 Term = tuple[str, str, object]
 """A field of a partition: its transform as Iceberg spells it (day, bucket[16]), its column, its value."""
@@ -160,15 +153,12 @@ class Health:
 def read(iceberg: IcebergTable, table: Table, *, with_files: bool = True) -> Health:
     """The health of a table as it was loaded; without its files it has no partitions, and takes no longer for many."""
     metadata = iceberg.metadata
-    current = metadata.current_snapshot_id
-    manifests = iceberg.current_snapshot().manifests(iceberg.io) if current is not None else []  # type: ignore[union-attr]
+    current = iceberg.current_snapshot()
+    manifests = live_files.manifests(iceberg.io, current.manifest_list) if current is not None else []
     found = _Partitions(iceberg, table)
-    opened = manifests if with_files else []
-    contents = avro.fetched(iceberg.io, [manifest.manifest_path for manifest in opened])
-    for manifest, (location, content) in zip(opened, contents, strict=True):
-        found.add(manifest, avro.records(location, content, *_ENTRY))
+    found.add(live_files.read(iceberg.io, manifests if with_files else (), found.width))
     snapshots = sorted(map(_snapshot, metadata.snapshots), key=lambda each: (each.sequence, each.at))
-    read = Health(table.name, current, tuple(snapshots))
+    read = Health(table.name, metadata.current_snapshot_id, tuple(snapshots))
     newest = next((snapshot.id for snapshot in reversed(read.history) if snapshot.has_cursor), None)
     return replace(
         read,
@@ -179,7 +169,7 @@ def read(iceberg: IcebergTable, table: Table, *, with_files: bool = True) -> Hea
         ),
         cursor=None if newest is None else _cursor(metadata.snapshot_by_id(newest)),
         manifests=len(manifests),
-        manifest_bytes=sum(manifest.manifest_length for manifest in manifests),
+        manifest_bytes=sum(manifest.size for manifest in manifests),
         manifest_target_bytes=int(metadata.properties.get("commit.manifest.target-size-bytes", 8 * 1024 * 1024)),
         partitions=found.partitions(),
     )
@@ -195,26 +185,20 @@ class _Partitions:
         self.files: dict[PartitionKey, list[File]] = {}
         self.deletes: dict[PartitionKey, list[int]] = {}
 
-    def add(self, manifest: ManifestFile, entries: Iterable[tuple[Any, ...]]) -> None:
-        spec, is_of_data = manifest.partition_spec_id, manifest.content == ManifestContent.DATA
-        width = len(self.specs[spec].fields)
-        for status, sequence, content, partition, path, size, records, lower, upper in entries:
-            if status == ManifestEntryStatus.DELETED.value:
-                continue
-            if sequence is None:  # that of the commit which wrote the manifest, if it added the file
-                sequence = manifest.sequence_number if status == ManifestEntryStatus.ADDED.value else 0
-            key = (spec, tuple([partition[position] for position in range(width)]))
-            if is_of_data and content in (None, DataFileContent.DATA.value):
-                file = File(path, size, records, sequence, self._stamp(lower), self._stamp(upper))
+    @property
+    def width(self) -> Mapping[int, int]:
+        """By partition spec, how many fields it has."""
+        return {spec: len(of.fields) for spec, of in self.specs.items()}
+
+    def add(self, live: Iterable[LiveFile]) -> None:
+        for each in live:
+            key = (each.spec, each.partition)
+            if each.is_data:
+                stamps = (None, None) if self.stamp is None else (each.oldest(self.stamp), each.newest(self.stamp))
+                file = File(each.path, each.size, each.records, each.sequence, *stamps)
                 self.files.setdefault(key, []).append(file)
             else:
-                self.deletes.setdefault(key, []).append(sequence)
-
-    def _stamp(self, bounds: Mapping[int, bytes] | None) -> datetime | None:
-        bound = bounds.get(self.stamp) if bounds and self.stamp is not None else None
-        if bound is None:
-            return None
-        return _FIRST_INSTANT + timedelta(microseconds=int.from_bytes(bound, "little", signed=True))
+                self.deletes.setdefault(key, []).append(each.sequence)
 
     def partitions(self) -> tuple[Partition, ...]:
         keys = sorted({*self.files, *self.deletes}, key=repr)

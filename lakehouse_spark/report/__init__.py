@@ -9,11 +9,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.report import page, reading
-from lakehouse_spark.report.inventory import tables
-from lakehouse_spark.report.model import TableState
 from lakehouse_spark.settings import Settings
-
-__all__ = ["TableState", "tables", "write"]
 
 
 def write(

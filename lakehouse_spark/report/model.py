@@ -5,38 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-
-@dataclass(frozen=True)
-class Lag:
-    """How far a table is behind one of its upstream tables; `seconds` None: it has consumed nothing of it yet.
-
-    `rows` None: a dimension, whose changes are not counted.
-    """
-
-    upstream: str
-    rows: int | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class TableState:
-    """A table as Iceberg's metadata describe it; `bytes` are those of data and delete files, `stamp` is the newest
-    commit's. One that `follows` others keeps a cursor on them, and `lags` names those that hold more."""
-
-    name: str
-    rows: int
-    data_files: int
-    bytes: int
-    delete_files: int
-    snapshots: int
-    stamp: datetime | None = None
-    follows: bool = False
-    lags: tuple[Lag, ...] = ()
-
-    @property
-    def mean_bytes(self) -> int | None:
-        files = self.data_files + self.delete_files
-        return self.bytes // files if files else None
+from lakehouse_spark.lake.inventory import TableState
 
 
 @dataclass(frozen=True)

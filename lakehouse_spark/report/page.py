@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lakehouse_spark.lake.inventory import TableState
 from lakehouse_spark.report import charts, sankey
-from lakehouse_spark.report.model import Report, TableState, Trader
+from lakehouse_spark.report.model import Report, Trader
 
 TEMPLATE, SCRIPT = "report.html.j2", "report.js"
 NONE = "\N{EN DASH}"

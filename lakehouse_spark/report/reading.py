@@ -16,9 +16,10 @@ from lakehouse_spark.gold import (
     portfolio_positions,
     trader_performance,
 )
+from lakehouse_spark.lake import inventory, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor
+from lakehouse_spark.lake.inventory import Inventory
 from lakehouse_spark.lake.pruning import day_predicate
-from lakehouse_spark.report.inventory import Lakehouse, opened, with_lags
 from lakehouse_spark.report.model import (
     Flow,
     Minute,
@@ -31,6 +32,7 @@ from lakehouse_spark.report.model import (
 )
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
+from lakehouse_spark.table import Table
 
 _FACTS = {fact.source.name: fact.table.name for fact in FACTS.values()}
 _LATEST_DAYS = 7
@@ -54,7 +56,7 @@ def read(
     The day is by default the newest one with more than stragglers, the symbol and the trader the most traded and the
     most active one of that day. P&L and positions are as of `day` where it is given, else as of now.
     """
-    lake = opened(spark)
+    lake = Lakehouse(spark, inventory.read(settings))
     chosen = _choice(lake, symbol, day)
     shown_trader = _trader(lake, trader, on=chosen[1] if chosen else None, upto=day)
     theirs = shown_trader.trader_id if shown_trader else None
@@ -62,7 +64,7 @@ def read(
     return Report(
         made_at=now or datetime.now(UTC),
         profile=settings.profile,
-        tables=with_lags(lake),
+        tables=tuple(lake.inventory.tables.values()),
         flows=_flows(lake),
         rejects=_rejects(lake),
         symbol_day=_symbol_day(lake, *chosen) if chosen else None,
@@ -73,26 +75,47 @@ def read(
     )
 
 
+class Lakehouse:
+    """The tables as they were when the report began; what cannot be shown is said in `missing`."""
+
+    def __init__(self, spark: SparkSession, found: Inventory) -> None:
+        self.spark, self.inventory = spark, found
+        self.missing: list[str] = []
+        if not found.tables:
+            self.missing.append("There is no lakehouse here yet. Run: lakehouse migrate")
+        elif found.absent:
+            self.missing.append(f"Tables are missing: {', '.join(found.absent)}. Run: lakehouse migrate")
+
+    def has(self, table: Table) -> bool:
+        return self.inventory.has(table)
+
+    def rows(self, table: Table) -> DataFrame:
+        state = self.inventory.states.get(table.name)
+        if state is None:
+            return self.spark.table(table.identifier)
+        return snapshots.at(self.spark, table, state.snapshot_id)
+
+
 # The flow
 
 
 def _flows(lake: Lakehouse) -> tuple[Flow, ...]:
-    flows = []
+    flows, tables = [], lake.inventory.tables
     for feed in FEEDS.values():
         source, silver = feed.topic.table.name, feed.table.name
-        if source not in lake.tables:
+        if source not in tables:
             continue
-        state = lake.states.get(silver)
+        state = lake.inventory.states.get(silver)
         cursor = state.cursor_as(FeedCursor) if state else None
         totals = cursor.totals if cursor else {}
         facts = _FACTS.get(silver)
         flows.append(
             Flow(
                 topic=feed.topic.name,
-                bronze=lake.tables[source].rows,
+                bronze=tables[source].rows,
                 **{name: int(totals.get(name, 0)) for name in ("accepted", "duplicates", "rejected")},
-                silver=lake.tables[silver].rows if silver in lake.tables else 0,
-                facts=lake.tables[facts].rows if facts in lake.tables else None,
+                silver=tables[silver].rows if silver in tables else 0,
+                facts=tables[facts].rows if facts is not None and facts in tables else None,
                 replayed=int(totals.get("replayed", 0)),
             )
         )

@@ -4,13 +4,13 @@ An exchange trades by its calendar (exchange-calendars), by the hours that dim_e
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-import exchange_calendars
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -55,16 +55,16 @@ _WEEK = timedelta(days=7)
 _SAME_DAYS = {"IEXG": "XNYS", "XNSE": "XBOM"}
 """Exchanges that have no calendar of their own and trade when another does."""
 
-_CALENDARS = {name.upper(): name for name in exchange_calendars.get_calendar_names(include_aliases=True)}
-
-MICS = frozenset({*_CALENDARS, *_SAME_DAYS})
-"""What names a calendar, in upper case: market identifier codes, and the other names that the calendars have."""
-
 CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?|24:00(?::00)?"
 """A local time as HH:MM or HH:MM:SS; 24:00 is the midnight after it."""
 
 TIME_ZONES = frozenset(available_timezones() - {"localtime", "Factory"})
 """The names of the IANA time zones."""
+
+
+def mics() -> frozenset[str]:
+    """What names a calendar, in upper case: market identifier codes, and the other names that the calendars have."""
+    return frozenset({*_calendars(), *_SAME_DAYS})
 
 
 def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
@@ -123,23 +123,39 @@ def _session(exchange: Any, zone: ZoneInfo, day: date) -> Session | None:
     return day, _local(opened_on, opens, zone), _local(day, closes, zone)
 
 
+@cache
+def _calendars() -> Mapping[str, str]:
+    """The names of the calendars, by themselves in upper case."""
+    from exchange_calendars import get_calendar_names  # with pandas, for which who only looks would wait a second
+
+    return {name.upper(): name for name in get_calendar_names(include_aliases=True)}
+
+
+def _trading(calendar: str, **between: str) -> Any:
+    from exchange_calendars import get_calendar
+
+    return get_calendar(calendar, **between)
+
+
 def _calendar(mic: str | None) -> str | None:
     """The name of the exchange's calendar; None where there is none."""
     code = (mic or "").upper()
-    return _CALENDARS.get(_SAME_DAYS.get(code, code))
+    return _calendars().get(_SAME_DAYS.get(code, code))
 
 
 def _known(calendar: str) -> tuple[date, date]:
     """The days that the calendar knows: some begin late, and some end with this year."""
-    found = exchange_calendars.get_calendar(calendar)
+    found = _trading(calendar)
     since, until = found.bound_min(), found.bound_max()
     return date.min if since is None else since.date(), date.max if until is None else until.date()
 
 
 def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, datetime, datetime]]:
+    from exchange_calendars.errors import NoSessionsError
+
     try:
-        schedule = exchange_calendars.get_calendar(calendar, start=first.isoformat(), end=last.isoformat()).schedule
-    except exchange_calendars.errors.NoSessionsError:
+        schedule = _trading(calendar, start=first.isoformat(), end=last.isoformat()).schedule
+    except NoSessionsError:
         return []
     return [
         (session.date(), opens.to_pydatetime(), closes.to_pydatetime())
@@ -152,7 +168,7 @@ def _zone(exchange: Any) -> ZoneInfo:
     if exchange["timezone"] in TIME_ZONES:
         return ZoneInfo(exchange["timezone"])
     calendar = _calendar(exchange["mic"])
-    return ZoneInfo("UTC" if calendar is None else str(exchange_calendars.get_calendar(calendar).tz))
+    return ZoneInfo("UTC" if calendar is None else str(_trading(calendar).tz))
 
 
 def _clock(text: str | None) -> timedelta | None:

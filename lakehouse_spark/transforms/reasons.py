@@ -1,6 +1,8 @@
 """Every code for which a record can be rejected: what it means, who mends it and how. No rule may emit any other."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 FIELD = "<field>"
 """Stands in a code for the name of any field that has no line of its own for it."""
@@ -237,3 +239,17 @@ def of(code: str) -> Reason | None:
 def explained(code: str) -> str:
     """What a code means and what to do, in one line."""
     return f"{code}: {of(code) or 'a code of another release'}"
+
+
+def grouped(records: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Numbers of records by reason code, the most frequent first, each with what its line says."""
+    lines = ((code, number, of(code)) for code, number in sorted(records.items(), key=lambda each: (-each[1], each[0])))
+    return [
+        {
+            "reason": code,
+            "records": number,
+            "meaning": line.meaning if line else None,
+            "remedy": line.remedy if line else None,
+        }
+        for code, number, line in lines
+    ]

@@ -18,7 +18,7 @@ from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.ingest import reference_files
-from lakehouse_spark.lake import commit, dimension_members
+from lakehouse_spark.lake import commit, dimension_members, inventory
 from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations import baseline
@@ -50,7 +50,7 @@ def test_only_a_table_that_has_something_to_do_is_behind(spark: SparkSession, tm
     lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", [each.name for each in TABLES])
 
     def behind() -> dict[str, list[tuple[str, int | None]]]:
-        states = report.tables(lake.spark)
+        states = inventory.read(lake.settings).tables.values()
         return {state.name: [(lag.upstream, lag.rows) for lag in state.lags] for state in states if state.lags}
 
     baseline.seed_exchanges(lake.spark, conf_dir())

@@ -15,7 +15,7 @@ from lakehouse_spark.bronze import raw_marketdata, raw_trades
 from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected, silver_processor
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import commit, letters, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker
@@ -361,10 +361,12 @@ def test_a_record_refused_for_its_exchange_is_accepted_by_a_replay_once_the_exch
         with pytest.raises(UsageError, match="no rejected record has the id nobody"):
             act()
     with pytest.raises(UsageError, match="no such status 'OPENED': one of OPEN, REPLAYED, DISCARDED"):
-        rejected.select(lake.spark, Selection(status="OPENED"))
+        letters.read(lake.settings, Selection(status="OPENED")).oldest()
     assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 1
     assert rejected.discard(lake.spark, Selection(reason="malformed_json"), "line noise") == 0
     assert fates(lake) == [("REPLAYED", 2, "inserted"), ("OPEN", 3, None), ("DISCARDED", 3, "line noise")]
+    seen_without_spark = letters.read(lake.settings, Selection()).oldest(10, ["status", "attempts", "resolution"])
+    assert [tuple(letter.values()) for letter in seen_without_spark] == fates(lake)
 
 
 def test_a_rebuild_judges_all_that_bronze_holds_by_todays_rules(lake: Lake) -> None:

@@ -336,6 +336,12 @@ def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: dict[str, str], 
     again = shell.run("submit", "pipeline", **object_store)
     assert (again.code, again.counts) == (0, {})
 
+    looked = shell.run(LAKEHOUSE, "status", "--json", JAVA_HOME="/none", **object_store)
+    (told,) = [table for table in json.loads(looked.lines[-1]) if table["table"] == "gold.fact_trades"]
+    assert (told["rows"], told["behind"]) == (rows["gold.fact_trades"]["inserted"], 0)
+    letters = shell.run(LAKEHOUSE, "rejected", "list", "--json", JAVA_HOME="/none", **object_store)
+    assert {"malformed_json"} <= {code for each in json.loads(letters.lines[-1]) for code in each["reasons"]}
+
 
 def files_of(object_store: dict[str, str]) -> fs.S3FileSystem:
     return fs.S3FileSystem(

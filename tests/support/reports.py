@@ -4,15 +4,14 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+from lakehouse_spark.lake.inventory import Lag, TableState
 from lakehouse_spark.report.model import (
     Flow,
-    Lag,
     Minute,
     Position,
     Rejects,
     Report,
     SymbolDay,
-    TableState,
     Trader,
     TraderDay,
 )

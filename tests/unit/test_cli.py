@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from docs import generate
 from lakehouse_spark import cli
+from lakehouse_spark.catalog import LAYERS
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
@@ -153,6 +155,41 @@ def test_a_job_declares_the_parameters_of_its_run(name: str) -> None:
     run_of_module = maintenance.clean if name == "orphan_cleanup" else getattr(registry, name, maintenance).run
     declared = {option.parameter for option in JOBS[name].options} - {"as_json"}  # of the door alone
     assert declared <= set(inspect.signature(run_of_module).parameters)
+
+
+HEAVY = ("pandas", "sqlalchemy", "pyiceberg.table", "jinja2", "confluent_kafka", "lakehouse_spark.local")
+"""What only looks has no time for: all of it together takes seconds."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], ["pyspark", "pyarrow", "pyiceberg", *HEAVY]),
+        (["--version"], ["pyspark", "pyarrow", "pyiceberg", *HEAVY]),
+        (["status"], HEAVY),
+        (["rejected", "list"], HEAVY),
+        (["plan"], ["jinja2", "confluent_kafka", "lakehouse_spark.local"]),
+    ],
+)
+def test_who_only_looks_waits_for_no_more_than_that_takes(
+    arguments: list[str], heavy: list[str], tmp_path: Path
+) -> None:
+    script = (
+        "import json, sys\nfrom lakehouse_spark import cli\n"
+        "try: cli.main()\nfinally: sys.stdout.write(chr(10) + json.dumps([*sys.modules]))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True,
+        env={**os.environ, "LAKEHOUSE_HOME": str(tmp_path / "none"), "JAVA_HOME": "/none"},
+    )  # fmt: skip
+    assert ran.returncode == (0 if arguments[0].startswith("-") else 2), ran.stderr
+    assert {*heavy} & {*json.loads(ran.stdout.splitlines()[-1])} == set()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_layers_that_plan_lists_are_those_of_the_catalog() -> None:
+    [line] = [line for words, _, options in generate.tree() if words == "lakehouse plan" for line in options[:1]]
+    assert line[1].partition(";")[0].split(", ") == [*LAYERS]
 
 
 class _Session:

@@ -4,7 +4,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.cli.output import show_reasons
 from lakehouse_spark.silver import market_data, orderbook_snapshots, trades
 from lakehouse_spark.transforms import reasons
 from lakehouse_spark.transforms.reasons import FIELD, REASONS
@@ -80,3 +83,31 @@ def test_a_line_says_what_it_means_and_who_mends_it() -> None:
         assert reason.meaning[0].isupper()
         assert not reason.remedy.endswith(".")
         assert set(reason.who.split(", ")) <= {"sender", "owner of the reference data", "operator"}
+
+
+def test_rejected_records_are_grouped_by_reason_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    groups = reasons.grouped({"missing_trade_id": 1, "from_the_future": 1, "invalid_trade_type": 2})
+    resend = "the sender of the record corrects it and sends it again"
+    fill = "whoever writes the feed or file fills it and sends or loads the record again"
+    assert groups == [
+        {
+            "reason": "invalid_trade_type",
+            "records": 2,
+            "meaning": "The trade type is neither BUY nor SELL",
+            "remedy": resend,
+        },
+        {"reason": "from_the_future", "records": 1, "meaning": None, "remedy": None},
+        {
+            "reason": "missing_trade_id",
+            "records": 1,
+            "meaning": "The field is required, and absent, null, empty or blank",
+            "remedy": fill,
+        },
+    ]
+    show_reasons(groups)
+    assert capsys.readouterr().out.splitlines() == [
+        f"2x invalid_trade_type: The trade type is neither BUY nor SELL. To mend it, {resend}.",
+        "1x from_the_future: a code of another release",
+        f"1x missing_trade_id: The field is required, and absent, null, empty or blank. To mend it, {fill}.",
+        "",
+    ]

@@ -1,0 +1,172 @@
+"""Tables as their metadata files say, without Spark and without PyIceberg's models: to import these takes a second, and
+to make them of a thousand snapshots per table another, which is too long for what is asked all the time."""
+
+import gzip
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pyiceberg.io import FileIO
+
+from lakehouse_spark.lake import embedded, live_files
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
+from lakehouse_spark.lake.embedded import LocalFiles
+from lakehouse_spark.lake.live_files import LiveFile, Manifest
+from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.table import Table
+
+_GZIP = b"\x1f\x8b"
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """One table at one moment: the JSON of its metadata file, and `io`, by which the files that it names are read."""
+
+    table: Table
+    said: Mapping[str, Any]
+    io: FileIO
+
+    @property
+    def snapshots(self) -> Sequence[Mapping[str, Any]]:
+        return self.said.get("snapshots") or ()
+
+    @cached_property
+    def head(self) -> Mapping[str, Any] | None:
+        """The current snapshot; None of a table without any."""
+        return self._by_id.get(self.said.get("current-snapshot-id"))
+
+    @cached_property
+    def _by_id(self) -> Mapping[int | None, Mapping[str, Any]]:
+        return {snapshot["snapshot-id"]: snapshot for snapshot in self.snapshots}
+
+    def history(self) -> Iterator[Mapping[str, Any]]:
+        """The current snapshot and its ancestors as far as they are known, newest first."""
+        snapshot = self.head
+        while snapshot is not None:
+            yield snapshot
+            snapshot = self._by_id.get(snapshot.get("parent-snapshot-id"))
+
+    def total(self, counted: str) -> int:
+        """What the current snapshot's summary says of records, data-files, files-size or delete-files in all."""
+        summary = self.head["summary"] if self.head else {}
+        return int(summary.get(f"total-{counted}") or 0)
+
+    @cached_property
+    def cursor(self) -> Cursor | None:
+        """The newest cursor that survives."""
+        written = (snapshot["summary"].get(CURSOR) for snapshot in self.history())
+        return next((from_json(found) for found in written if found is not None), None)
+
+    def commit_at(self, stamp: datetime) -> Mapping[str, Any] | None:
+        """The newest snapshot with a cursor that was stamped no later; None where there is none any more."""
+        written = [snapshot for snapshot in reversed([*self.history()]) if CURSOR in snapshot["summary"]]
+        before = bisect_right(written, stamp, key=lambda each: from_json(each["summary"][CURSOR]).stamp)
+        return written[before - 1] if before else None
+
+    @cached_property
+    def state(self) -> State | None:
+        """The table as `snapshots.state` tells it; None without a snapshot.
+
+        Where the cursor is lost, the stamp is the latest that a file may hold.
+        """
+        if self.head is None:
+            return None
+        if self.cursor is not None:
+            return State(self.head["snapshot-id"], self.cursor, self.cursor.stamp)
+        stamps = (file.newest(self.stamp_id) for file in self.data_files) if self.table.stamp else ()
+        stamp = max((stamp for stamp in stamps if stamp is not None), default=None)
+        return State(self.head["snapshot-id"], None, stamp)
+
+    @property
+    def schema_id(self) -> int:
+        """Iceberg's number of the current schema, another one after every change."""
+        return int(self.said["current-schema-id"])
+
+    @cached_property
+    def column_ids(self) -> Mapping[str, int]:
+        """The columns of the current schema."""
+        schemas = {schema["schema-id"]: schema for schema in self.said["schemas"]}
+        return {column["name"]: column["id"] for column in schemas[self.schema_id]["fields"]}
+
+    @property
+    def stamp_id(self) -> int:
+        return self.column_ids[str(self.table.stamp)]
+
+    def partition_value(self, file: LiveFile, column: str) -> object:
+        """What a file's rows all have in a column by whose identity the table is partitioned."""
+        terms = zip(self._specs[file.spec], file.partition, strict=True)
+        wanted = (self.column_ids[column], "identity")
+        [value] = [value for term, value in terms if (term["source-id"], term["transform"]) == wanted]
+        return value
+
+    @cached_property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Those of the current snapshot."""
+        return tuple(live_files.manifests(self.io, self.head["manifest-list"])) if self.head else ()
+
+    def files_in(self, manifests: Iterable[Manifest]) -> Iterator[LiveFile]:
+        """The live files of some of the manifests."""
+        return live_files.read(self.io, manifests, {spec: len(terms) for spec, terms in self._specs.items()})
+
+    @cached_property
+    def data_files(self) -> tuple[LiveFile, ...]:
+        return tuple(file for file in self.files_in(m for m in self.manifests if m.is_of_data))
+
+    @cached_property
+    def delete_files(self) -> tuple[LiveFile, ...]:
+        return tuple(file for file in self.files_in(m for m in self.manifests if not m.is_of_data))
+
+    @cached_property
+    def _specs(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
+        return {spec["spec-id"]: spec["fields"] for spec in self.said["partition-specs"]}
+
+
+def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
+    """Those of the tables that are there, by name; raises MissingError where no lakehouse is, and makes no file."""
+    places = dict(_places(settings, tables))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        contents = pool.map(lambda place: _content(*place), places.values())
+        return {
+            table.name: Metadata(table, json.loads(content), io)
+            for (table, (io, _)), content in zip(places.items(), contents, strict=True)
+        }
+
+
+def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table, tuple[FileIO, str]]]:
+    """Where the metadata files of the tables are, as far as these are there."""
+    if settings.catalog.type == "jdbc":
+        known = embedded.locations(settings)
+        io = _file_io(settings)
+        yield from ((table, (io, known[table.name])) for table in tables if table.name in known)
+        return
+    from pyiceberg.exceptions import NoSuchTableError
+
+    from lakehouse_spark.lake import pyiceberg
+
+    catalog = pyiceberg.open_catalog(settings, {"snapshot-loading-mode": "refs"})  # all of them are in the file
+    for table in tables:
+        with suppress(NoSuchTableError):
+            found = catalog.load_table(tuple(table.name.split(".")))
+            yield table, (found.io, found.metadata_location)
+
+
+def _file_io(settings: Settings) -> FileIO:
+    if settings.warehouse.startswith(("file:", "/")):
+        return LocalFiles()
+    from lakehouse_spark.lake import pyiceberg
+
+    return pyiceberg.file_io(settings)
+
+
+def _content(io: FileIO, location: str) -> bytes:
+    with io.new_input(location).open() as stream:
+        content = stream.read()
+    return gzip.decompress(content) if content.startswith(_GZIP) else content
