@@ -15,7 +15,7 @@ from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.maintenance.health import EPOCH, Partition, Term
 from lakehouse_spark.maintenance.plan import Compaction, Group
-from lakehouse_spark.table import CATALOG, Policy, Table
+from lakehouse_spark.table import CATALOG, Policy, Table, transformed
 
 _MOST_PARTITIONS = 100
 _MOST_BYTES = 8 * 1024**3
@@ -177,14 +177,12 @@ def _spark_term(term: Term) -> Column:
     column = F.col(f"`{name}`")
     if value is None:
         return column.isNull()
-    kind, _, width = transform.rstrip("]").partition("[")
-    if kind == "identity":
+    if transform == "identity":
         return column == F.lit(value)
-    if kind == "day" and isinstance(value, int):
+    if transform == "day" and isinstance(value, int):
         day = EPOCH + timedelta(days=value)
         return (column >= F.lit(day)) & (column < F.lit(day + timedelta(days=1)))
-    call = f"{kind}({width}, `{name}`)" if width else f"{kind}s(`{name}`)"
-    return F.expr(f"{CATALOG}.system.{call}") == F.lit(value)
+    return F.expr(f"{CATALOG}.system.{transformed(transform, f'`{name}`')}") == F.lit(value)
 
 
 def _bounds(group: Group) -> tuple[datetime, datetime]:

@@ -1,6 +1,5 @@
 """Declarations and operations as Spark SQL: `python -m lakehouse_spark.schema.ddl infra/ddl` writes the scripts."""
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from lakehouse_spark.schema.operations import (
     SetProperties,
     creation,
 )
-from lakehouse_spark.table import CATALOG, Table, properties
+from lakehouse_spark.table import CATALOG, Table, column_of, properties, with_column
 
 NAMESPACES = ("bronze", "silver", "gold", "dim", "_metadata")
 
@@ -129,7 +128,7 @@ def _write(sorted_by: tuple[str, ...], distribution: str) -> list[str]:
     `LOCALLY ORDERED BY` alone leaves it as it is.
     """
     if sorted_by:
-        return [f"WRITE {_ORDERED[distribution]} {', '.join(map(_term, sorted_by))}"]
+        return [f"WRITE {_ORDERED[distribution]} {', '.join(map(_quoted, sorted_by))}"]
     if distribution == "range":
         return ["WRITE UNORDERED", *_set({"write.distribution-mode": distribution})]
     return ["WRITE DISTRIBUTED BY PARTITION" if distribution == "hash" else "WRITE UNORDERED"]
@@ -153,15 +152,9 @@ def _column(column: ColumnDefinition) -> str:
     return f"{_name(column.name)} {column.type} COMMENT {_text(column.comment)}"
 
 
-def _quoted(transform: str) -> str:
-    """A partition transform with its column, always its last word, quoted."""
-    return re.sub(r"(\w+)(\)?)$", r"`\1`\2", transform)
-
-
-def _term(term: str) -> str:
-    """A term of a sort order, its column quoted."""
-    transform, *direction = re.split(r"(?= (?:ASC|DESC)\b)", term)
-    return "".join([_quoted(transform), *direction])
+def _quoted(term: str) -> str:
+    """A term of partitioning or of a sort order with its column quoted."""
+    return with_column(term, _name(column_of(term)))
 
 
 def _name(column: str) -> str:

@@ -4,7 +4,6 @@ Declarations know no field ids. A column that is missing and one that is not dec
 where they agree in type and comment, and no other does; else as one to add and one to drop.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
@@ -28,7 +27,7 @@ from lakehouse_spark.schema.operations import (
     creation,
     is_promotion,
 )
-from lakehouse_spark.table import Table
+from lakehouse_spark.table import Table, column_of, with_column
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,8 @@ def _renamed(found: Found, renames: list[RenameColumn]) -> Found:
             columns=tuple(replace(c, name=new) if c.name == old else c for c in found.columns),
             required=frozenset(new if name == old else name for name in found.required),
             partition_columns=frozenset(new if name == old else name for name in found.partition_columns),
-            partitioned_by=tuple(_with_column(term, old, new) for term in found.partitioned_by),
-            sorted_by=tuple(_with_column(term, old, new) for term in found.sorted_by),
+            partitioned_by=_of_renamed(found.partitioned_by, old, new),
+            sorted_by=_of_renamed(found.sorted_by, old, new),
         )
     return found
 
@@ -225,14 +224,5 @@ def _has_later_format(declared: Table, found: Found) -> bool:
     return int(found.properties.get(FORMAT_VERSION, "0")) > int(declared.all_properties[FORMAT_VERSION])
 
 
-def _with_column(term: str, old: str, new: str) -> str:
-    """A term of partitioning or of a sort order, of the column `new` where it was of `old`."""
-    return re.sub(rf"\b{re.escape(old)}(?=\)?(?: (?:ASC|DESC) NULLS \w+)?$)", new, term)
-
-
-def transform(iceberg: str, column: str) -> str:
-    """Iceberg's `bucket[16]` of symbol as a declaration writes it: `bucket(16, symbol)`."""
-    if iceberg == "identity":
-        return column
-    name, _, argument = iceberg.rstrip("]").partition("[")
-    return f"{name}({argument}, {column})" if argument else f"{name}s({column})"
+def _of_renamed(terms: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    return tuple(with_column(term, new) if column_of(term) == old else term for term in terms)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_spark.schema.drift import Drift, Found, drift, transform
+from lakehouse_spark.schema.drift import Drift, Found, drift
 from lakehouse_spark.schema.operations import (
     FIRST,
     AddColumn,
@@ -218,20 +218,6 @@ def test_a_column_is_dropped_once_nothing_is_sorted_by_it() -> None:
         "silver.bars is sorted by symbol, at, until now by close, in files written from now on",
         "silver.bars.close is dropped, and only time travel still shows its values",
     )
-
-
-@pytest.mark.parametrize(
-    ("iceberg", "column", "declared"),
-    [
-        ("identity", "symbol", "symbol"),
-        ("bucket[16]", "symbol", "bucket(16, symbol)"),
-        ("truncate[4]", "symbol", "truncate(4, symbol)"),
-        ("day", "at", "days(at)"),
-        ("hour", "at", "hours(at)"),
-    ],
-)
-def test_transforms_are_spelled_as_declarations_do(iceberg: str, column: str, declared: str) -> None:
-    assert transform(iceberg, column) == declared
 
 
 def names_after(names: Iterable[str], operations: Iterable[Operation]) -> list[str]:
