@@ -9,6 +9,9 @@ from pyspark.sql import types as T
 
 CATALOG = "lake"
 
+DISTRIBUTION = "write.distribution-mode"
+"""The property that says how rows are spread over tasks before they are written."""
+
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "format-version": "2",
@@ -104,7 +107,7 @@ def _parts(term: str) -> tuple[str, str, str]:
 
 def properties(distribution: str, own: Mapping[str, str]) -> dict[str, str]:
     """Defaults, then the distribution mode, then a table's own: what the catalog must hold."""
-    return {**DEFAULTS, "write.distribution-mode": distribution, **own}
+    return {**DEFAULTS, DISTRIBUTION: distribution, **own}
 
 
 @dataclass(frozen=True, eq=False)

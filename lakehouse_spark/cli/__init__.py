@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark import __version__
-from lakehouse_spark.cli import commands, rejected, run
+from lakehouse_spark.cli import commands, migrate, rejected, run
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.output import announcer, err, out
 from lakehouse_spark.errors import LakehouseError
@@ -19,7 +19,7 @@ app.add_typer(run.commands(run.execute), name="run")
 app.command("status")(commands.status)
 app.command("verify")(commands.run_verify)
 app.command("report")(commands.write_report)
-app.command("migrate")(commands.migrate)
+app.command("migrate")(migrate.run)
 app.command("plan")(commands.show_plan)
 app.command("query")(commands.query)
 app.add_typer(rejected.app, name="rejected")

@@ -120,20 +120,6 @@ def write_report(
     out.print(f"The report is in {page}", highlight=False)
 
 
-def migrate(as_json: Json = False) -> None:
-    """Create or upgrade the tables; with nothing pending, write nothing."""
-    with opened("migrate") as (spark, settings), stages(as_json) as step:
-        step("applying migrations")
-        applied = migrations.migrate(spark, settings, datetime.now(UTC))
-    if as_json:
-        print_json([{"version": m.version, "description": m.description} for m in applied])
-        return
-    for migration in applied:
-        out.print(f"applied {migration.version}: {migration.description}")
-    if not applied:
-        out.print("nothing to migrate")
-
-
 def show_plan(
     layers: Annotated[
         list[str] | None,

@@ -24,7 +24,7 @@ from lakehouse_spark.schema.operations import (
     RenameColumn,
     SetProperties,
 )
-from lakehouse_spark.table import Policy, Table, transformed
+from lakehouse_spark.table import DISTRIBUTION, Policy, Table, transformed
 
 
 def carry_out(spark: SparkSession, operation: Operation) -> None:
@@ -87,7 +87,7 @@ def _is_done(spark: SparkSession, table: Table, operation: Alteration) -> bool:
             return name in columns and columns[name].nullable
         case ChangeSortOrder(new=(), distribution=mode):
             iceberg = snapshots.load(spark, table)
-            return bool(iceberg.sortOrder().isUnsorted()) and _properties(iceberg).get(ddl.DISTRIBUTION) == mode
+            return bool(iceberg.sortOrder().isUnsorted()) and _properties(iceberg).get(DISTRIBUTION) == mode
     return False
 
 

@@ -14,6 +14,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.settings import S3Settings, Settings
 from lakehouse_spark.table import CATALOG, Table
 
@@ -32,8 +33,12 @@ class LiteralPaths(PyArrowFileIO):
         return PyArrowFileIO.parse_location(location, properties)
 
 
+class MissingError(UsageError):
+    """There is no lakehouse, or it lacks a table."""
+
+
 def open_catalog(settings: Settings) -> Catalog:
-    """The catalog that the settings name, to be read; raises UsageError where there is none."""
+    """The catalog that the settings name, to be read; raises MissingError where there is none."""
     try:
         return _embedded(settings) if settings.catalog.type == "jdbc" else _rest(settings)
     except LakehouseError:
@@ -43,11 +48,23 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def load(catalog: Catalog, table: Table) -> IcebergTable:
-    """A table as the catalog holds it now; raises UsageError where it is missing."""
+    """A table as the catalog holds it now; raises MissingError where it is missing."""
     try:
         return catalog.load_table(tuple(table.name.split(".")))
     except NoSuchTableError:
-        raise UsageError(f"{table.name} is missing: {_NOT_THERE}") from None
+        raise MissingError(f"{table.name} is missing: {_NOT_THERE}") from None
+
+
+def newest_cursor(iceberg: IcebergTable) -> Cursor | None:
+    """The newest cursor of a table's current snapshot or its ancestors."""
+    snapshot = iceberg.current_snapshot()
+    while snapshot is not None:
+        written = snapshot.summary.additional_properties.get(CURSOR) if snapshot.summary else None
+        if written is not None:
+            return from_json(written)
+        parent = snapshot.parent_snapshot_id
+        snapshot = None if parent is None else iceberg.snapshot_by_id(parent)
+    return None
 
 
 def _embedded(settings: Settings) -> Catalog:
@@ -55,7 +72,7 @@ def _embedded(settings: Settings) -> Catalog:
 
     file = _database(settings)
     if not _holds_catalog(file):
-        raise UsageError(_NOT_THERE)
+        raise MissingError(_NOT_THERE)
     path = quote(quote(str(file)))  # SQLAlchemy takes one of them off, SQLite the other
     return SqlCatalog(
         CATALOG,

@@ -49,8 +49,12 @@ def pending(spark: SparkSession) -> list[Migration]:
 
     Raises RefusedError where an applied migration was edited since, or is unknown to this release.
     """
+    return unrecorded(_recorded(spark))
+
+
+def unrecorded(recorded: Mapping[str, str]) -> list[Migration]:
+    """The migrations that are pending where these are recorded, by version with their checksums; as `pending`."""
     known = {migration.version: migration for migration in migrations()}
-    recorded = _recorded(spark)
     for version, checksum in sorted(recorded.items()):
         if version not in known:
             raise RefusedError(

@@ -24,10 +24,7 @@ from lakehouse_spark.schema.operations import (
     SetProperties,
     creation,
 )
-from lakehouse_spark.table import CATALOG, Table, column_of, properties, with_column
-
-DISTRIBUTION = "write.distribution-mode"
-"""The property that says how rows are spread over tasks before they are written."""
+from lakehouse_spark.table import CATALOG, DISTRIBUTION, Table, column_of, properties, with_column
 
 NAMESPACES = ("bronze", "silver", "gold", "dim", "_metadata")
 

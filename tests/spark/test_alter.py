@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.lake import alter, found, pyiceberg, snapshots
 from lakehouse_spark.migrations import apply
-from lakehouse_spark.schema import ddl
 from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import (
     FIRST,
@@ -28,6 +27,7 @@ from lakehouse_spark.schema.operations import (
     SetProperties,
 )
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.table import DISTRIBUTION
 from tests.support.lakehouses import connect
 
 NAME = "test.things"
@@ -164,13 +164,13 @@ def test_partition_transforms_are_added_and_removed_each_where_it_is_left_to_do(
 def test_a_sort_order_comes_and_goes_with_the_distribution_mode_that_is_meant(
     things: SparkSession, look: Callable[[], Found], mode: str
 ) -> None:
-    apply(things, [SetProperties(NAME, ((ddl.DISTRIBUTION, "none", mode),))])
+    apply(things, [SetProperties(NAME, ((DISTRIBUTION, "none", mode),))])
     applied(things, ChangeSortOrder(NAME, ("symbol",), ("price DESC NULLS LAST", "bucket(4, symbol)"), mode))
     assert look().sorted_by == ("price DESC NULLS LAST", "bucket(4, symbol)")
-    assert look().properties[ddl.DISTRIBUTION] == mode
+    assert look().properties[DISTRIBUTION] == mode
     applied(things, ChangeSortOrder(NAME, ("price DESC NULLS LAST", "bucket(4, symbol)"), (), mode))
     assert look().sorted_by == ()
-    assert look().properties[ddl.DISTRIBUTION] == mode
+    assert look().properties[DISTRIBUTION] == mode
 
 
 def test_properties_the_description_and_the_format_version_are_set_and_unset(
