@@ -1,6 +1,7 @@
 """`lakehouse migrate`, and the ways to look first."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.cli.output import Json, out, print_json, stages
 from lakehouse_spark.cli.sessions import opened
-from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.settings import load
 
 if TYPE_CHECKING:
@@ -21,10 +22,22 @@ def run(
         bool,
         typer.Option("--plan", help="Say what is pending, what it touches and costs, and what drifted; no Spark."),
     ] = False,
+    draft: Annotated[
+        str | None,
+        typer.Option("--draft", metavar="NAME", help="Write a migration that would mend what drifted; no Spark."),
+    ] = None,
+    folder: Annotated[
+        Path, typer.Option("--into", metavar="FOLDER", help="With --draft: where it goes; by default here.")
+    ] = Path(),
     as_json: Json = False,
 ) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
-    _plan(as_json) if plan else _migrate(as_json)
+    if draft is not None:
+        _draft(draft, folder, as_json)
+    elif plan:
+        _plan(as_json)
+    else:
+        _migrate(as_json)
 
 
 def _migrate(as_json: bool) -> None:
@@ -46,6 +59,40 @@ def _plan(as_json: bool) -> None:
     found = plan.take(load())
     print_json(found.as_dict()) if as_json else _show(found)
     raise typer.Exit(RefusedError.exit_code if found.refused else 0)
+
+
+def _draft(name: str, folder: Path, as_json: bool) -> None:
+    from lakehouse_spark.migrations import draft, plan
+
+    file = folder / draft.file_name(migrations.migrations()[-1].version, name)
+    found = plan.take(load())
+    operations = [operation for drift in found.drifts for operation in drift.operations]
+    if operations:
+        try:
+            with file.open("x", encoding="utf-8") as written:
+                written.write(draft.source(found.drifts, TABLES, found.major))
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+    unmendable = [sentence for drift in found.drifts for sentence in drift.unmendable]
+    if as_json:
+        print_json(
+            {
+                "file": str(file) if operations else None,
+                "operations": [o.sentence for o in operations],
+                "unmendable": unmendable,
+            }
+        )
+        return
+    for sentence in (*(operation.sentence for operation in operations), *unmendable):
+        _say(sentence)
+    if operations:
+        _say(f"drafted {file}: say there what changes and why, and keep it in lakehouse_spark/migrations")
+    else:
+        _say(
+            "no operation mends this: there is nothing to draft"
+            if unmendable
+            else "nothing drifted: there is nothing to draft"
+        )
 
 
 def _show(found: "Plan") -> None:

@@ -50,6 +50,8 @@ class Plan:
     """Whether there is nothing yet: then all tables would be made as they are declared."""
     pending: tuple[Migration, ...] = ()
     changes: tuple[Change, ...] = ()
+    major: int = 1
+    """The version that the tables have by then, which the next breaking change raises."""
     refused: tuple[str, ...] = ()
     """Why migrating would be refused, and what to do instead."""
     derivations: tuple[Derivation, ...] = ()

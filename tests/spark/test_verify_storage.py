@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark import migrations
+from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.lake import found, pyiceberg
+from lakehouse_spark.migrations import draft
 from lakehouse_spark.schema import ddl
+from lakehouse_spark.schema.drift import drift
 from lakehouse_spark.settings import CatalogSettings, Settings
 from lakehouse_spark.verify import storage
 
@@ -47,7 +52,9 @@ def test_verify_finds_text_that_is_not_utf8_in_columns_arrays_and_maps(spark_of_
     assert broken() == {"bronze.raw_reference": 3, "silver._rejected_records": 1, "dim.dim_trader": 1}
 
 
-def test_verify_says_what_would_make_tables_as_declared(spark_of_four: SparkSession, tmp_path: Path) -> None:
+def test_verify_says_what_is_not_as_declared_and_a_drafted_migration_mends_it(
+    spark_of_four: SparkSession, tmp_path: Path
+) -> None:
     settings = Settings(home=tmp_path / "home")
 
     def details() -> dict[str, tuple[int | None, str]]:
@@ -86,6 +93,15 @@ def test_verify_says_what_would_make_tables_as_declared(spark_of_four: SparkSess
             "dim.dim_exchange is sorted by nothing, until now by exchange_key, in files written from now on; "
             "dim.dim_exchange sets write.distribution-mode to 'none' (until now 'range')",
         ),
+    }
+    module: dict[str, Any] = {}
+    catalog = pyiceberg.open_catalog(settings)
+    drifts = [drift(BY_NAME[name], found.read(pyiceberg.load(catalog, BY_NAME[name]))) for name in NAMES]
+    exec(draft.source(drifts, TABLES, major=1), module)
+    migrations.apply(spark_of_four, module["OPERATIONS"])
+    assert details() == {
+        **dict.fromkeys(NAMES, (0, "as declared")),
+        "dim.dim_trader": (1, "dim.dim_trader has format-version 3, declared 2, and there is no way back: declare 3"),
     }
 
 

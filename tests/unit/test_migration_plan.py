@@ -1,4 +1,4 @@
-"""What `lakehouse migrate --plan` says, of a lakehouse that an earlier release wrote; no JVM is started."""
+"""What `lakehouse migrate --plan` and `--draft` say of a lakehouse that an earlier release wrote, without a JVM."""
 
 import json
 import shutil
@@ -14,7 +14,14 @@ from pyspark import SparkContext
 from lakehouse_spark import cli, migrations
 from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.migrations.migration import Migration
-from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, DropColumn, Operation
+from lakehouse_spark.schema.operations import (
+    AddColumn,
+    ColumnDefinition,
+    CommentColumn,
+    DropColumn,
+    Operation,
+    RenameColumn,
+)
 from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
 
@@ -54,7 +61,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "migrations", lambda: [*released, *later])
             patch.setenv("LAKEHOUSE_HOME", str(home))
-            patch.setattr(sys, "argv", ["lakehouse", "migrate", "--plan", *options])
+            patch.setattr(sys, "argv", ["lakehouse", "migrate", *options])
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         assert SparkContext._gateway is None
@@ -75,16 +82,16 @@ def catalog(home: Path) -> Catalog:
 
 
 def test_a_new_lakehouse_would_get_all_tables(ask: Ask, tmp_path: Path) -> None:
-    assert ask(tmp_path / "none") == (
+    assert ask(tmp_path / "none", "--plan") == (
         0, "there is no lakehouse here yet: all 26 tables would be made; run: lakehouse migrate\n"
     )  # fmt: skip
-    assert as_json(ask(tmp_path / "none", "--json"))["new"] is True
+    assert as_json(ask(tmp_path / "none", "--plan", "--json"))["new"] is True
     assert list(tmp_path.iterdir()) == []
 
 
 def test_it_names_what_is_pending_and_what_is_derived_whole(ask: Ask, home: Path) -> None:
     before = (home / "catalog.db").read_bytes()
-    assert ask(home) == (
+    assert ask(home, "--plan") == (
         0,
         "V002 repair text of the change log\n"
         "  repair text of the change log (work: rows are read, and rewritten where they change)\n"
@@ -102,7 +109,7 @@ def test_it_names_what_is_pending_and_what_is_derived_whole(ask: Ask, home: Path
 
 
 def test_a_change_names_its_class_and_the_tables_that_read_what_it_changes(ask: Ask, home: Path) -> None:
-    said = as_json(ask(home, "--json", more=(VENUE,)))
+    said = as_json(ask(home, "--plan", "--json", more=(VENUE,)))
     assert said["pending"][-1] == {
         "version": "V099",
         "description": "a later change",
@@ -124,8 +131,8 @@ def drifts(said: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def test_what_pending_migrations_mend_is_no_drift_and_what_they_break_is(ask: Ask, home: Path) -> None:
-    assert drifts(as_json(ask(home, "--json"))) == {}
-    assert drifts(as_json(ask(home, "--json", more=(VENUE,)))) == {
+    assert drifts(as_json(ask(home, "--plan", "--json"))) == {}
+    assert drifts(as_json(ask(home, "--plan", "--json", more=(VENUE,)))) == {
         "silver.trades": ["silver.trades.venue is dropped, and only time travel still shows its values"]
     }
 
@@ -133,7 +140,7 @@ def test_what_pending_migrations_mend_is_no_drift_and_what_they_break_is(ask: As
 def test_a_table_that_drifted_is_told_with_what_would_mend_it(ask: Ask, home: Path) -> None:
     with catalog(home).load_table("gold.fact_trades").update_schema() as schema:
         schema.rename_column("quantity", "qty").update_column("price", doc="Hm")
-    code, said = ask(home)
+    code, said = ask(home, "--plan")
     assert code == 0
     assert "gold.fact_trades is not as declared even then. What would mend it:" in said
     assert "  gold.fact_trades.qty is renamed to quantity and keeps its values\n" in said
@@ -141,7 +148,7 @@ def test_a_table_that_drifted_is_told_with_what_would_mend_it(ask: Ask, home: Pa
 
 
 def test_a_refused_migration_says_what_to_do_instead_and_ends_with_3(ask: Ask, home: Path) -> None:
-    code, said = ask(home, more=(DropColumn("gold.market_overview", "avg_spread_bps"),))
+    code, said = ask(home, "--plan", more=(DropColumn("gold.market_overview", "avg_spread_bps"),))
     assert code == 3
     assert said.splitlines()[-2:] == [
         "refused: V099: gold.market_overview.avg_spread_bps is dropped, and only time travel still shows its values; "
@@ -152,7 +159,7 @@ def test_a_refused_migration_says_what_to_do_instead_and_ends_with_3(ask: Ask, h
 
 
 def test_a_migration_of_what_is_not_there_is_told(ask: Ask, home: Path) -> None:
-    code, said = ask(home, more=(AddColumn("silver.notes", ColumnDefinition("note", "string", "A note")),))
+    code, said = ask(home, "--plan", more=(AddColumn("silver.notes", ColumnDefinition("note", "string", "A note")),))
     assert code == 3
     assert said.splitlines()[-2] == (
         "refused: V099: silver.notes is missing: silver.notes gains note (string) at the end, NULL in the rows it has"
@@ -161,17 +168,57 @@ def test_a_migration_of_what_is_not_there_is_told(ask: Ask, home: Path) -> None:
 
 def test_a_lakehouse_of_a_later_release_is_refused(ask: Ask, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "migrations", list)
-    code, said = ask(home, more=(VENUE,))
+    code, said = ask(home, "--plan", more=(VENUE,))
     assert code == 3
     assert "V001 was applied here and is unknown to this release (newest: V099)" in said
 
 
 def test_a_start_that_was_interrupted_counts_as_new(ask: Ask, home: Path) -> None:
     catalog(home).load_table("_metadata.schema_migrations").delete()
-    assert as_json(ask(home, "--json"))["new"] is True
+    assert as_json(ask(home, "--plan", "--json"))["new"] is True
 
 
 def test_a_table_that_is_gone_would_be_made_anew(ask: Ask, home: Path) -> None:
     catalog(home).drop_table("silver.market_data")
-    (sentence,) = drifts(as_json(ask(home, "--json")))["silver.market_data"]
+    (sentence,) = drifts(as_json(ask(home, "--plan", "--json")))["silver.market_data"]
     assert sentence.startswith("silver.market_data is created, with the columns market_data_id, symbol, ")
+
+
+def drafted(file: Path) -> tuple[Operation, ...]:
+    module: dict[str, tuple[Operation, ...]] = {}
+    exec(compile(file.read_text(encoding="utf-8"), file.name, "exec"), module)
+    return module["OPERATIONS"]
+
+
+def test_a_draft_holds_what_would_mend_the_drift(ask: Ask, home: Path, tmp_path: Path) -> None:
+    with catalog(home).load_table("gold.fact_trades").update_schema() as schema:
+        schema.rename_column("quantity", "qty").update_column("price", doc="Hm")
+    options = ("--draft", "mend fact-trades", "--into", str(tmp_path))
+    file = tmp_path / "V004__mend_fact_trades.py"
+
+    assert ask(home, *options) == (
+        0,
+        "gold.fact_trades.qty is renamed to quantity and keeps its values\n"
+        "gold.fact_trades.price is described as 'Execution price', until now as 'Hm'\n"
+        f"drafted {file}: say there what changes and why, and keep it in lakehouse_spark/migrations\n",
+    )
+    assert drafted(file) == (
+        RenameColumn("gold.fact_trades", "qty", "quantity"),
+        CommentColumn("gold.fact_trades", "price", "Hm", "Execution price"),
+    )
+    before = file.read_text()
+    code, said = ask(home, *options)
+    assert (code, said) == (2, f"usage: {file} cannot be written: File exists\n")
+    assert file.read_text() == before
+
+
+def test_where_nothing_drifted_nothing_is_drafted(ask: Ask, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert ask(home, "--draft", "mend") == (0, "nothing drifted: there is nothing to draft\n")
+    assert as_json(ask(home, "--draft", "mend", "--json")) == {"file": None, "operations": [], "unmendable": []}
+    assert [*home.glob("*.py")] == []
+
+
+def test_a_new_lakehouse_has_nothing_to_draft(ask: Ask, tmp_path: Path) -> None:
+    code, said = ask(tmp_path / "none", "--draft", "mend", "--into", str(tmp_path))
+    assert (code, said) == (0, "nothing drifted: there is nothing to draft\n")
