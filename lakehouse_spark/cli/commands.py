@@ -86,11 +86,17 @@ def status(as_json: Json = False) -> None:
     out.print(grid)
 
 
-def run_verify(as_json: Json = False) -> None:
+def run_verify(
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", help="Check this table alone; may be repeated; default: all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check every invariant; exit 1 on any violation."""
+    chosen = [catalog.table(name) for name in tables or ()]
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
         require_tables(spark)
-        findings = verify.run(spark, settings, report=lambda finding: step(line(finding)))
+        findings = verify.run(spark, settings, chosen, report=lambda finding: step(line(finding)))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:

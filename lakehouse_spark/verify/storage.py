@@ -1,6 +1,6 @@
 """The tables themselves: keys, declarations and files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from lakehouse_spark.table import Table
 from lakehouse_spark.verify.finding import Finding, repeated
 
 
-def keys_are_unique(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def keys_are_unique(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every table's key identifies one row."""
-    keyed = [table for table in TABLES if table.key]
+    keyed = [table for table in tables or TABLES if table.key]
     found = counts({table.name: repeated(spark.table(table.identifier), table.key) for table in keyed})
     for table in keyed:
         again = found[table.name]
@@ -32,12 +32,13 @@ _SCANS = 5
 """Tables that one query reads through: one for all would plan for seconds, one for each would wait for its start."""
 
 
-def texts_are_utf8(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def texts_are_utf8(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every string of every row is valid UTF-8, wherever it stands: only Spark can read others."""
-    for some in range(0, len(TABLES), _SCANS):
-        tables = TABLES[some : some + _SCANS]
-        broken = counts({table.name: spark.table(table.identifier).where(_holds_bad_text(table)) for table in tables})
-        for table in tables:
+    looked_at = tables or TABLES
+    for first in range(0, len(looked_at), _SCANS):
+        some = looked_at[first : first + _SCANS]
+        broken = counts({table.name: spark.table(table.identifier).where(_holds_bad_text(table)) for table in some})
+        for table in some:
             number = broken[table.name]
             detail = "all strings are UTF-8" if not number else f"{number:,} rows hold a string that is not UTF-8"
             yield Finding("text is valid UTF-8", table.name, number, detail)
@@ -64,7 +65,7 @@ def _is_bad_text(value: Column, kind: T.DataType) -> Column:
     return F.coalesce(bad, F.lit(False))
 
 
-def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def declarations_hold(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Columns, partition specs, sort orders and properties are as declared; else, the changes that would make them so.
 
     Only catalogs that PyIceberg opens are checked.
@@ -75,17 +76,17 @@ def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Findi
     try:
         catalog = pyiceberg.open_catalog(settings)
     except UsageError as error:
-        yield from (Finding(check, table.name, None, f"not checked: {error}") for table in TABLES)
+        yield from (Finding(check, table.name, None, f"not checked: {error}") for table in tables or TABLES)
         return
-    for table in TABLES:
+    for table in tables or TABLES:
         differences = drift(table, found.read(pyiceberg.load(catalog, table))).sentences
         yield Finding(check, table.name, len(differences), "; ".join(differences) or check)
 
 
-def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def files_exist(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every file that a live snapshot references exists."""
-    referenced = _referenced(spark)
-    for table in TABLES:
+    referenced = _referenced(spark, tables or TABLES)
+    for table in tables or TABLES:
         live = {_path(path) for path in referenced[table.name]}
         gone = live - _there(snapshots.load(spark, table), live)
         detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
@@ -101,15 +102,15 @@ def _there(iceberg: Any, paths: set[str]) -> set[str]:
     return local | rest - {path for path in missing if not iceberg.io().newInputFile(path).exists()}
 
 
-def _referenced(spark: SparkSession) -> dict[str, set[str]]:
+def _referenced(spark: SparkSession, tables: Sequence[Table]) -> dict[str, set[str]]:
     """By table the paths of the data and delete files, manifests and manifest lists of all snapshots."""
     named = (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list"))
     paths = [
         spark.table(f"{table.identifier}.{view}").select(F.lit(table.name).alias("name"), F.col(path).alias("path"))
-        for table in TABLES
+        for table in tables
         for view, path in named
     ]
-    found: dict[str, set[str]] = {table.name: set() for table in TABLES}
+    found: dict[str, set[str]] = {table.name: set() for table in tables}
     for row in reduce(DataFrame.union, paths).where(F.col("path").isNotNull()).collect():
         found[row["name"]].add(row["path"])
     return found

@@ -1,4 +1,4 @@
-"""What verify finds in tables themselves: text that is not UTF-8, and what is not as declared."""
+"""What verify finds in tables themselves, text that is not UTF-8 or what is not as declared; and of which tables."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import migrations
+from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.lake import found, pyiceberg
 from lakehouse_spark.migrations import draft
@@ -116,3 +116,23 @@ def test_verify_does_not_check_declarations_in_a_catalog_that_pyiceberg_does_not
         "not checked: LAKEHOUSE_CATALOG__URI: only SQLite and REST catalogs are read without Spark, not "
         "'jdbc:postgresql://db/lake'",
     )
+
+
+def test_each_check_is_about_the_tables_that_it_names(migrated: SparkSession) -> None:
+    for check, about in verify.CHECKS:
+        if about:
+            found = {finding.table for finding in check(migrated, Settings())}
+            assert found
+            assert found <= {table.name for table in about}
+
+
+def test_verify_of_one_table_checks_what_concerns_it_alone(migrated: SparkSession) -> None:
+    warehouse = str(migrated.conf.get("spark.sql.catalog.lake.warehouse"))
+    settings = Settings(home=Path(warehouse.removeprefix("file://")).parent)
+    findings = verify.run(migrated, settings, [BY_NAME["gold.fact_trades"]])
+    assert {(finding.table, finding.violations) for finding in findings} == {("gold.fact_trades", 0)}
+    assert [finding.check for finding in findings] == [
+        "unique trade_id", "one fact per silver row", "symbol_key resolves", "trader_key resolves",
+        "exchange_key resolves", "time_key resolves", "total value as in silver.trades", "text is valid UTF-8",
+        "as declared", "every referenced file exists",
+    ]  # fmt: skip
