@@ -1,6 +1,7 @@
 """Small files into large ones, sorted as declared, with their deletes folded in; checked before they are current."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -52,10 +53,10 @@ def _in_commits(groups: Sequence[Group]) -> Iterator[Group]:
         for partition in group.partitions:
             size = sum(each.bytes for each in chosen) + partition.bytes
             if chosen and (len(chosen) == _MOST_PARTITIONS or size > _MOST_BYTES):
-                yield Group(tuple(chosen), group.arrived)
+                yield replace(group, partitions=tuple(chosen))
                 chosen = []
             chosen.append(partition)
-        yield Group(tuple(chosen), group.arrived)
+        yield replace(group, partitions=tuple(chosen))
 
 
 def _rewrite(spark: SparkSession, table: Table, policy: Policy, group: Group, branch: str, concurrent: int) -> None:
@@ -65,6 +66,7 @@ def _rewrite(spark: SparkSession, table: Table, policy: Policy, group: Group, br
         "min-input-files": policy.min_input_files,
         "max-concurrent-file-group-rewrites": concurrent,
         "delete-file-threshold": 1,
+        "rewrite-all": str(group.is_of_older_spec).lower(),
     }
     action = _actions(spark).rewriteDataFiles(iceberg).toBranch(branch).filter(_selection(spark, table, group))
     for name, value in options.items():
