@@ -1,7 +1,7 @@
 """All declarations of the lakehouse, in dependency order: tables, topics, feeds, dimensions and facts."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_reference, raw_trades
@@ -82,6 +82,15 @@ LAYERS = tuple(dict.fromkeys(table.namespace for table in TABLES))
 """The namespaces, in the order of the tables."""
 
 BY_NAME: Mapping[str, Table] = MappingProxyType({table.name: table for table in TABLES})
+
+
+def with_downstream(names: Iterable[str]) -> tuple[str, ...]:
+    """These tables and all that are built from them, directly or not, each after its sources."""
+    found = set(names)
+    for table in TABLES:
+        if found.intersection(table.sources):
+            found.add(table.name)
+    return tuple(table.name for table in TABLES if table.name in found)
 
 
 def table(name: str) -> Table:

@@ -9,6 +9,9 @@ from pyspark.sql import types as T
 
 CATALOG = "lake"
 
+DISTRIBUTION = "write.distribution-mode"
+"""The property that says how rows are spread over tasks before they are written."""
+
 DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "format-version": "2",
@@ -33,7 +36,9 @@ MERGE_ON_READ: Mapping[str, str] = MappingProxyType(
 )
 """For tables whose changed rows lie scattered over large files."""
 
-_TRANSFORM = re.compile(r"^(?:(?:years|months|days|hours)\((\w+)\)|bucket\(\d+, (\w+)\)|truncate\(\d+, (\w+)\)|(\w+))$")
+_TRANSFORM = re.compile(r"(?:years|months|days|hours)\(\w+\)|(?:bucket|truncate)\(\d+, \w+\)|\w+")
+"""Those that a declaration may be partitioned by."""
+_TERM = re.compile(r"((?:\w+\((?:\d+, )?)?)(.+?)(\)?(?: (?:ASC|DESC) NULLS (?:FIRST|LAST))?)")
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,37 @@ def column(name: str, kind: T.DataType, doc: str) -> T.StructField:
     return T.StructField(name, kind, True, {"comment": doc})
 
 
+def column_of(term: str) -> str:
+    """The column of a term of partitioning or of a sort order, as SQL writes it: "bucket(16, symbol)", "price DESC
+    NULLS LAST"."""
+    return _parts(term)[1]
+
+
+def with_column(term: str, column: str) -> str:
+    """The same term of another column."""
+    before, _, after = _parts(term)
+    return before + column + after
+
+
+def transformed(iceberg: str, column: str) -> str:
+    """The term of a column under a transform as Iceberg spells it: under `bucket[16]`, "bucket(16, symbol)"."""
+    if iceberg == "identity":
+        return column
+    name, _, argument = iceberg.rstrip("]").partition("[")
+    return f"{name}({argument}, {column})" if argument else f"{name}s({column})"
+
+
+def _parts(term: str) -> tuple[str, str, str]:
+    """What stands before a term's column, the column, and what stands behind it."""
+    match = _TERM.fullmatch(term)
+    if match is None:
+        raise ValueError(f"{term!r} is of no column")
+    return match[1], match[2], match[3]
+
+
 def properties(distribution: str, own: Mapping[str, str]) -> dict[str, str]:
     """Defaults, then the distribution mode, then a table's own: what the catalog must hold."""
-    return {**DEFAULTS, "write.distribution-mode": distribution, **own}
+    return {**DEFAULTS, DISTRIBUTION: distribution, **own}
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +176,10 @@ class Table:
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
-        found = []
         for transform in self.partitioned_by:
-            match = _TRANSFORM.match(transform)
-            if not match:
+            if not _TRANSFORM.fullmatch(transform):
                 raise ValueError(f"{self.name}: unknown partition transform {transform!r}")
-            found.append(next(group for group in match.groups() if group))
-        return tuple(found)
+        return tuple(map(column_of, self.partitioned_by))
 
     @property
     def day_column(self) -> str | None:

@@ -94,15 +94,21 @@ def status(as_json: Json = False) -> None:
     out.print(grid)
 
 
-def run_verify(as_json: Json = False) -> None:
+def run_verify(
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", help="Check this table alone; may be repeated; default: all.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check every invariant; exit 1 on any violation."""
-    from lakehouse_spark import verify
+    from lakehouse_spark import catalog, verify
     from lakehouse_spark.cli.results import line, show_findings
     from lakehouse_spark.cli.sessions import opened, require_tables
 
+    chosen = [catalog.table(name) for name in tables or ()]
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
         require_tables(spark)
-        findings = verify.run(spark, settings, report=lambda finding: step(line(finding)))
+        findings = verify.run(spark, settings, chosen, report=lambda finding: step(line(finding)))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -133,23 +139,6 @@ def write_report(
     for sentence in missing:
         err.print(sentence, markup=False, highlight=False)
     out.print(f"The report is in {page}", highlight=False)
-
-
-def migrate(as_json: Json = False) -> None:
-    """Create or upgrade the tables; with nothing pending, write nothing."""
-    from lakehouse_spark import migrations
-    from lakehouse_spark.cli.sessions import opened
-
-    with opened("migrate") as (spark, settings), stages(as_json) as step:
-        step("applying migrations")
-        applied = migrations.migrate(spark, settings, datetime.now(UTC))
-    if as_json:
-        print_json([{"version": m.version, "description": m.description} for m in applied])
-        return
-    for migration in applied:
-        out.print(f"applied {migration.version}: {migration.description}")
-    if not applied:
-        out.print("nothing to migrate")
 
 
 def show_plan(

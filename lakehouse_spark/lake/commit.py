@@ -238,12 +238,13 @@ def outdate(spark: SparkSession, table: Table) -> None:
 def adopt_schema(spark: SparkSession, table: Table) -> None:
     """Gives a table whose schema changed a snapshot of that schema, since rows as of a snapshot come with its own.
 
-    Rows, cursor and stamps stay; with nothing changed since the current snapshot, nothing is committed.
+    Rows, cursor and stamps stay; with nothing changed since the current snapshot, or none, nothing is committed.
     """
 
     def attempt() -> None:
         iceberg = load(spark, table)
-        if iceberg.currentSnapshot().schemaId() == iceberg.schema().schemaId():
+        head = iceberg.currentSnapshot()
+        if head is None or head.schemaId() == iceberg.schema().schemaId():
             return
         base = state(spark, table)
         _publish(spark, table, base, base.cursor, _progress(spark, table))

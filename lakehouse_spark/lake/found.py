@@ -9,8 +9,9 @@ from pyiceberg.table.sorting import NullOrder, SortDirection
 from pyiceberg.transforms import Transform, VoidTransform
 from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType
 
-from lakehouse_spark.schema.drift import Found, transform
+from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import FORMAT_VERSION, ColumnDefinition
+from lakehouse_spark.table import transformed
 
 _SQL: Mapping[str, str] = {
     "long": "bigint",
@@ -71,7 +72,7 @@ def _null(is_required: bool) -> str:
 
 
 def _term(schema: Schema, column: int, by: Transform[Any, Any]) -> str:
-    return transform(str(by), schema.find_column_name(column) or f"column {column}")
+    return transformed(str(by), schema.find_column_name(column) or f"column {column}")
 
 
 def _direction(direction: SortDirection, nulls: NullOrder) -> str:

@@ -1,6 +1,7 @@
 """Small files into large ones, sorted as declared, with their deletes folded in; checked before they are current."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
@@ -15,7 +16,7 @@ from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.maintenance.health import EPOCH, Partition, Term
 from lakehouse_spark.maintenance.plan import Compaction, Group
-from lakehouse_spark.table import CATALOG, Policy, Table
+from lakehouse_spark.table import CATALOG, Policy, Table, transformed
 
 _MOST_PARTITIONS = 100
 _MOST_BYTES = 8 * 1024**3
@@ -52,10 +53,10 @@ def _in_commits(groups: Sequence[Group]) -> Iterator[Group]:
         for partition in group.partitions:
             size = sum(each.bytes for each in chosen) + partition.bytes
             if chosen and (len(chosen) == _MOST_PARTITIONS or size > _MOST_BYTES):
-                yield Group(tuple(chosen), group.arrived)
+                yield replace(group, partitions=tuple(chosen))
                 chosen = []
             chosen.append(partition)
-        yield Group(tuple(chosen), group.arrived)
+        yield replace(group, partitions=tuple(chosen))
 
 
 def _rewrite(spark: SparkSession, table: Table, policy: Policy, group: Group, branch: str, concurrent: int) -> None:
@@ -65,6 +66,7 @@ def _rewrite(spark: SparkSession, table: Table, policy: Policy, group: Group, br
         "min-input-files": policy.min_input_files,
         "max-concurrent-file-group-rewrites": concurrent,
         "delete-file-threshold": 1,
+        "rewrite-all": str(group.is_of_older_spec).lower(),
     }
     action = _actions(spark).rewriteDataFiles(iceberg).toBranch(branch).filter(_selection(spark, table, group))
     for name, value in options.items():
@@ -177,14 +179,12 @@ def _spark_term(term: Term) -> Column:
     column = F.col(f"`{name}`")
     if value is None:
         return column.isNull()
-    kind, _, width = transform.rstrip("]").partition("[")
-    if kind == "identity":
+    if transform == "identity":
         return column == F.lit(value)
-    if kind == "day" and isinstance(value, int):
+    if transform == "day" and isinstance(value, int):
         day = EPOCH + timedelta(days=value)
         return (column >= F.lit(day)) & (column < F.lit(day + timedelta(days=1)))
-    call = f"{kind}({width}, `{name}`)" if width else f"{kind}s(`{name}`)"
-    return F.expr(f"{CATALOG}.system.{call}") == F.lit(value)
+    return F.expr(f"{CATALOG}.system.{transformed(transform, f'`{name}`')}") == F.lit(value)
 
 
 def _bounds(group: Group) -> tuple[datetime, datetime]:

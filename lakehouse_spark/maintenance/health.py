@@ -102,6 +102,8 @@ class Health:
     manifests: int = 0
     manifest_bytes: int = 0
     manifest_target_bytes: int = 8 * 1024 * 1024
+    spec: int = 0
+    """The id of the partition spec by which files are written now."""
     partitions: tuple[Partition, ...] = field(default=(), repr=False)
 
     @cached_property
@@ -171,6 +173,7 @@ def read(iceberg: IcebergTable, table: Table, *, with_files: bool = True) -> Hea
         manifests=len(manifests),
         manifest_bytes=sum(manifest.size for manifest in manifests),
         manifest_target_bytes=int(metadata.properties.get("commit.manifest.target-size-bytes", 8 * 1024 * 1024)),
+        spec=metadata.default_spec_id,
         partitions=found.partitions(),
     )
 

@@ -51,6 +51,8 @@ class Group:
 
     partitions: tuple[Partition, ...]
     arrived: date | None = None
+    is_of_older_spec: bool = False
+    """Whether the files are of another partition spec than is written by now: then all of them are taken up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,58 +248,79 @@ def _compaction(
 ) -> tuple[Compaction | None, list[Kept]]:
     groups: list[Group] = []
     together: list[Partition] = []
+    older: list[Partition] = []
     kept: Counter[str] = Counter()
-    before = after = size = 0
+    before = after = size = of_older = 0
     for partition in health.partitions:
-        for group in _groups(table, policy, partition):
+        for group in _groups(table, policy, health, partition):
             part = group.partitions[0]
-            of_wrong_size = _of_wrong_size(policy, part)
-            # Which files have deletes no manifest tells: then Iceberg may take up any.
-            candidates = list(part.files) if part.deletes else of_wrong_size
-            compacted = {f.sequence for f in part.files if _is_compaction(health, given, f.sequence)}
-            fresh = [file for file in of_wrong_size if file.sequence not in compacted]
-            number = len(fresh) + (part.deletes if part.delete_sequence > max(compacted, default=0) else 0)
-            if len(candidates) + part.deletes < policy.min_input_files or not candidates:
-                kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
-            elif compacted and not number:
-                kept["nothing changed since it was compacted"] += 1
-            elif number < policy.min_input_files:
-                kept[f"fewer than {policy.min_input_files} files to gain from"] += 1
-            elif (until := _settles(table, policy, health, part, fresh)) and until > given.now:
-                kept["still being written"] += 1
+            if why := _left_alone(table, policy, health, given, part):
+                kept[why] += 1
+                continue
+            if group.arrived is not None:
+                groups.append(group)
             else:
-                if group.arrived is None:
-                    together.append(part)
-                else:
-                    groups.append(group)
-                bytes_of = sum(file.bytes for file in candidates)
-                before += len(candidates) + part.deletes
-                after += max(1, math.ceil(bytes_of / policy.target_file_bytes))
-                size += bytes_of
+                (older if group.is_of_older_spec else together).append(part)
+            candidates = _candidates(policy, health, part)
+            bytes_of = sum(file.bytes for file in candidates)
+            before += len(candidates) + part.deletes
+            after += max(1, math.ceil(bytes_of / policy.target_file_bytes))
+            size += bytes_of
+            of_older += len(candidates) if group.is_of_older_spec else 0
+    if older:
+        groups.insert(0, Group(tuple(older), is_of_older_spec=True))
     if together:
         groups.insert(0, Group(tuple(together)))
-    why = [Kept(Compaction.job, "partitions", number, reason) for reason, number in kept.items()]
+    why_kept = [Kept(Compaction.job, "partitions", number, reason) for reason, number in kept.items()]
     if not groups:
-        return None, why
-    number = len(together) + len(groups) - bool(together)
-    reason = f"{before:,} files in {number:,} partitions are small or have deletes to fold in"
+        return None, why_kept
+    reasons = []
+    if before > of_older:
+        number = sum(len(group.partitions) for group in groups if not group.is_of_older_spec)
+        reasons.append(f"{before - of_older:,} files in {number:,} partitions are small or have deletes to fold in")
+    if of_older:
+        number = sum(len(group.partitions) for group in groups if group.is_of_older_spec)
+        reasons.append(f"{of_older:,} files in {number:,} partitions are of an older partition spec")
     return (
         Compaction(
             table=health.table,
-            reason=reason,
+            reason="; ".join(reasons),
             before={"files": health.files, "bytes": health.bytes},
             after={"files": health.files - before + after, "bytes": health.bytes},
             reads=size,
             groups=tuple(groups),
         ),
-        why,
+        why_kept,
     )
 
 
-def _groups(table: Table, policy: Policy, partition: Partition) -> Iterator[Group]:
+def _left_alone(table: Table, policy: Policy, health: Health, given: Circumstances, part: Partition) -> str | None:
+    """Why a partition is not compacted; None where it is."""
+    fresh = candidates = _candidates(policy, health, part)
+    if part.key[0] == health.spec or not part.files:
+        compacted = {f.sequence for f in part.files if _is_compaction(health, given, f.sequence)}
+        fresh = [file for file in _of_wrong_size(policy, part) if file.sequence not in compacted]
+        number = len(fresh) + (part.deletes if part.delete_sequence > max(compacted, default=0) else 0)
+        if len(candidates) + part.deletes >= policy.min_input_files and candidates and compacted and not number:
+            return "nothing changed since it was compacted"
+        if min(number, len(candidates) + part.deletes) < policy.min_input_files or not candidates:
+            return f"fewer than {policy.min_input_files} files to gain from"
+    until = _settles(table, policy, health, part, fresh)
+    return "still being written" if until and until > given.now else None
+
+
+def _candidates(policy: Policy, health: Health, part: Partition) -> list[File]:
+    """The files that Iceberg takes up."""
+    # Which files have deletes no manifest tells: then it may be any.
+    is_any = part.deletes or part.key[0] != health.spec
+    return list(part.files) if is_any else _of_wrong_size(policy, part)
+
+
+def _groups(table: Table, policy: Policy, health: Health, partition: Partition) -> Iterator[Group]:
     """The partition; where its rows go by when they arrived, a group for each day of arrival."""
+    is_older = partition.key[0] != health.spec
     if policy.row_days is None or not _goes_by_arrival(partition):
-        yield Group((partition,))
+        yield Group((partition,), is_of_older_spec=is_older)
         return
     days: dict[date | None, list[File]] = {}
     for file in partition.files:
@@ -305,7 +328,7 @@ def _groups(table: Table, policy: Policy, partition: Partition) -> Iterator[Grou
         days.setdefault(file.newest_stamp.date() if file.newest_stamp and spans else None, []).append(file)
     for day, files in days.items():
         if day is not None:
-            yield Group((_only(partition, files),), day)
+            yield Group((_only(partition, files),), day, is_older)
 
 
 def _goes_by_arrival(partition: Partition) -> bool:

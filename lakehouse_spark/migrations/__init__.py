@@ -16,13 +16,12 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import catalog
 from lakehouse_spark.errors import RefusedError
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import alter, commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.metadata.schema_migrations import TABLE
 from lakehouse_spark.migrations import baseline
 from lakehouse_spark.migrations.migration import Migration, Operation, Step
-from lakehouse_spark.schema import ddl
-from lakehouse_spark.schema.operations import AddColumn, CreateTable
+from lakehouse_spark.schema.operations import AddColumn
 from lakehouse_spark.settings import Settings
 
 _TRIES = 5
@@ -50,8 +49,12 @@ def pending(spark: SparkSession) -> list[Migration]:
 
     Raises RefusedError where an applied migration was edited since, or is unknown to this release.
     """
+    return unrecorded(_recorded(spark))
+
+
+def unrecorded(recorded: Mapping[str, str]) -> list[Migration]:
+    """The migrations that are pending where these are recorded, by version with their checksums; as `pending`."""
     known = {migration.version: migration for migration in migrations()}
-    recorded = _recorded(spark)
     for version, checksum in sorted(recorded.items()):
         if version not in known:
             raise RefusedError(
@@ -87,19 +90,10 @@ def migrate(spark: SparkSession, settings: Settings, now: datetime) -> list[Migr
 def apply(spark: SparkSession, operations: Sequence[Operation]) -> None:
     """Carries the operations out in their order; what was done before is found done."""
     for operation in operations:
-        match operation:
-            case Step():
-                operation.run(spark)
-            case CreateTable():
-                for statement in ddl.statements(operation):
-                    spark.sql(statement)
-                commit.open_table(spark, catalog.table(operation.table))
-            case AddColumn():
-                table = catalog.table(operation.table)
-                if operation.column.name not in spark.table(table.identifier).columns:
-                    for statement in ddl.statements(operation):
-                        spark.sql(statement)
-                commit.adopt_schema(spark, table)
+        if isinstance(operation, Step):
+            operation.run(spark)
+        else:
+            alter.carry_out(spark, operation)
 
 
 def _bring_up(spark: SparkSession, settings: Settings, now: datetime, done: list[Migration]) -> None:

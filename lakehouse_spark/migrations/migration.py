@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.schema.operations import AddColumn, CreateTable
+from lakehouse_spark.schema import operations
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Step:
     run: Callable[[SparkSession], None] = field(compare=False)
 
 
-Operation = AddColumn | CreateTable | Step
+Operation = operations.Operation | Step
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lakehouse_spark.schema.operations import (
     SetProperties,
     creation,
 )
-from lakehouse_spark.table import CATALOG, Table, properties
+from lakehouse_spark.table import CATALOG, DISTRIBUTION, Table, column_of, properties, with_column
 
 NAMESPACES = ("bronze", "silver", "gold", "dim", "_metadata")
 
@@ -33,6 +33,12 @@ _ORDERED: Mapping[str, str] = {
     "hash": "DISTRIBUTED BY PARTITION LOCALLY ORDERED BY",
     "range": "ORDERED BY",
 }
+
+_STRING = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
+_OF_ICEBERG = re.compile(
+    r"((?:add|drop|replace|write|set|create)\W+)(?=partition|ordered|locally|distributed|unordered|identifier|branch|tag)(\w)",
+    re.IGNORECASE,
+)
 
 _SCRIPTS: Mapping[str, Callable[[Table], bool]] = {
     "02_bronze_tables.sql": lambda table: table.namespace == "bronze",
@@ -92,7 +98,12 @@ def _create(table: CreateTable) -> str:
 
 
 def _alterations(table: str, clauses: list[str]) -> list[str]:
-    return [f"ALTER TABLE {CATALOG}.{table} {clause}" for clause in clauses]
+    return [f"ALTER TABLE {CATALOG}.{table} {_STRING.sub(_hidden, clause)}" for clause in clauses]
+
+
+def _hidden(string: re.Match[str]) -> str:
+    """A string without the phrases by which Iceberg takes an ALTER TABLE for its own: one letter of each is escaped."""
+    return _OF_ICEBERG.sub(lambda phrase: f"{phrase[1]}\\u{ord(phrase[2]):04x}", string[0])
 
 
 def _clauses(operation: Alteration) -> list[str]:
@@ -129,9 +140,9 @@ def _write(sorted_by: tuple[str, ...], distribution: str) -> list[str]:
     `LOCALLY ORDERED BY` alone leaves it as it is.
     """
     if sorted_by:
-        return [f"WRITE {_ORDERED[distribution]} {', '.join(map(_term, sorted_by))}"]
+        return [f"WRITE {_ORDERED[distribution]} {', '.join(map(_quoted, sorted_by))}"]
     if distribution == "range":
-        return ["WRITE UNORDERED", *_set({"write.distribution-mode": distribution})]
+        return ["WRITE UNORDERED", *_set({DISTRIBUTION: distribution})]
     return ["WRITE DISTRIBUTED BY PARTITION" if distribution == "hash" else "WRITE UNORDERED"]
 
 
@@ -153,15 +164,9 @@ def _column(column: ColumnDefinition) -> str:
     return f"{_name(column.name)} {column.type} COMMENT {_text(column.comment)}"
 
 
-def _quoted(transform: str) -> str:
-    """A partition transform with its column, always its last word, quoted."""
-    return re.sub(r"(\w+)(\)?)$", r"`\1`\2", transform)
-
-
-def _term(term: str) -> str:
-    """A term of a sort order, its column quoted."""
-    transform, *direction = re.split(r"(?= (?:ASC|DESC)\b)", term)
-    return "".join([_quoted(transform), *direction])
+def _quoted(term: str) -> str:
+    """A term of partitioning or of a sort order with its column quoted."""
+    return with_column(term, _name(column_of(term)))
 
 
 def _name(column: str) -> str:

@@ -4,7 +4,6 @@ Declarations know no field ids. A column that is missing and one that is not dec
 where they agree in type and comment, and no other does; else as one to add and one to drop.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
@@ -13,6 +12,7 @@ from lakehouse_spark.schema.operations import (
     FIRST,
     FORMAT_VERSION,
     AddColumn,
+    Alteration,
     ChangePartitioning,
     ChangeSortOrder,
     ColumnDefinition,
@@ -28,7 +28,7 @@ from lakehouse_spark.schema.operations import (
     creation,
     is_promotion,
 )
-from lakehouse_spark.table import Table
+from lakehouse_spark.table import DISTRIBUTION, Table, column_of, properties, with_column
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,75 @@ def drift(declared: Table, found: Found | None) -> Drift:
     return Drift(target.table, operations, tuple(_unmendable(declared, target, found)))
 
 
+def after(found: Found | None, operation: Operation) -> Found:
+    """A table (None: it is missing) as an operation leaves it; what is done already changes nothing.
+
+    Raises ValueError where the table lacks what is to be changed.
+    """
+    if isinstance(operation, CreateTable):
+        return found or _created(operation)
+    if found is None:
+        raise ValueError(f"{operation.table} is missing: {operation.sentence}")
+    try:
+        return _altered(found, operation)
+    except KeyError as error:
+        raise ValueError(f"{operation.table} has no column {error.args[0]}: {operation.sentence}") from None
+
+
+def _altered(found: Found, operation: Alteration) -> Found:
+    match operation:
+        case AddColumn(column=column, after=place):
+            return found if column.name in found.by_name else _with_column(found, column, place)
+        case RenameColumn(old=old, new=new):
+            return _renamed(found, [operation]) if old in found.by_name else _with(found, found.by_name[new])
+        case DropColumn(column=name):
+            left = tuple(column for column in found.columns if column.name != name)
+            return replace(found, columns=left, dropped=found.dropped | {name}, required=found.required - {name})
+        case MoveColumn(column=name, new=place):
+            left = tuple(column for column in found.columns if column.name != name)
+            return _with_column(replace(found, columns=left), found.by_name[name], place)
+        case PromoteColumn(column=name, new=new):
+            return _with(found, replace(found.by_name[name], type=new))
+        case CommentColumn(column=name, new=new):
+            return _with(found, replace(found.by_name[name], comment=new))
+        case MakeOptional(column=name):
+            return replace(found, required=found.required - {name})
+        case ChangePartitioning(added=added, removed=removed):
+            kept = tuple(term for term in found.partitioned_by if term not in removed)
+            return replace(
+                found,
+                partitioned_by=(*kept, *(term for term in added if term not in kept)),
+                partition_columns=found.partition_columns.union(map(column_of, added)),
+            )
+        case ChangeSortOrder(new=new, distribution=mode):
+            return replace(found, sorted_by=new, properties={**found.properties, DISTRIBUTION: mode})
+        case SetProperties(changes=changes):
+            held = {**found.properties, **{name: value for name, _, value in changes if value is not None}}
+            unset = {name for name, _, value in changes if value is None}
+            return replace(found, properties={name: value for name, value in held.items() if name not in unset})
+
+
+def _created(table: CreateTable) -> Found:
+    return Found(
+        columns=table.columns,
+        partitioned_by=table.partitioned_by,
+        sorted_by=table.sorted_by,
+        properties={"comment": table.comment, **properties(table.distribution, dict(table.properties))},
+        partition_columns=frozenset(map(column_of, table.partitioned_by)),
+    )
+
+
+def _with_column(found: Found, column: ColumnDefinition, after: str | None) -> Found:
+    """With one more column, right after another (FIRST: before all), or at the end."""
+    order = list(found.columns)
+    order.insert(len(order) if after is None else order.index(found.by_name[after]) + 1 if after else 0, column)
+    return replace(found, columns=tuple(order))
+
+
+def _with(found: Found, changed: ColumnDefinition) -> Found:
+    return replace(found, columns=tuple(changed if c.name == changed.name else c for c in found.columns))
+
+
 def _renames(target: CreateTable, found: Found) -> Iterator[RenameColumn]:
     missing = [column for column in target.columns if column.name not in found.by_name]
     surplus = [found.by_name[name] for name in _surplus(target, found)]
@@ -109,8 +178,8 @@ def _renamed(found: Found, renames: list[RenameColumn]) -> Found:
             columns=tuple(replace(c, name=new) if c.name == old else c for c in found.columns),
             required=frozenset(new if name == old else name for name in found.required),
             partition_columns=frozenset(new if name == old else name for name in found.partition_columns),
-            partitioned_by=tuple(_with_column(term, old, new) for term in found.partitioned_by),
-            sorted_by=tuple(_with_column(term, old, new) for term in found.sorted_by),
+            partitioned_by=_of_renamed(found.partitioned_by, old, new),
+            sorted_by=_of_renamed(found.sorted_by, old, new),
         )
     return found
 
@@ -225,14 +294,5 @@ def _has_later_format(declared: Table, found: Found) -> bool:
     return int(found.properties.get(FORMAT_VERSION, "0")) > int(declared.all_properties[FORMAT_VERSION])
 
 
-def _with_column(term: str, old: str, new: str) -> str:
-    """A term of partitioning or of a sort order, of the column `new` where it was of `old`."""
-    return re.sub(rf"\b{re.escape(old)}(?=\)?(?: (?:ASC|DESC) NULLS \w+)?$)", new, term)
-
-
-def transform(iceberg: str, column: str) -> str:
-    """Iceberg's `bucket[16]` of symbol as a declaration writes it: `bucket(16, symbol)`."""
-    if iceberg == "identity":
-        return column
-    name, _, argument = iceberg.rstrip("]").partition("[")
-    return f"{name}({argument}, {column})" if argument else f"{name}s({column})"
+def _of_renamed(terms: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    return tuple(with_column(term, new) if column_of(term) == old else term for term in terms)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Self
 
-from lakehouse_spark.table import Table
+from lakehouse_spark.table import Table, column_of
 
 FIRST = ""
 """As the column that another stands after: none, it stands before all others."""
@@ -291,11 +291,6 @@ def is_promotion(old: str, new: str) -> bool:
     if narrow and wide:
         return int(narrow[1]) < int(wide[1]) <= _MOST_DIGITS and narrow[2] == wide[2]
     return (old, new) in _WIDER
-
-
-def column_of(transform: str) -> str:
-    """The column of a partition transform: its last word."""
-    return re.split(r"\W+", transform.rstrip(")"))[-1]
 
 
 def _place(after: str) -> str:

@@ -14,9 +14,8 @@ from lakehouse_spark.schema.operations import (
     DropColumn,
     Operation,
     RenameColumn,
-    column_of,
 )
-from lakehouse_spark.table import Table
+from lakehouse_spark.table import Table, column_of
 
 
 @dataclass(frozen=True)

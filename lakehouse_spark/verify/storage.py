@@ -1,6 +1,6 @@
 """The tables themselves: keys, declarations and files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,18 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import snapshots
 from lakehouse_spark.lake.queries import counts
-from lakehouse_spark.schema.drift import transform
+from lakehouse_spark.schema.drift import drift
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify.finding import Finding, repeated
 
 
-def keys_are_unique(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def keys_are_unique(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every table's key identifies one row."""
-    keyed = [table for table in TABLES if table.key]
+    keyed = [table for table in tables or TABLES if table.key]
     found = counts({table.name: repeated(spark.table(table.identifier), table.key) for table in keyed})
     for table in keyed:
         again = found[table.name]
@@ -31,12 +32,13 @@ _SCANS = 5
 """Tables that one query reads through: one for all would plan for seconds, one for each would wait for its start."""
 
 
-def texts_are_utf8(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def texts_are_utf8(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every string of every row is valid UTF-8, wherever it stands: only Spark can read others."""
-    for some in range(0, len(TABLES), _SCANS):
-        tables = TABLES[some : some + _SCANS]
-        broken = counts({table.name: spark.table(table.identifier).where(_holds_bad_text(table)) for table in tables})
-        for table in tables:
+    looked_at = tables or TABLES
+    for first in range(0, len(looked_at), _SCANS):
+        some = looked_at[first : first + _SCANS]
+        broken = counts({table.name: spark.table(table.identifier).where(_holds_bad_text(table)) for table in some})
+        for table in some:
             number = broken[table.name]
             detail = "all strings are UTF-8" if not number else f"{number:,} rows hold a string that is not UTF-8"
             yield Finding("text is valid UTF-8", table.name, number, detail)
@@ -63,37 +65,28 @@ def _is_bad_text(value: Column, kind: T.DataType) -> Column:
     return F.coalesce(bad, F.lit(False))
 
 
-def declarations_hold(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """Schemas, partition specs, sort orders and properties are as declared."""
-    for table in TABLES:
-        differences = list(_differences(spark, table))
-        yield Finding("as declared", table.name, len(differences), "; ".join(differences) or "as declared")
+def declarations_hold(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
+    """Columns, partition specs, sort orders and properties are as declared; else, the changes that would make them so.
+
+    Only catalogs that PyIceberg opens are checked.
+    """
+    from lakehouse_spark.lake import found, pyiceberg  # which no other command waits for
+
+    check = "as declared"
+    try:
+        catalog = pyiceberg.open_catalog(settings)
+    except UsageError as error:
+        yield from (Finding(check, table.name, None, f"not checked: {error}") for table in tables or TABLES)
+        return
+    for table in tables or TABLES:
+        differences = drift(table, found.read(pyiceberg.load(catalog, table))).sentences
+        yield Finding(check, table.name, len(differences), "; ".join(differences) or check)
 
 
-def _differences(spark: SparkSession, table: Table) -> Iterator[str]:
-    if spark.table(table.identifier).schema != table.schema:
-        yield "the schema differs"
-    iceberg = snapshots.load(spark, table)
-    held = {str(name): str(value) for name, value in dict(iceberg.properties()).items()}
-    held["format-version"] = str(iceberg.operations().current().formatVersion())
-    for name, value in table.all_properties.items():
-        if held.get(name) != value:
-            yield f"property {name} is {held.get(name)!r}, declared {value!r}"
-    schema = iceberg.schema()
-    partitioning = [
-        transform(str(part.transform()), schema.findColumnName(part.sourceId())) for part in iceberg.spec().fields()
-    ]
-    if partitioning != list(table.partitioned_by):
-        yield f"partitioned by {partitioning}, declared {list(table.partitioned_by)}"
-    order = [schema.findColumnName(part.sourceId()) for part in iceberg.sortOrder().fields()]
-    if order != list(table.sorted_by):
-        yield f"sorted by {order}, declared {list(table.sorted_by)}"
-
-
-def files_exist(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def files_exist(spark: SparkSession, settings: Settings, tables: Sequence[Table] = ()) -> Iterator[Finding]:
     """Every file that a live snapshot references exists."""
-    referenced = _referenced(spark)
-    for table in TABLES:
+    referenced = _referenced(spark, tables or TABLES)
+    for table in tables or TABLES:
         live = {_path(path) for path in referenced[table.name]}
         gone = live - _there(snapshots.load(spark, table), live)
         detail = f"{len(live):,} files" if not gone else f"missing: {', '.join(sorted(gone)[:3])}"
@@ -109,15 +102,15 @@ def _there(iceberg: Any, paths: set[str]) -> set[str]:
     return local | rest - {path for path in missing if not iceberg.io().newInputFile(path).exists()}
 
 
-def _referenced(spark: SparkSession) -> dict[str, set[str]]:
+def _referenced(spark: SparkSession, tables: Sequence[Table]) -> dict[str, set[str]]:
     """By table the paths of the data and delete files, manifests and manifest lists of all snapshots."""
     named = (("all_files", "file_path"), ("all_manifests", "path"), ("snapshots", "manifest_list"))
     paths = [
         spark.table(f"{table.identifier}.{view}").select(F.lit(table.name).alias("name"), F.col(path).alias("path"))
-        for table in TABLES
+        for table in tables
         for view, path in named
     ]
-    found: dict[str, set[str]] = {table.name: set() for table in TABLES}
+    found: dict[str, set[str]] = {table.name: set() for table in tables}
     for row in reduce(DataFrame.union, paths).where(F.col("path").isNotNull()).collect():
         found[row["name"]].add(row["path"])
     return found

@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse_spark import catalog
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.table import column_of, transformed, with_column
 
 EXCHANGES = Path(__file__).parents[2] / "lakehouse_spark" / "conf" / "reference" / "exchanges.csv"
 HEADER = "exchange_code,exchange_name,timezone,country,currency,market_open_time,market_close_time,mic\n"
@@ -162,3 +163,33 @@ def test_a_table_looks_up_only_what_it_declares_among_its_sources() -> None:
     assert facts.follows == ("silver.trades", "dim.dim_symbol", "dim.dim_trader")
     with pytest.raises(ValueError, match=r"looks up what is not among its sources: \['dim.dim_account'\]"):
         replace(facts, lookups=("dim.dim_account",))
+
+
+@pytest.mark.parametrize(
+    ("iceberg", "column", "declared"),
+    [
+        ("identity", "symbol", "symbol"),
+        ("bucket[16]", "symbol", "bucket(16, symbol)"),
+        ("truncate[4]", "symbol", "truncate(4, symbol)"),
+        ("day", "at", "days(at)"),
+        ("hour", "at", "hours(at)"),
+    ],
+)
+def test_transforms_are_spelled_as_declarations_do(iceberg: str, column: str, declared: str) -> None:
+    assert transformed(iceberg, column) == declared
+
+
+@pytest.mark.parametrize(
+    ("term", "column", "of_another"),
+    [
+        ("symbol", "symbol", "ticker"),
+        ("days(at)", "at", "days(ticker)"),
+        ("bucket(16, symbol)", "symbol", "bucket(16, ticker)"),
+        ("price DESC NULLS LAST", "price", "ticker DESC NULLS LAST"),
+        ("truncate(4, symbol) ASC NULLS LAST", "symbol", "truncate(4, ticker) ASC NULLS LAST"),
+        ("days(the day)", "the day", "days(ticker)"),
+    ],
+)
+def test_a_term_knows_its_column(term: str, column: str, of_another: str) -> None:
+    assert column_of(term) == column
+    assert with_column(term, "ticker") == of_another

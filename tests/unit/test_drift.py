@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse_spark.schema.drift import Drift, Found, drift, transform
+from lakehouse_spark.schema.drift import Drift, Found, after, drift
 from lakehouse_spark.schema.operations import (
     FIRST,
     AddColumn,
@@ -24,6 +25,7 @@ from lakehouse_spark.schema.operations import (
     PromoteColumn,
     RenameColumn,
     SetProperties,
+    creation,
 )
 from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT
@@ -136,6 +138,70 @@ PROPERTIES = {name: value for name, value in FOUND.properties.items() if name !=
 )  # fmt: skip
 def test_each_difference_is_mended_by_an_operation(table: Found, operations: list[Operation]) -> None:
     assert drift(DECLARED, table) == Drift(NAME, tuple(operations))
+    assert drift(DECLARED, reduce(after, operations, table)) == Drift(NAME)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        AddColumn(NAME, OPEN),
+        RenameColumn(NAME, "shares", "volume"),
+        PromoteColumn(NAME, "volume", "int", "bigint"),
+        DropColumn(NAME, "close"),
+        MoveColumn(NAME, "open", old="at", new="symbol"),
+        CommentColumn(NAME, "volume", "", "Shares"),
+        MakeOptional(NAME, "volume"),
+        ChangePartitioning(NAME, added=("bucket(16, symbol)",), removed=("hours(at)",)),
+        ChangeSortOrder(NAME, (), ("symbol", "at"), "hash"),
+        SetProperties(NAME, (("comment", None, "Bars."), ("gone", "x", None))),
+        creation(DECLARED),
+    ],
+    ids=lambda operation: type(operation).__name__,
+)
+def test_an_operation_that_was_carried_out_already_changes_nothing(operation: Operation) -> None:
+    table = replace(FOUND, partition_columns=frozenset({"at", "symbol"}))
+    assert after(table, operation) == table
+
+
+def test_a_table_is_as_its_operations_leave_it() -> None:
+    operations: list[Operation] = [
+        creation(DECLARED),
+        DropColumn(NAME, "volume"),
+        ChangePartitioning(NAME, added=("open",), removed=("days(at)",)),
+        ChangeSortOrder(NAME, ("symbol", "at"), ("open DESC NULLS LAST",), "range"),
+        SetProperties(NAME, (("read.split.target-size", "1", None), ("owner", None, "someone"))),
+        RenameColumn(NAME, "open", "opened"),
+    ]
+    made: Found | None = None
+    for operation in operations:
+        made = after(made, operation)
+    assert made == Found(
+        columns=(AT, SYMBOL, replace(OPEN, name="opened")),
+        partitioned_by=("bucket(16, symbol)", "opened"),
+        sorted_by=("opened DESC NULLS LAST",),
+        properties={
+            "comment": "Bars.",
+            "format-version": "2",
+            "write.format.default": "parquet",
+            "write.parquet.compression-codec": "zstd",
+            "write.parquet.dict-encoding.enabled": "true",
+            "write.metadata.delete-after-commit.enabled": "true",
+            "write.metadata.previous-versions-max": "10",
+            "commit.retry.num-retries": "4",
+            "commit.retry.min-wait-ms": "100",
+            "write.distribution-mode": "range",
+            "owner": "someone",
+        },
+        dropped=frozenset({"volume"}),
+        partition_columns=frozenset({"at", "symbol", "opened"}),
+    )
+
+
+def test_what_is_not_there_cannot_be_altered() -> None:
+    with pytest.raises(ValueError, match=r"^silver\.bars is missing: silver\.bars\.x is dropped, and only"):
+        after(None, DropColumn(NAME, "x"))
+    with pytest.raises(ValueError, match=r"^silver\.bars has no column x: silver\.bars\.x is widened from int to"):
+        after(FOUND, PromoteColumn(NAME, "x", "int", "bigint"))
 
 
 @pytest.mark.parametrize(
@@ -218,20 +284,6 @@ def test_a_column_is_dropped_once_nothing_is_sorted_by_it() -> None:
         "silver.bars is sorted by symbol, at, until now by close, in files written from now on",
         "silver.bars.close is dropped, and only time travel still shows its values",
     )
-
-
-@pytest.mark.parametrize(
-    ("iceberg", "column", "declared"),
-    [
-        ("identity", "symbol", "symbol"),
-        ("bucket[16]", "symbol", "bucket(16, symbol)"),
-        ("truncate[4]", "symbol", "truncate(4, symbol)"),
-        ("day", "at", "days(at)"),
-        ("hour", "at", "hours(at)"),
-    ],
-)
-def test_transforms_are_spelled_as_declarations_do(iceberg: str, column: str, declared: str) -> None:
-    assert transform(iceberg, column) == declared
 
 
 def names_after(names: Iterable[str], operations: Iterable[Operation]) -> list[str]:

@@ -198,6 +198,40 @@ def test_small_files_are_counted_partition_by_partition() -> None:
     assert kept(found, Compaction) == {"fewer than 5 files to gain from": 100}
 
 
+def test_a_file_of_an_older_partition_spec_is_rewritten_whatever_its_size() -> None:
+    of_before = (partition(day(3), files(1, 256)), partition(day(4), files(2, 1)))
+    found = planned(
+        health(*of_before, partition(day(3), files(5), spec=1), partition(day(5), files(1), spec=1), spec=1)
+    )
+
+    action = some(compaction(found))
+    assert [(group.is_of_older_spec, [p.name for p in group.partitions]) for group in action.groups] == [
+        (False, [f"part={day(3)}"]),
+        (True, [f"part={day(3)}", f"part={day(4)}"]),
+    ]
+    assert action.reason == (
+        "5 files in 1 partitions are small or have deletes to fold in; "
+        "3 files in 2 partitions are of an older partition spec"
+    )
+    assert action.reads == 263 * MB
+    assert kept(found, Compaction) == TOO_FEW
+
+
+def test_files_of_an_older_partition_spec_that_were_compacted_are_rewritten_all_the_same() -> None:
+    history = snapshots(ago(days=9), ago(days=8), compactions=[2])
+    of_before = partition(day(3), files(1, 256, sequence=2))
+    assert compaction(planned(health(of_before, history=history))) is None
+    found = planned(health(of_before, history=history, spec=1))
+    assert some(compaction(found)).reason == "1 files in 1 partitions are of an older partition spec"
+
+
+def test_a_partition_of_an_older_spec_that_is_still_written_to_is_left_alone() -> None:
+    history = snapshots(ago(minutes=30))
+    found = planned(health(partition(day(0), files(1)), history=history, spec=1))
+    assert compaction(found) is None
+    assert kept(found, Compaction) == STILL_BEING_WRITTEN
+
+
 def test_large_files_beside_the_small_ones_are_not_read() -> None:
     found = some(compaction(planned(health(partition(day(3), files(6, 1) + files(3, 256))))))
     assert found.reads == 6 * MB

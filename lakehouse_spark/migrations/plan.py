@@ -1,0 +1,155 @@
+"""What migrating would do to a lakehouse, and what drifted in it: from the catalog and the ledger, without Spark."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.table import Table as IcebergTable
+
+from lakehouse_spark import migrations
+from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.lake import embedded, found, pyiceberg
+from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
+from lakehouse_spark.migrations.migration import Migration, Step
+from lakehouse_spark.schema.drift import Drift, Found, after, drift
+from lakehouse_spark.schema.policy import readers, refusals
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.table import Table
+from lakehouse_spark.transforms.quality import RULES_VERSION
+
+
+@dataclass(frozen=True)
+class Change:
+    """One operation of a migration that is pending."""
+
+    version: str
+    sentence: str
+    kind: str
+    """additive, breaking, or work, which changes rows and no table's shape."""
+    readers: tuple[str, ...]
+    """The tables that are built from the one that changes."""
+    rewrites_rows: bool = False
+    """Whether it takes more than a commit of metadata."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A table that its next job derives whole, since its rows were made by older rules than this release has."""
+
+    table: str
+    rules: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of one lakehouse as it is now."""
+
+    is_new: bool
+    """Whether there is nothing yet: then all tables would be made as they are declared."""
+    pending: tuple[Migration, ...] = ()
+    changes: tuple[Change, ...] = ()
+    major: int = 1
+    """The version that the tables have by then, which the next breaking change raises."""
+    refused: tuple[str, ...] = ()
+    """Why migrating would be refused, and what to do instead."""
+    derivations: tuple[Derivation, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    """What would still differ from the declarations once all that is pending was applied."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "new": self.is_new,
+            "pending": [
+                {
+                    "version": migration.version,
+                    "description": migration.description,
+                    "operations": [asdict(change) for change in self.changes if change.version == migration.version],
+                }
+                for migration in self.pending
+            ],
+            "refused": list(self.refused),
+            "derived_whole": [asdict(derivation) for derivation in self.derivations],
+            "drift": [
+                {
+                    "table": each.table,
+                    "operations": [operation.sentence for operation in each.operations],
+                    "unmendable": list(each.unmendable),
+                }
+                for each in self.drifts
+            ],
+        }
+
+
+def take(settings: Settings) -> Plan:
+    """The plan of the lakehouse that the settings name; writes nothing.
+
+    Raises RefusedError where the ledger holds what this release does not know.
+    """
+    try:
+        catalog = pyiceberg.open_catalog(settings)
+        recorded = _recorded(catalog)
+    except embedded.MissingError:
+        return Plan(is_new=True)
+    if not recorded:  # its start was interrupted
+        return Plan(is_new=True)
+    held = {table: _loaded(catalog, table) for table in TABLES}
+    pending = migrations.unrecorded(recorded)
+    changes = (change for migration in pending for change in _changes(migration))
+    tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
+    refused = list(_applied(pending, tables))
+    drifts = (drift(table, tables.get(table.name)) for table in TABLES)
+    return Plan(
+        is_new=False,
+        pending=tuple(pending),
+        changes=tuple(changes),
+        refused=tuple(refused),
+        derivations=tuple(_derivations(held)),
+        drifts=tuple(each for each in drifts if each.sentences),
+    )
+
+
+def _recorded(catalog: Catalog) -> Mapping[str, str]:
+    """Checksum by version."""
+    rows = pyiceberg.load(catalog, LEDGER).scan(selected_fields=("version", "checksum")).to_arrow().to_pylist()
+    return {row["version"]: row["checksum"] for row in rows}
+
+
+def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
+    try:
+        return pyiceberg.load(catalog, table)
+    except embedded.MissingError:
+        return None
+
+
+def _changes(migration: Migration) -> Iterator[Change]:
+    for operation in migration.operations:
+        if isinstance(operation, Step):
+            yield Change(migration.version, operation.name, "work", (), rewrites_rows=True)
+        else:
+            kind = "breaking" if operation.is_breaking else "additive"
+            yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
+
+
+def _applied(pending: Sequence[Migration], tables: dict[str, Found]) -> Iterator[str]:
+    """Why migrations are refused; leaves `tables` as they will be once all are applied."""
+    for migration in pending:
+        operations = [operation for operation in migration.operations if not isinstance(operation, Step)]
+        for sentence in refusals(operations, major=1, found=tables, tables=TABLES):
+            yield f"{migration.version}: {sentence}"
+        for operation in operations:
+            try:
+                tables[operation.table] = after(tables.get(operation.table), operation)
+            except ValueError as error:
+                yield f"{migration.version}: {error}"
+
+
+def _derivations(held: Mapping[Table, IcebergTable | None]) -> Iterator[Derivation]:
+    for table, iceberg in held.items():
+        cursor = pyiceberg.newest_cursor(iceberg) if iceberg is not None and table.follows else None
+        if iceberg is not None and cursor is not None and cursor.rules < RULES_VERSION:
+            snapshot = iceberg.current_snapshot()
+            rows = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
+            yield Derivation(table.name, cursor.rules, int(rows or 0))
