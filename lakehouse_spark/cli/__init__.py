@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark import __version__
-from lakehouse_spark.cli import commands, rejected, run
+from lakehouse_spark.cli import commands, live, rejected, run
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.output import announcer, err, out
 from lakehouse_spark.errors import LakehouseError
 
 app = typer.Typer(cls=run.Group, context_settings=run.HELP, pretty_exceptions_enable=False, help=__doc__)
 app.command("demo")(commands.run_demo)
-app.add_typer(run.commands(run.execute), name="run")
+app.add_typer(run.commands(live.execute), name="run")
+app.command("live")(live.command)
 app.command("status")(commands.status)
 app.command("verify")(commands.run_verify)
 app.command("report")(commands.write_report)

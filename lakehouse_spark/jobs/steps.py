@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import in_a_sentence
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.table import Table
 
 
@@ -116,10 +117,3 @@ class _Here(Executor):
         except Exception as error:
             done.set_exception(error)
         return done
-
-
-def join_session(spark: SparkSession) -> None:
-    """Makes the session that of a new thread: what Spark does there would else look for one."""
-    jvm = spark._jvm
-    assert jvm is not None
-    jvm.SparkSession.setActiveSession(spark._jsparkSession)
