@@ -28,6 +28,8 @@ from lakehouse_spark.settings import Settings
 
 JOB, DRAIN = "live", "drain"
 """As the log of maintenance names the leases of live mode, and of who asks it to end."""
+_DRAINING = timedelta(minutes=1)
+"""For how long one who asks for the end, and is killed, keeps live mode from beginning."""
 _POLL_SECONDS = 5.0
 """How soon live mode notices between beats that it is asked to end through the lakehouse."""
 
@@ -65,13 +67,9 @@ def run(
     if not spark.catalog.tableExists(maintenance_log.TABLE.identifier):
         migrations.migrate(spark, settings, datetime.now(UTC))
     own = journal.Run(spark, pyiceberg.open_catalog(settings), timedelta(minutes=settings.live.lease_minutes))
-    holder = own.hold(LAKEHOUSE, JOB, f"a beat every {every}")
+    holder = own.hold(LAKEHOUSE, JOB, f"a beat every {every}", besides=(DRAIN,))
     if holder is not None:
-        raise RefusedError(
-            f"another live mode works on {settings.warehouse}, as run {holder.run_id}; it holds its lease until "
-            f"{_until(holder)} and renews it while it lives",
-            "To end it, run: lakehouse live --drain",
-        )
+        raise _held_by(holder, settings)
     with own.renewing(JOB, LAKEHOUSE):
         migrations.migrate(spark, settings, datetime.now(UTC))
         chosen = {*(tables or TABLES)}
@@ -87,7 +85,7 @@ def drain(spark: SparkSession, settings: Settings) -> str:
     holder = journal.read(catalog, LEASES).holder(LAKEHOUSE, datetime.now(UTC), (JOB,))
     if holder is None:
         return "no live mode works on this lakehouse"
-    own = journal.Run(spark, catalog, timedelta(minutes=settings.live.lease_minutes))
+    own = journal.Run(spark, catalog, _DRAINING)
     own.announce([LAKEHOUSE], DRAIN, f"live mode {holder.run_id} is to end")
     with own.renewing(DRAIN, LAKEHOUSE):
         while (log := journal.read(catalog, LEASES)).holder(LAKEHOUSE, datetime.now(UTC), (JOB,)) is not None:
@@ -96,6 +94,16 @@ def drain(spark: SparkSession, settings: Settings) -> str:
     if last.lease_until is None:
         return f"live mode {holder.run_id} ended at {last.at:%Y-%m-%d %H:%M:%S} UTC"
     return f"live mode {holder.run_id} said nothing more; its lease ran out at {_until(last)}"
+
+
+def _held_by(holder: journal.Entry, settings: Settings) -> RefusedError:
+    if holder.job == DRAIN:
+        return RefusedError(f"live mode is being drained on {settings.warehouse}, until {_until(holder)} at the latest")
+    return RefusedError(
+        f"another live mode works on {settings.warehouse}, as run {holder.run_id}; it holds its lease until "
+        f"{_until(holder)} and renews it while it lives",
+        "To end it, run: lakehouse live --drain",
+    )
 
 
 def _until(entry: journal.Entry) -> str:

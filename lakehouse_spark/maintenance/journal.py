@@ -120,9 +120,9 @@ class Run:
         rows = [self._row(a.table, a.job, STARTED, reason=a.reason, planned=_pairs(a.after)) for a in actions]
         return self._take(rows, _MAINTENANCE)
 
-    def hold(self, table: str, job: str, reason: str) -> Entry | None:
-        """Takes the lease of a table for a job of which one at a time works; returns who holds it, if someone does."""
-        return self._take([self._row(table, job, STARTED, reason=reason)], (job,)).get(table)
+    def hold(self, table: str, job: str, reason: str, besides: Collection[str] = ()) -> Entry | None:
+        """Takes the lease of a table unless a run of the same job holds it, or one of those `besides`; returns that."""
+        return self._take([self._row(table, job, STARTED, reason=reason)], (job, *besides)).get(table)
 
     def announce(self, tables: Sequence[str], job: str, reason: str) -> None:
         """Takes the leases of tables, whoever has one: of a run that died, too."""

@@ -137,6 +137,12 @@ def test_a_second_live_mode_is_refused_until_the_lease_of_the_first_has_run_out(
     assert str(no.value).endswith("To end it, run: lakehouse live --drain")
 
 
+def test_a_live_mode_is_refused_while_someone_drains(lake: Lake) -> None:
+    other(lake).announce([LAKEHOUSE], live.DRAIN, "live mode is to end")
+    with pytest.raises(RefusedError, match=r"^live mode is being drained on .*, until 20\d\d-.* UTC at the latest$"):
+        live_for(lake, 1, RAW)
+
+
 def test_the_lease_of_a_live_mode_that_was_killed_runs_out(lake: Lake) -> None:
     assert other(lake, timedelta(0)).hold(LAKEHOUSE, live.JOB, "a beat every 0:15:00") is None
     assert len(live_for(lake, 1, RAW)) == 1
