@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from py4j.finalizer import ThreadSafeFinalizerCollection
+from py4j.finalizer import ThreadSafeFinalizer
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import live
@@ -107,7 +107,7 @@ def weight(spark: SparkSession) -> dict[str, int]:
     return {
         "heap": beans.getMemoryMXBean().getHeapMemoryUsage().getUsed(),
         "classes": classes.getUsage().getUsed(),
-        "references": len(ThreadSafeFinalizerCollection.finalizers),
+        "references": len(ThreadSafeFinalizer.finalizers),
     }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import verify
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.jobs import bronze_writer, live
@@ -74,16 +73,11 @@ def leases(lake: Lake, job: str) -> list[str]:
 
 def test_every_beat_brings_every_layer_up_to_what_kafka_holds(lake: Lake) -> None:
     lake.produce("raw_trades", trade(trade_id="T1"), b"{")
-    first, second, third = live_for(
-        lake, 3, then=lambda beat: lake.produce("raw_trades", trade(trade_id=f"T{beat.number + 1}"))
-    )
-    assert [{**beat.failed, **beat.left} for beat in (first, second, third)] == [{}, {}, {}]
-    assert [row["trade_id"] for row in lake.rows("gold.fact_trades", "trade_id")] == [
-        "T1", f"T{first.number + 1}", f"T{second.number + 1}",
-    ]  # fmt: skip
+    first, second = live_for(lake, 2, then=lambda beat: lake.produce("raw_trades", trade(trade_id="T2")))
+    assert [{**beat.failed, **beat.left} for beat in (first, second)] == [{}, {}]
+    assert [row["trade_id"] for row in lake.rows("gold.fact_trades", "trade_id")] == ["T1", "T2"]
     changed = [each.table for each in second.summaries if each.snapshot_id is not None]
     assert [changed[0], changed[-1]] == [RAW, "gold.portfolio_positions"]
-    assert [f"{f.table}: {f.check}: {f.detail}" for f in verify.run(lake.spark, lake.settings) if not f.holds] == []
     assert leases(lake, live.JOB) == ["STARTED", "DONE"]
 
 
