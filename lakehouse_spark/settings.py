@@ -127,12 +127,18 @@ class MaintenanceSettings(_Part):
     longest_write_hours: float = Field(default=24, gt=0)
     """No commit takes longer, from its first file to its end: what is older and unfinished was left by a job that died,
     and no file that is younger is taken for debris."""
-    lease_minutes: float = Field(default=30, gt=0)
+    lease_minutes: float = Field(default=30, gt=0, le=120)
     """For how long a maintenance job that says nothing more holds its tables."""
     concurrent_rewrites: int = Field(default=4, ge=1)
     """Groups of files that compaction rewrites at once."""
     orphan_share: float = Field(default=0.2, ge=0, le=1)
     """An orphan_cleanup that would take a larger share of a table's files is refused."""
+
+
+class LiveSettings(_Part):
+    lease_minutes: float = Field(default=10, gt=0, le=120)
+    """For how long a live mode that says nothing more keeps others from working, and a continuous bronze_writer its
+    tables from the beats of one."""
 
 
 class Settings(BaseSettings):
@@ -166,6 +172,7 @@ class Settings(BaseSettings):
     dim_time: DimTimeSettings = DimTimeSettings()
     gold: GoldSettings = GoldSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    live: LiveSettings = LiveSettings()
 
     @classmethod
     def settings_customise_sources(

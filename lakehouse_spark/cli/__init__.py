@@ -16,7 +16,7 @@ from lakehouse_spark.errors import LakehouseError
 
 
 class _Jobs(LaterGroup):
-    kind, module = "job", "lakehouse_spark.cli.run"
+    kind, module = "job", "lakehouse_spark.cli.live"
 
 
 class _Rejected(LaterGroup):
@@ -26,6 +26,7 @@ class _Rejected(LaterGroup):
 app = typer.Typer(cls=Group, context_settings=HELP, pretty_exceptions_enable=False, help=__doc__)
 app.command("demo")(commands.run_demo)
 app.add_typer(typer.Typer(cls=_Jobs, callback=list_commands, invoke_without_command=True, **OF_JOBS), name="run")
+app.command("live")(commands.run_live)
 app.command("status")(commands.status)
 app.command("verify")(commands.run_verify)
 app.command("report")(commands.write_report)

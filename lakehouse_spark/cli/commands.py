@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,6 +114,38 @@ def run_verify(
     else:
         show_findings(findings)
     raise typer.Exit(1 if any(finding.violations for finding in findings) else 0)
+
+
+def _span(text: str) -> timedelta:
+    from lakehouse_spark.jobs.registry import span
+
+    return span(text)
+
+
+def _live_table(text: str) -> str:
+    from lakehouse_spark.jobs.registry import live_table
+
+    return live_table(text)
+
+
+def run_live(
+    every: Annotated[
+        timedelta, typer.Option("--every", parser=_span, metavar="SPAN", help="A beat comes 30s, 15m or 1h apart.")
+    ] = "15m",  # type: ignore[assignment]  # the parser is given it
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", parser=_live_table, metavar="TABLE", help="A table; may be repeated; default: all."),
+    ] = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Ask the live mode that works on this lakehouse to end, and wait for it.")
+    ] = False,
+) -> None:
+    """Bring every layer up to date on a beat, with maintenance in between; the same as run pipeline --every."""
+    from lakehouse_spark.cli import live
+
+    if not drain:
+        raise typer.Exit(live.run_live({"every": every, "tables": tables or []}))
+    out.print(live.drain(), markup=False, highlight=False)
 
 
 def write_report(

@@ -166,6 +166,3 @@ def _as_json(job: Job, summaries: Sequence[Summary], seconds: float) -> str:
 
 def _say(line: object) -> None:
     print(line, flush=True)
-
-
-app = commands(execute)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pyspark.errors import StreamingQueryException
@@ -20,6 +21,7 @@ from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.dim.reference_log import ReferenceTopic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.ingest import kafka
+from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Gap, TopicCursor
@@ -47,16 +49,14 @@ def run(
     """
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
-    chosen = list(dict.fromkeys(tables)) or [name for name in TOPICS if name != REFERENCE_TOPIC.name]
-    if not tables and kafka.exists(spark, settings, settings.topic(REFERENCE_TOPIC.name)):
-        chosen = list(TOPICS)
-    stop = stop or threading.Event()
-    writers = [_open(spark, settings, TOPICS[name], accept_gap, stop, report) for name in chosen]
+    chosen = list(dict.fromkeys(tables)) or there(spark, settings)
+    ending = _Ending(stop or threading.Event())
+    writers = [_open(spark, settings, TOPICS[name], accept_gap, ending, report) for name in chosen]
     waiting = [writer for writer in writers if continuous or writer.is_behind]
     try:
         for writer in waiting:
             writer.start(spark, settings, continuous)
-        _await_all(waiting, stop)
+        _await_all(waiting, ending)
         for writer in waiting:
             writer.record_gap(spark)
     finally:
@@ -65,16 +65,43 @@ def run(
     return [writer.summary for writer in writers]
 
 
+def steps_of(
+    spark: SparkSession, settings: Settings, tables: Sequence[str] = (), *, stop: threading.Event | None = None
+) -> list[Step]:
+    """What `run` does once, a step for each table: what fails of a topic leaves the others alone."""
+    chosen = list(dict.fromkeys(tables)) or there(spark, settings)
+    return [Step((TOPICS[name].table,), partial(run, spark, settings, [name], stop=stop)) for name in chosen]
+
+
+def there(spark: SparkSession, settings: Settings) -> list[str]:
+    """The tables whose topics are read by default: the reference data's only where there is one."""
+    if kafka.exists(spark, settings, settings.topic(REFERENCE_TOPIC.name)):
+        return list(TOPICS)
+    return [name for name in TOPICS if name != REFERENCE_TOPIC.name]
+
+
+@dataclass
+class _Ending:
+    """Whether the job is to end: it was asked to, or one of its topics failed."""
+
+    asked: threading.Event
+    has_failed: bool = False
+
+    @property
+    def is_due(self) -> bool:
+        return self.has_failed or self.asked.is_set()
+
+
 _POLL_SECONDS = 1
 _PATIENCE_SECONDS = 60.0
 """For the micro-batch under way when the job is to end. One that is cut off leaves no commit: the next run takes it."""
 
 
-def _await_all(writers: Sequence["_Writer"], stop: threading.Event) -> None:
-    """Waits until every query has ended, of its own accord or once `stop` is set, and raises the first failure."""
+def _await_all(writers: Sequence["_Writer"], ending: _Ending) -> None:
+    """Waits until every query has ended, of its own accord or once the job is to end; raises the first failure."""
     deadline: float | None = None
     while running := [writer for writer in writers if writer.is_running]:
-        if stop.is_set():
+        if ending.is_due:
             deadline = deadline or time.monotonic() + _PATIENCE_SECONDS
             for writer in running:
                 if not writer.is_writing or time.monotonic() > deadline:
@@ -95,7 +122,7 @@ class _Writer:
     following: dict[int, int]
     epoch: datetime | None
     gaps: tuple[Gap, ...]
-    stop: threading.Event
+    ending: _Ending
     report: Callable[[Summary], None]
     began: float = field(default_factory=time.monotonic)
     rows: int = 0
@@ -137,7 +164,7 @@ class _Writer:
         """
         self.is_writing = True
         try:
-            if not self.stop.is_set():
+            if not self.ending.is_due:
                 self._write(batch, number, settings)
         except Exception as error:
             self._fail(error)
@@ -204,7 +231,7 @@ class _Writer:
         """Notes the first failure, and ends the job."""
         if self.failure is None and not self.is_torn:
             self.failure = (time.monotonic(), _translated(self.source.table.name, error))
-        self.stop.set()
+        self.ending.has_failed = True
 
     def record_gap(self, spark: SparkSession) -> None:
         """An accepted gap with no record behind it is a commit of its own."""
@@ -244,7 +271,7 @@ def _open(
     settings: Settings,
     source: Topic | ReferenceTopic,
     accept_gap: bool,
-    stop: threading.Event,
+    ending: _Ending,
     report: Callable[[Summary], None],
 ) -> _Writer:
     table = source.table
@@ -259,7 +286,7 @@ def _open(
             raise
         gaps = (Gap(refusal.happened, following),)
         following, epoch = _after_gap(following, topic_id, found, epoch, state)
-    return _Writer(source, found, state, following, epoch, gaps, stop, report)
+    return _Writer(source, found, state, following, epoch, gaps, ending, report)
 
 
 def _after_gap(

@@ -46,11 +46,18 @@ def run(
     Members that facts refer to and reference data does not know yet are inferred, and dim_time is extended by whole
     years. Raises LostRaceError, leaving the table as the winner made it, if another fact_loader committed first.
     """
+    due = steps_of(spark, settings, tables, rebuild=rebuild)
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+
+
+def steps_of(
+    spark: SparkSession, settings: Settings, tables: Sequence[str] = (), *, rebuild: bool = False
+) -> list[Step]:
+    """What `run` does, a step for each table."""
     if unknown := set(tables) - set(FACTS):
         raise UsageError(f"{JOB}: no such table {', '.join(sorted(unknown))}; tables: {', '.join(FACTS)}")
     chosen = [fact for name, fact in FACTS.items() if not tables or name in tables]
-    due = [Step((fact.table,), partial(_loaded, spark, settings, fact, rebuild)) for fact in chosen]
-    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+    return [Step((fact.table,), partial(_loaded, spark, settings, fact, rebuild)) for fact in chosen]
 
 
 def _loaded(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) -> Iterator[Summary]:

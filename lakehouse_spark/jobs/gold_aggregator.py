@@ -55,13 +55,16 @@ def run(
     With `rebuild`, everything; the result is the same. Only rows that differ are written. The intraday and the
     end-of-day run are this same job. Raises LostRaceError if another gold_aggregator committed first.
     """
+    due = steps_of(spark, settings, rebuild=rebuild)
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+
+
+def steps_of(spark: SparkSession, settings: Settings, *, rebuild: bool = False) -> list[Step]:
+    """What `run` does, a step for the tables that are derived together: all see their upstreams at one moment."""
     made = [table for tables, _ in STEPS for table in tables]
     followed = {name for table in made for name in table.follows} - {table.name for table in made}
     states = {name: snapshots.state(spark, BY_NAME[name]) for name in sorted(followed)}
-    if states[trades.TABLE.name].stamp is None:
-        return [Summary(JOB, table.name) for table in made]
-    due = [Step(each, partial(_settled, spark, settings, each, how, states, rebuild)) for each, how in STEPS]
-    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+    return [Step(each, partial(_settled, spark, settings, each, how, states, rebuild)) for each, how in STEPS]
 
 
 def _settled(
@@ -69,6 +72,9 @@ def _settled(
 ) -> Iterator[Summary]:
     """Brings the tables up to what their sources hold, each in a commit of its own."""
     began = time.monotonic()
+    if states[trades.TABLE.name].stamp is None:
+        yield from (Summary(JOB, table.name) for table in tables)
+        return
     news = upstream.read(spark, tables, states=states, rebuild=rebuild)
     bases = {table: news.states[table.name] for table in tables}
     if not news.is_new:

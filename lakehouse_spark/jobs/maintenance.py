@@ -1,5 +1,6 @@
 """Maintenance: each job does what the planner says is due, table by table, under a lease, and logs it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -44,12 +45,13 @@ def run(
     tables: Sequence[str] = (),
     dry_run: bool = False,
     now: datetime | None = None,
+    stop: threading.Event | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Does what is due of these jobs for the tables that are named or in the layers; `dry_run` only says what.
 
     A table that another run holds is left to it, and one whose work fails does not stop the others; then the job raises
-    RefusedError or LakehouseError at its end.
+    RefusedError or LakehouseError at its end. Once `stop` is set, no further table is begun.
     """
     catalog = pyiceberg.open_catalog(settings)
     now = now or datetime.now(UTC)
@@ -67,6 +69,9 @@ def run(
     for plan in plans:
         if plan.table in held and plan.actions:
             failures.append(_held_by(plan.table, held[plan.table]))
+            continue
+        if stop is not None and stop.is_set():
+            failures += _failed(own, plan.actions, LakehouseError(f"{plan.table}: asked to end before it began"))
             continue
         done += _told(report, _carried_out(spark, settings, catalog, own, name, plan, failures))
     if failures:
@@ -122,7 +127,7 @@ def _cleaned(
     for action in actions:
         began, table = time.monotonic(), BY_NAME[action.table]
         try:
-            own.renew(table.name, action.job)
+            own.renew(action.job, table.name)
             removed = orphan_files.remove(catalog, table, action.found, quarantine=quarantine, run_id=own.id)
             counts = {"files there": action.before["files there"] - len(removed.gone)}
             own.end(
@@ -201,7 +206,7 @@ def _carried_out(
     for number, action in enumerate(plan.actions):
         began = time.monotonic()
         try:
-            own.renew(plan.table, action.job)
+            own.renew(action.job, plan.table)
             detail = _do(spark, settings, action)
             counts = survey.counts_after(catalog, action)
             own.end(plan.table, action.job, DONE, counts, **detail)
@@ -240,6 +245,8 @@ def _do(spark: SparkSession, settings: Settings, action: Action) -> Mapping[str,
 
 def _failed(own: journal.Run, actions: Sequence[Action], error: Exception) -> list[LakehouseError]:
     """Logs that these actions of a table failed, the first by an error; what there is to tell of it."""
+    if not actions:
+        return []
     table, job = actions[0].table, actions[0].job
     told = [_translated(table, job, error)]
     try:

@@ -1,7 +1,8 @@
 """Every job, declared once: each door builds its commands, help, completion and sizes from these."""
 
-from collections.abc import Iterable, Mapping
-from datetime import date
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,9 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import catalog
 from lakehouse_spark.catalog import DIMENSIONS, FACTS, LAYERS, TOPICS
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import (
+    beat,
     bronze_writer,
     dimension_loader,
     fact_loader,
@@ -42,6 +45,23 @@ def _day(text: str) -> date:
         raise ValueError(f"{text!r} is no date like 2025-01-31") from None
 
 
+def span(text: str) -> timedelta:
+    """The span of time that 30s, 15m or 1h stands for."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours"}
+    found = re.fullmatch(r"([1-9]\d{0,4})([smh])", text)
+    if found is None:
+        raise ValueError(f"{text!r} is no span of time like 30s, 15m or 1h")
+    return timedelta(**{units[found[2]]: int(found[1])})
+
+
+def live_table(text: str) -> str:
+    """The full name of a table that a beat brings up to date."""
+    name = catalog.table(text).name
+    if name not in beat.TABLES:
+        raise ValueError(f"{name} follows from others and is not brought up to date by itself")
+    return name
+
+
 def _rebuild(line: str) -> Option:
     return Option("--rebuild", "rebuild", line)
 
@@ -49,9 +69,33 @@ def _rebuild(line: str) -> Option:
 def _write_bronze(spark: SparkSession, settings: Settings, *, continuous: bool, **options: Any) -> list[Summary]:
     if not continuous:
         return bronze_writer.run(spark, settings, **options)
+    from lakehouse_spark.maintenance import journal  # brings PyIceberg, which no other job waits for
+
+    tables = options.pop("tables", ()) or bronze_writer.there(spark, settings)
+    held = [TOPICS[name].table.name for name in tables]
+    own = journal.Run(spark, None, timedelta(minutes=settings.live.lease_minutes))
+    own.announce(held, bronze_writer.JOB, "written continuously")
+    report = partial(print, flush=True)
+    with asked_by_signal(spark) as stop, own.renewing(bronze_writer.JOB, *held):
+        return bronze_writer.run(spark, settings, tables, continuous=True, stop=stop, report=report, **options)
+
+
+def _run_pipeline(
+    spark: SparkSession,
+    settings: Settings,
+    *,
+    every: timedelta | None = None,
+    tables: Sequence[str] = (),
+    **options: Any,
+) -> list[Summary]:
+    if every is None:
+        if tables:
+            raise UsageError("pipeline: --table says what live mode brings up to date: give --every too")
+        return pipeline.run(spark, settings, **options)
+    from lakehouse_spark.jobs import live
+
     with asked_by_signal(spark) as stop:
-        report = partial(print, flush=True)
-        return bronze_writer.run(spark, settings, continuous=True, stop=stop, report=report, **options)
+        return live.run(spark, settings, every=every, tables=tables, stop=stop, **options)
 
 
 def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
@@ -160,7 +204,24 @@ _JOBS = (
         gold_aggregator.run,
         (_rebuild("derive everything again, by today's settings"),),
     ),
-    Job("pipeline", "every step once, in one session", _JOINING, pipeline.run, topics=tuple(TOPICS)),
+    Job(
+        "pipeline",
+        "every step once, in one session",
+        _JOINING,
+        _run_pipeline,
+        (
+            Option("--every", "every", "live mode: again and again, 30s, 15m or 1h apart", "SPAN", parse=span),
+            Option(
+                "--table",
+                "tables",
+                "with --every: a table to bring up to date, with its layer or without; may be repeated; default: all",
+                metavar="TABLE",
+                parse=live_table,
+                repeats=True,
+            ),
+        ),
+        tuple(TOPICS),
+    ),
     _maintains("compaction", "small files into large ones", _REWRITING),
     _maintains("snapshot_expiration", "drop snapshots that need not be kept", _LISTING),
     Job(

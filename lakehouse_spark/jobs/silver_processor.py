@@ -45,6 +45,19 @@ def run(
     `since` leaves the rows of earlier days as they are.
     Raises LostRaceError, leaving silver as the winner made it, if another silver_processor committed first.
     """
+    due = steps_of(spark, settings, tables, rebuild=rebuild, since=since)
+    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+
+
+def steps_of(
+    spark: SparkSession,
+    settings: Settings,
+    tables: Sequence[str] = (),
+    *,
+    rebuild: bool = False,
+    since: date | None = None,
+) -> list[Step]:
+    """What `run` does, a step for each table."""
     if unknown := set(tables) - set(TABLES):
         raise UsageError(f"silver_processor: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TABLES)}")
     if since is not None and not rebuild:
@@ -61,8 +74,7 @@ def run(
         yield Summary.of(JOB, f"silver.{name}", done, began)
 
     chosen = [name for name in TABLES if not tables or name in tables]
-    due = [Step((BY_NAME[f"silver.{name}"],), partial(brought_up, name)) for name in chosen]
-    return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
+    return [Step((BY_NAME[f"silver.{name}"],), partial(brought_up, name)) for name in chosen]
 
 
 def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:

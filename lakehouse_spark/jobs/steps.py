@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import in_a_sentence
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.table import Table
 
 
@@ -26,6 +27,16 @@ class Step:
         return any(made.intersection(table.sources) for table in self.tables)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of steps: the summaries and the errors in the order of these, and those that never began."""
+
+    summaries: list[Summary]
+    failures: list[tuple[Step, BaseException]]
+    left: list[Step]
+    """Steps that follow one that failed, and all that was not begun when the run was asked to stop."""
+
+
 def run(
     spark: SparkSession, steps: Sequence[Step], report: Callable[[Summary], None], *, at_once: int
 ) -> list[Summary]:
@@ -34,6 +45,24 @@ def run(
     At most so many run `at_once`. A step that fails ends those behind it before they begin, and no other: then its
     error is raised, the first one of several with the others as its notes.
     """
+    outcome = attempt(spark, steps, report, at_once=at_once)
+    errors = [error for _, error in outcome.failures]
+    if errors:
+        for other in errors[1:]:
+            errors[0].add_note(in_a_sentence(other))
+        raise errors[0]
+    return outcome.summaries
+
+
+def attempt(
+    spark: SparkSession,
+    steps: Sequence[Step],
+    report: Callable[[Summary], None],
+    *,
+    at_once: int,
+    stop: threading.Event | None = None,
+) -> Outcome:
+    """Like `run`, and raises no error of a step; once `stop` is set, what has begun ends and nothing else begins."""
     told, lock = [list[Summary]() for _ in steps], threading.Lock()
 
     def work(number: int) -> None:
@@ -42,28 +71,31 @@ def run(
                 told[number].append(summary)
                 report(summary)
 
-    pool = _Here() if at_once == 1 else ThreadPoolExecutor(at_once, "table", _joins, (spark,))
+    here = at_once == 1 or len(steps) == 1
+    pool = _Here() if here else ThreadPoolExecutor(at_once, "table", join_session, (spark,))
     try:
-        errors = _ended(steps, lambda number: pool.submit(work, number), at_once)
+        errors, left = _ended(steps, lambda number: pool.submit(work, number), at_once, stop or threading.Event())
     finally:
         # Not waited for: whoever interrupts the job stops Spark next, and that ends the work under way.
         pool.shutdown(wait=False, cancel_futures=True)
-    if errors:
-        for other in errors[1:]:
-            errors[0].add_note(in_a_sentence(other))
-        raise errors[0]
-    return [summary for summaries in told for summary in summaries]
+    return Outcome(
+        [summary for summaries in told for summary in summaries],
+        [(steps[number], error) for number, error in sorted(errors.items())],
+        [steps[number] for number in sorted(left)],
+    )
 
 
-def _ended(steps: Sequence[Step], begin: Callable[[int], Future[None]], at_once: int) -> list[BaseException]:
-    """The errors of the steps, in the order of these, once all that can be begun have ended."""
+def _ended(
+    steps: Sequence[Step], begin: Callable[[int], Future[None]], at_once: int, stop: threading.Event
+) -> tuple[dict[int, BaseException], set[int]]:
+    """The errors of the steps, once all that can be begun have ended; and which never began."""
     waiting, running = list(range(len(steps))), dict[Future[None], int]()
-    errors, without = dict[int, BaseException](), set[int]()
+    errors, left = dict[int, BaseException](), set[int]()
     while waiting or running:
         for number in list(waiting):
             before = {earlier for earlier in range(number) if steps[number].follows(steps[earlier])}
-            if before & without:
-                without.add(number)
+            if stop.is_set() or before & {*left, *errors}:
+                left.add(number)
                 waiting.remove(number)
             elif len(running) < at_once and before.isdisjoint([*waiting, *running.values()]):
                 running[begin(number)] = number
@@ -71,9 +103,8 @@ def _ended(steps: Sequence[Step], begin: Callable[[int], Future[None]], at_once:
         for ended in wait(running, return_when=FIRST_COMPLETED).done:
             number, error = running.pop(ended), ended.exception()
             if error is not None:
-                without.add(number)
                 errors[number] = error
-    return [errors[number] for number in sorted(errors)]
+    return errors, left
 
 
 class _Here(Executor):
@@ -86,10 +117,3 @@ class _Here(Executor):
         except Exception as error:
             done.set_exception(error)
         return done
-
-
-def _joins(spark: SparkSession) -> None:
-    """Makes the session that of a new thread: what Spark does there would else look for one."""
-    jvm = spark._jvm
-    assert jvm is not None
-    jvm.SparkSession.setActiveSession(spark._jsparkSession)

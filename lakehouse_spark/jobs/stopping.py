@@ -1,5 +1,6 @@
 """How a job that would go on for ever is asked to end: by SIGTERM or Ctrl-C."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,12 +14,18 @@ from lakehouse_spark.lake.session import is_submitted
 
 @contextmanager
 def asked_by_signal(spark: SparkSession) -> Iterator[threading.Event]:
-    """Inside it, SIGTERM and SIGINT set the event instead of ending the process.
+    """Inside it, the first SIGTERM or SIGINT sets the event instead of ending the process; the second ends it at once.
 
     Under spark-submit the signal reaches the JVM, which then calls back.
     """
     asked = threading.Event()
-    previous = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ask(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     if is_submitted():
         _listen_in_jvm(spark, asked)
     try:
@@ -42,6 +49,8 @@ class _Handler:
         self._asked = asked
 
     def handle(self, received: object) -> None:
+        if self._asked.is_set():
+            os._exit(130)  # no exception of this thread would end the process
         self._asked.set()
 
     class Java:

@@ -1,8 +1,9 @@
 """What a job did to one table: a line for people, the same for machines."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lakehouse_spark.lake.reconcile import Done
@@ -27,6 +28,14 @@ class Summary:
     def of(cls, job: str, table: str, done: Done, began: float) -> "Summary":
         """What was done since `began`, as time.monotonic() tells it."""
         return cls(job, table, done.counts, done.snapshot_id, round(time.monotonic() - began, 3), done.notes)
+
+    def after(self, earlier: "Summary | None") -> "Summary":
+        """What both did to the table, this one and an earlier one; the notes are those of this one."""
+        if earlier is None:
+            return self
+        counts = dict(Counter(earlier.counts) + Counter(self.counts))
+        snapshot_id = self.snapshot_id or earlier.snapshot_id
+        return replace(self, counts=counts, snapshot_id=snapshot_id, seconds=round(earlier.seconds + self.seconds, 3))
 
     def __str__(self) -> str:
         return "\n".join(f"{self.job}: {self.table}: {said}" for said in (self._counted, *self.notes))

@@ -49,7 +49,6 @@ def load(catalog: Catalog, table: Table) -> IcebergTable:
 def file_io(settings: Settings) -> FileIO:
     """What reads the files of an embedded catalog's tables."""
     return LiteralPaths(dict(_s3(settings.s3)))
-        raise MissingError(f"{table.name} is missing: {_NOT_THERE}") from None
 
 
 def newest_cursor(iceberg: IcebergTable) -> Cursor | None:

@@ -168,6 +168,13 @@ def _open_catalog(session: SparkSession) -> None:
         raise LakehouseError(f"the catalog does not open (LAKEHOUSE_CATALOG__…): {in_a_sentence(error)}") from error
 
 
+def join_session(spark: SparkSession) -> None:
+    """Makes the session that of a new thread: what Spark does there would else look for one."""
+    jvm = spark._jvm
+    assert jvm is not None
+    jvm.SparkSession.setActiveSession(spark._jsparkSession)
+
+
 def is_submitted() -> bool:
     """Whether spark-submit started this process: it says where its own JVM listens."""
     return "PYSPARK_GATEWAY_PORT" in os.environ

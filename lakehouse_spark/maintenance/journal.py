@@ -1,12 +1,16 @@
-"""The log of maintenance: what was done to a table, and the lease by which one run at a time does it.
+"""The log of maintenance: what was done to a table, and the leases by which runs know of each other.
 
-A lease is courtesy: it keeps two runs from doing the same work. What keeps tables whole is how they commit, so a clock
-that is wrong may cost a lease and nothing else. A run that died holds its tables until its lease has run out.
+A maintenance job holds the tables that it works on, a continuous bronze_writer those that it writes, and live mode the
+lakehouse. A lease is courtesy: it keeps two runs from doing the same work. What keeps tables whole is how they commit,
+so a clock that is wrong may cost a lease and nothing else. A run that died holds its tables until its lease has run
+out.
 """
 
 import json
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,11 +21,18 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.lake import commit, pyiceberg, snapshots
 from lakehouse_spark.lake.cursor import Cursor
-from lakehouse_spark.maintenance.plan import Action
+from lakehouse_spark.lake.session import join_session
+from lakehouse_spark.maintenance.plan import PLANNED, Action, OrphanCleanup
 from lakehouse_spark.metadata.maintenance_log import DONE, FAILED, RENEWED, STARTED, TABLE
 
+LAKEHOUSE = "*"
+"""In place of a table: all of them, of what runs once in a lakehouse."""
+_MAINTENANCE = (*PLANNED, OrphanCleanup.job)
+"""Jobs of which one at a time works on a table; others may write to it meanwhile."""
 _ENDED = (DONE, FAILED)
 _REACH = timedelta(days=400)
+LEASES = timedelta(hours=2)
+"""No lease is longer."""
 _ROW = pa.schema(
     [
         *((name, pa.string()) for name in ("run_id", "table_name", "job", "status")),
@@ -65,21 +76,23 @@ class Journal:
         return {entry.table: entry.at for entry in self.entries if (entry.job, entry.status) == (job, DONE)}
 
     def last_failure(self) -> dict[str, Entry]:
-        """By table, the failure of its latest run of any job, if that failed."""
-        latest = {entry.table: entry for entry in self.entries if entry.status in _ENDED}
+        """By table, the failure of its latest run of any maintenance job, if that failed."""
+        ended = (entry for entry in self.entries if entry.job in _MAINTENANCE and entry.status in _ENDED)
+        latest = {entry.table: entry for entry in ended}
         return {table: entry for table, entry in latest.items() if entry.status == FAILED}
 
-    def holder(self, table: str, now: datetime) -> Entry | None:
-        """The run that holds a table: the latest one that neither ended nor let its lease run out."""
-        latest = {(entry.run_id, entry.job): entry for entry in self.entries if entry.table == table}
+    def holder(self, table: str, now: datetime, jobs: Collection[str] = _MAINTENANCE) -> Entry | None:
+        """The run of one of the jobs that holds a table: it neither ended nor let its lease run out."""
+        of_jobs = (entry for entry in self.entries if entry.table == table and entry.job in jobs)
+        latest = {(entry.run_id, entry.job): entry for entry in of_jobs}
         open_ones = (e for e in latest.values() if e.status not in _ENDED and e.lease_until and e.lease_until > now)
         return next(open_ones, None)
 
 
-def read(catalog: Catalog) -> Journal:
-    """The log of the last months, as it is now."""
+def read(catalog: Catalog, reach: timedelta = _REACH) -> Journal:
+    """The log as it is now, of the last months; for leases alone, LEASES reaches far enough back."""
     columns = ("run_id", "table_name", "job", "status", "lease_until", "detail", "_logged_at")
-    since = f"{TABLE.stamp} >= '{(datetime.now(UTC) - _REACH).isoformat()}'"
+    since = f"{TABLE.stamp} >= '{(datetime.now(UTC) - reach).isoformat()}'"
     rows = pyiceberg.load(catalog, TABLE).scan(since, selected_fields=columns).to_arrow()
     return Journal(tuple(_entry(row) for row in rows.sort_by(str(TABLE.stamp)).to_pylist()))
 
@@ -93,44 +106,83 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 @dataclass
 class Run:
-    """One run of a maintenance job, which logs and holds tables under an id of its own."""
+    """One run of a job, which logs and holds tables under an id of its own."""
 
     spark: SparkSession
-    catalog: Catalog
+    catalog: Catalog | None
+    """Where the log is read; None for a run that only announces itself."""
     lease: timedelta
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _renewed: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def start(self, actions: Sequence[Action]) -> Mapping[str, Entry]:
         """Takes the leases of the actions' tables, all in one commit; returns who holds those that are held."""
+        rows = [self._row(a.table, a.job, STARTED, reason=a.reason, planned=_pairs(a.after)) for a in actions]
+        return self._take(rows, _MAINTENANCE)
+
+    def hold(self, table: str, job: str, reason: str, besides: Collection[str] = ()) -> Entry | None:
+        """Takes the lease of a table unless a run of the same job holds it, or one of those `besides`; returns that."""
+        return self._take([self._row(table, job, STARTED, reason=reason)], (job, *besides)).get(table)
+
+    def announce(self, tables: Sequence[str], job: str, reason: str) -> None:
+        """Takes the leases of tables, whoever has one: of a run that died, too."""
+        now = datetime.now(UTC)
+        self._log(*(self._row(table, job, STARTED, lease_until=now + self.lease, reason=reason) for table in tables))
+        self._renewed.update(dict.fromkeys(((table, job) for table in tables), now))
+
+    def _take(self, rows: Sequence[dict[str, Any]], jobs: Collection[str]) -> Mapping[str, Entry]:
+        """Logs the rows whose tables no other run of these jobs holds; returns who holds the others."""
         held: dict[str, Entry] = {}
+        assert self.catalog is not None
+        catalog = self.catalog
 
         def attempt() -> None:
             base, now = snapshots.state(self.spark, TABLE), datetime.now(UTC)
-            journal = read(self.catalog)
-            found = {action.table: journal.holder(action.table, now) for action in actions}
+            journal = read(catalog, LEASES)
+            found = {row["table_name"]: journal.holder(row["table_name"], now, jobs) for row in rows}
             held.clear()
             held.update({table: entry for table, entry in found.items() if entry and entry.run_id != self.id})
-            free = [action for action in actions if action.table not in held]
-            until = now + self.lease
-            rows = [
-                self._row(a.table, a.job, STARTED, lease_until=until, reason=a.reason, planned=_pairs(a.after))
-                for a in free
-            ]
-            if rows:
-                self._append(base, rows)
-                self._renewed.update({(action.table, action.job): now for action in free})
+            free = [{**row, "lease_until": now + self.lease} for row in rows if row["table_name"] not in held]
+            if free:
+                self._append(base, free)
+                self._renewed.update({(row["table_name"], row["job"]): now for row in free})
 
         commit.again_if_overtaken(attempt)
         return held
 
-    def renew(self, table: str, job: str) -> None:
+    def renew(self, job: str, *tables: str) -> None:
         """Says that the run is alive, once half of its lease is over."""
         now = datetime.now(UTC)
-        if now - self._renewed[table, job] < self.lease / 2:
-            return
-        self._log(self._row(table, job, RENEWED, lease_until=now + self.lease))
-        self._renewed[table, job] = now
+        due = [table for table in tables if now - self._renewed[table, job] >= self.lease / 2]
+        if due:
+            self._log(*(self._row(table, job, RENEWED, lease_until=now + self.lease) for table in due))
+            self._renewed.update(dict.fromkeys(((table, job) for table in due), now))
+
+    @contextmanager
+    def renewing(self, job: str, *tables: str) -> Iterator[None]:
+        """Inside it the leases are renewed, however long other work takes; in the end they are given back.
+
+        What cannot be logged, as while the catalog is away, is left: the lease may run out, and nothing else happens.
+        """
+        ended = threading.Event()
+
+        def renew() -> None:
+            join_session(self.spark)
+            while not ended.wait(self.lease.total_seconds() / 8):
+                with suppress(Exception):
+                    self.renew(job, *tables)
+
+        thread = threading.Thread(target=renew, name="leases", daemon=True)
+        thread.start()
+        status = FAILED
+        try:
+            yield
+            status = DONE
+        finally:
+            ended.set()
+            thread.join()
+            with suppress(Exception):
+                self._log(*(self._row(table, job, status) for table in tables))
 
     def end(self, table: str, job: str, status: str, done: Mapping[str, int] | None = None, **detail: Any) -> None:
         """Logs what came of it, and gives the lease back."""

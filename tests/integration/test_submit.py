@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,16 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from pyarrow import fs
+from pyspark.sql import SparkSession
 
-from lakehouse_spark import jars
+from lakehouse_spark import jars, verify
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.topics import create_topics
-from lakehouse_spark.settings import Settings
+from lakehouse_spark.settings import KafkaSettings, Settings
+from lakehouse_spark.verify import Finding, ingestion
 from tests.conftest import JAVA_OPTIONS
 from tests.support.lake import TOPICS, trade
+from tests.support.lakehouses import connect
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -181,6 +184,52 @@ def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: S
     assert (done.code, done.complaints) == (0, [])
     assert time.monotonic() - began < 60
     assert done.counts == {"bronze.raw_marketdata": {"records": 2}}
+
+
+INGESTED = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for)
+
+
+def broken(shell: Shell, spark: SparkSession, *checks: Callable[..., Iterator[Finding]]) -> list[str]:
+    """What does not hold of the lakehouse."""
+    topics = {name: f"submit_{name}" for name in TOPICS}
+    kafka = KafkaSettings(bootstrap_servers=shell.bootstrap_servers, topics=topics)
+    settings, own = Settings(home=shell.home, kafka=kafka), connect(spark, shell.home)
+    findings = [finding for check in checks for finding in check(own, settings)]
+    return [f"{found.table}: {found.check}: {found.detail}" for found in findings if found.violations]
+
+
+def stopped_in_a_beat(process: "subprocess.Popen[str]") -> Done:
+    """How live mode ended that was asked to as soon as it had told of a first table."""
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    done = finished(process)
+    assert first.startswith("bronze_writer: bronze.raw_"), (first, done)
+    return done
+
+
+def test_sigterm_in_a_beat_ends_live_mode_behind_what_is_being_committed(shell: Shell, spark: SparkSession) -> None:
+    shell.produce("raw_trades", trade(trade_id="L1"), trade(trade_id="L2"), b"{")
+    shell.produce("raw_marketdata", b"{}")
+    with shell.start(LAKEHOUSE, "run", "pipeline", "--every", "1h") as process:
+        done = stopped_in_a_beat(process)
+
+    assert (done.code, done.complaints) == (0, [])
+    assert done.report["job"] == "pipeline"
+    beats = [json.loads(line) for line in done.lines if line.startswith('{"job": "pipeline", "beat"')]
+    assert [(beat["beat"], beat["failed"], beat["skipped"]) for beat in beats] == [(1, {}, 0)]
+    assert broken(shell, spark, *INGESTED) == []
+
+
+@pytest.mark.soak
+def test_sigterm_ends_live_mode_under_spark_submit_and_all_holds(shell: Shell, spark: SparkSession) -> None:
+    shell.produce("raw_trades", trade(trade_id="L3"))
+    with shell.start("pipeline", "--every", "1h") as process:
+        done = stopped_in_a_beat(process)
+
+    assert (done.code, done.complaints) == (0, [])
+    assert done.report["job"] == "pipeline"
+    assert broken(shell, spark, *verify.CHECKS) == []
 
 
 def test_a_wrong_table_ends_with_one_sentence_and_exit_code_2(shell: Shell) -> None:

@@ -98,3 +98,32 @@ def test_of_several_failures_the_first_table_s_is_raised_and_names_the_others(
     with pytest.raises(ValueError, match="orderbook_snapshots broke") as failed:
         steps.run(spark, _steps(act), lambda summary: None, at_once=at_once)
     assert failed.value.__notes__ == ["ValueError: market_data broke", "ValueError: trader_activity broke"]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_attempt_says_what_failed_and_what_never_began(spark: SparkSession, at_once: int) -> None:
+    def act(table: Table) -> None:
+        if table is trades.TABLE:
+            raise LostRaceError("trades: another writer committed")
+
+    outcome = steps.attempt(spark, _steps(act), lambda summary: None, at_once=at_once)
+    assert [each.table for each in outcome.summaries] == ["orderbook_snapshots", "market_data"]
+    assert [(step.tables, str(error)) for step, error in outcome.failures] == [
+        ((trades.TABLE,), "trades: another writer committed")
+    ]
+    assert [step.tables for step in outcome.left] == [(trader_activity.TABLE,)]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_an_attempt_that_is_asked_to_stop_ends_what_began_and_begins_nothing_else(
+    spark: SparkSession, at_once: int
+) -> None:
+    stop, began = threading.Event(), threading.Barrier(at_once)
+
+    def act(table: Table) -> None:
+        began.wait(10)
+        stop.set()
+
+    outcome = steps.attempt(spark, _steps(act), lambda summary: None, at_once=at_once, stop=stop)
+    assert [each.table for each in outcome.summaries] == ["trades", "orderbook_snapshots"][:at_once]
+    assert (outcome.failures, len(outcome.left)) == ([], 4 - at_once)

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lakehouse_spark.errors import LakehouseError, RefusedError
-from lakehouse_spark.jobs import dimension_loader, maintenance
+from lakehouse_spark.jobs import dimension_loader, live, maintenance
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import Settings
 from tests.support.faults import fault
@@ -69,6 +70,10 @@ def _maintain(lake: Lake) -> None:
             maintenance.run(lake.spark, lake.settings, tables=(*TABLES, "_metadata.maintenance_log"))
 
 
+def _live(lake: Lake, tables: Sequence[str]) -> None:
+    live.run(lake.spark, lake.settings, every=timedelta(seconds=1), tables=tables)
+
+
 def _strike(command: dict[str, Any]) -> Callable[[], None]:
     return {
         "kill": lambda: os.killpg(os.getpgrp(), signal.SIGKILL),
@@ -85,6 +90,7 @@ def _obey(lake: Lake, command: dict[str, Any]) -> None:
         "dimension": lambda: dimension_loader.run(lake.spark, ["dim_symbol"], command["sources"]),
         "endless": lambda: _endless(lake, command["number"]),
         "maintain": lambda: _maintain(lake),
+        "live": lambda: _live(lake, command["tables"]),
     }
     if "strike" not in command:
         jobs[command["job"]]()

@@ -17,6 +17,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import Column, Row, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark import migrations
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
@@ -28,7 +29,7 @@ from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import topics
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
+from lakehouse_spark.settings import DimTimeSettings, KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
 from tests.support.lakehouses import connect, copy
 
@@ -91,6 +92,15 @@ class Lake:
                 enter_exchanges(own)
 
         return cls.copied(spark, bootstrap_servers, home, " ".join(tables), make)
+
+    @classmethod
+    def migrated(cls, spark: SparkSession, bootstrap_servers: str, home: Path) -> "Lake":
+        """All tables, as `lakehouse migrate` makes them, with the minutes of 2025."""
+
+        def make(own: SparkSession) -> None:
+            migrations.migrate(own, Settings(dim_time=DimTimeSettings(years=(2025,))), datetime.now(UTC))
+
+        return cls.copied(spark, bootstrap_servers, home, "migrated", make)
 
     @classmethod
     def copied(

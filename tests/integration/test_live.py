@@ -1,0 +1,206 @@
+"""Live mode on real tables and a real broker: what a beat brings up to date, who else may work, and how it ends."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_spark.bronze import raw_trades
+from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.jobs import bronze_writer, live
+from lakehouse_spark.jobs.beat import Beat, Watch
+from lakehouse_spark.lake import commit, pyiceberg
+from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.lake.session import join_session
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.maintenance import journal
+from lakehouse_spark.maintenance.journal import LAKEHOUSE
+from lakehouse_spark.settings import LiveSettings
+from tests.support.lake import Lake, book, trade
+
+RAW, SILVER, BOOKS = "bronze.raw_trades", "silver.trades", "bronze.raw_orderbook"
+SECOND = timedelta(seconds=1)
+
+
+@dataclass
+class Acting(Watch):
+    """Does something behind each beat."""
+
+    act: Callable[[Beat], None]
+    beats: list[Beat] = field(default_factory=list)
+
+    def ended(self, beat: Beat, skipped: int) -> None:
+        self.beats.append(beat)
+        self.act(beat)
+
+
+@pytest.fixture
+def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
+    """A migrated lakehouse and its topics."""
+    made = Lake.migrated(spark, broker.bootstrap_servers, tmp_path / "home")
+    made.create_topics()
+    return made
+
+
+def live_for(lake: Lake, number: int, *tables: str, then: Callable[[Beat], None] = lambda beat: None) -> list[Beat]:
+    """So many beats; behind each that another follows, `then`."""
+    stop = threading.Event()
+
+    def act(beat: Beat) -> None:
+        if len(watch.beats) == number:
+            stop.set()
+        else:
+            then(beat)
+
+    watch = Acting(act)
+    live.run(lake.spark, lake.settings, every=SECOND, tables=tables, stop=stop, watch=watch)
+    return watch.beats
+
+
+def other(lake: Lake, lease: timedelta = timedelta(minutes=5)) -> journal.Run:
+    return journal.Run(lake.spark, pyiceberg.open_catalog(lake.settings), lease, id="other")
+
+
+def leases(lake: Lake, job: str) -> list[str]:
+    log = lake.spark.table("lake._metadata.maintenance_log").where(f"job = '{job}'").orderBy("_logged_at")
+    return [row["status"] for row in log.collect()]
+
+
+def test_every_beat_brings_every_layer_up_to_what_kafka_holds(lake: Lake) -> None:
+    lake.produce("raw_trades", trade(trade_id="T1"), b"{")
+    first, second = live_for(lake, 2, then=lambda beat: lake.produce("raw_trades", trade(trade_id="T2")))
+    assert [{**beat.failed, **beat.left} for beat in (first, second)] == [{}, {}]
+    assert [row["trade_id"] for row in lake.rows("gold.fact_trades", "trade_id")] == ["T1", "T2"]
+    changed = [each.table for each in second.summaries if each.snapshot_id is not None]
+    assert [changed[0], changed[-1]] == [RAW, "gold.portfolio_positions"]
+    assert leases(lake, live.JOB) == ["STARTED", "DONE"]
+
+
+def test_a_refused_topic_is_told_at_every_beat_and_the_others_go_on(lake: Lake) -> None:
+    lake.produce("raw_trades", trade(trade_id="T1"))
+    lake.bronze("raw_trades")
+    base = lake.state(RAW)
+    cursor = base.cursor_as(TopicCursor)
+    assert cursor is not None
+    ahead = replace(cursor, following={0: 100}, stamp=base.next_stamp(datetime.now(UTC)))
+    commit.advance(lake.spark, raw_trades.TABLE, base, ahead)
+    lake.produce("raw_orderbook", book())
+    told = live_for(lake, 2, RAW, BOOKS)
+    for beat in told:
+        assert [*beat.failed] == [RAW]
+        assert "ends at 1, before the next offset to read, 100: it was truncated" in beat.failed[RAW]
+    assert lake.spark.table(f"lake.{BOOKS}").count() == 1
+
+
+def test_a_table_that_fails_is_brought_up_to_date_once_it_can_be(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.produce("raw_trades", trade(trade_id="T1"))
+    with monkeypatch.context() as patch:
+
+        def full(*given: object, **named: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("lakehouse_spark.jobs.silver_processor.write", full)
+        first, second = live_for(lake, 2, RAW, SILVER, then=lambda beat: patch.undo())
+    assert first.failed == {SILVER: "No space left on device"}
+    assert second.failed == {}
+    assert [row["trade_id"] for row in lake.rows(SILVER, "trade_id")] == ["T1"]
+
+
+def test_a_topic_that_is_not_there_ends_it_before_the_first_beat(lake: Lake) -> None:
+    kafka = lake.settings.kafka.model_copy(update={"topics": {**lake.settings.kafka.topics, "raw_trades": "nowhere"}})
+    lake.settings = lake.settings.model_copy(update={"kafka": kafka})
+    with pytest.raises(UsageError, match="topic 'nowhere' does not exist"):
+        live_for(lake, 1, RAW)
+    assert leases(lake, live.JOB) == ["STARTED", "FAILED"]
+
+
+# Who else works
+
+
+def test_a_second_live_mode_is_refused_until_the_lease_of_the_first_has_run_out(lake: Lake) -> None:
+    assert other(lake).hold(LAKEHOUSE, live.JOB, "a beat every 0:15:00") is None
+    until = r"another live mode works on .*, as run other; it holds its lease until 20"
+    with pytest.raises(RefusedError, match=until) as no:
+        live_for(lake, 1, RAW)
+    assert no.value.exit_code == 3
+    assert str(no.value).endswith("To end it, run: lakehouse live --drain")
+
+
+def test_a_live_mode_is_refused_while_someone_drains(lake: Lake) -> None:
+    other(lake).announce([LAKEHOUSE], live.DRAIN, "live mode is to end")
+    with pytest.raises(RefusedError, match=r"^live mode is being drained on .*, until 20\d\d-.* UTC at the latest$"):
+        live_for(lake, 1, RAW)
+
+
+def test_the_lease_of_a_live_mode_that_was_killed_runs_out(lake: Lake) -> None:
+    assert other(lake, timedelta(0)).hold(LAKEHOUSE, live.JOB, "a beat every 0:15:00") is None
+    assert len(live_for(lake, 1, RAW)) == 1
+
+
+def test_a_live_mode_that_lost_its_lease_ends(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.settings = lake.settings.model_copy(update={"live": LiveSettings(lease_minutes=0.001)})
+    slow = threading.Event()
+
+    def take_over(beat: Beat) -> None:
+        slow.wait(0.2)
+        other(lake).announce([LAKEHOUSE], live.JOB, "a beat every 0:15:00")
+
+    monkeypatch.setattr(journal.Run, "renew", lambda *given: None)  # as of a laptop that sleeps
+    with pytest.raises(RefusedError, match="live mode other took over while this one did not renew its lease"):
+        live_for(lake, 2, RAW, then=take_over)
+
+
+def test_tables_that_a_continuous_writer_holds_are_left_to_it(lake: Lake) -> None:
+    lake.produce("raw_trades", trade(trade_id="T1"))
+    lake.produce("raw_orderbook", book())
+    run = other(lake)
+    run.announce([RAW], bronze_writer.JOB, "written continuously")
+    with run.renewing(bronze_writer.JOB, RAW):
+        (beat,) = live_for(lake, 1, RAW, BOOKS)
+    assert beat.left == {RAW: "a continuous bronze_writer writes it"}
+    assert [lake.spark.table(f"lake.{table}").count() for table in (RAW, BOOKS)] == [0, 1]
+    (beat,) = live_for(lake, 1, RAW)
+    assert (beat.left, lake.spark.table(f"lake.{RAW}").count()) == ({}, 1)
+
+
+@contextmanager
+def living(lake: Lake, *tables: str) -> Iterator[list[Beat]]:
+    """A live mode beside the block, until it ends of its own accord; its beats."""
+    watch, begun, failed = Acting(lambda beat: begun.set()), threading.Event(), list[BaseException]()
+
+    def work() -> None:
+        join_session(lake.spark)
+        try:
+            live.run(lake.spark, lake.settings, every=timedelta(hours=1), tables=tables, watch=watch)
+        except BaseException as error:
+            failed.append(error)
+            begun.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert begun.wait(120)
+    yield watch.beats
+    thread.join(60)
+    assert not thread.is_alive()
+    assert failed == []
+
+
+def test_drain_ends_a_live_mode_that_rests_and_waits_for_it(lake: Lake) -> None:
+    with living(lake, RAW) as beats:
+        said = live.drain(lake.spark, lake.settings)
+    assert len(beats) == 1
+    assert said.startswith("live mode ")
+    assert f" ended at {datetime.now(UTC):%Y-%m-%d} " in said
+    assert (leases(lake, live.JOB), leases(lake, live.DRAIN)) == (["STARTED", "DONE"], ["STARTED", "DONE"])
+    assert live.drain(lake.spark, lake.settings) == "no live mode works on this lakehouse"
+
+
+def test_drain_says_where_the_lease_of_a_dead_one_ran_out(lake: Lake) -> None:
+    other(lake, timedelta(seconds=2)).hold(LAKEHOUSE, live.JOB, "a beat every 0:15:00")
+    said = live.drain(lake.spark, lake.settings)
+    assert said.startswith("live mode other said nothing more; its lease ran out at ")
