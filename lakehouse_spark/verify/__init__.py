@@ -25,6 +25,7 @@ CHECKS: tuple[Callable[[SparkSession, Settings], Iterator[Finding]], ...] = (
     model.previous_values_have_a_date,
     model.facts_follow_silver,
     model.foreign_keys_resolve,
+    model.trades_settle_as_their_exchange_says,
     model.values_add_up,
     model.lots_add_up,
     storage.texts_are_utf8,
