@@ -1,4 +1,7 @@
-"""W4's peers and limit row: the same trades with the keys of their versions, as one would look them up at first."""
+"""W4's peers and limit row: the same trades with the keys of their versions, as one would look them up at first.
+
+When a trade settles is left to the job: none of them knows the exchanges' calendars.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,7 @@ class DuckDbAsof(Contender):
                 strftime(t.trade_timestamp::TIMESTAMP, '%Y%m%d%H%M')::BIGINT AS time_key,
                 e.exchange_key,
                 coalesce(t.commission, (t.total_value * 0.0001)::DECIMAL(18, 6)) AS commission,
-                t.trade_timestamp AS event_timestamp,
+                NULL::DATE AS settlement_date, t.trade_timestamp AS event_timestamp,
                 now() AS _loaded_at
             FROM read_parquet({silver!r}) AS t
             ASOF LEFT JOIN {symbols} AS s ON t.symbol = s.symbol AND t.trade_date >= s.effective_date
@@ -103,6 +106,7 @@ class PandasAsof(Contender):
             "time_key": pc.strftime(trades["trade_timestamp"], "%Y%m%d%H%M").cast(pa.int64()),
             "exchange_key": pa.array(trades["exchange"].to_pandas().map(codes)),
             "commission": pc.coalesce(trades["commission"], default.cast(pa.decimal128(18, 6))),
+            "settlement_date": pa.nulls(len(trades), pa.date32()),
             "event_timestamp": trades["trade_timestamp"],
             "_loaded_at": pa.repeat(pa.scalar(self.pd.Timestamp.now("UTC")), len(trades)),
         }
@@ -142,7 +146,7 @@ class RangeJoin(lake.InSpark):
             SELECT {", ".join(f"t.{name}" for name in _FIELDS)}, s.symbol_key, r.trader_key, e.exchange_key,
                 CAST(date_format(t.trade_timestamp, 'yyyyMMddHHmm') AS BIGINT) AS time_key,
                 coalesce(t.commission, CAST(t.total_value * 0.0001 AS DECIMAL(18, 6))) AS commission,
-                t.trade_timestamp AS event_timestamp,
+                CAST(NULL AS DATE) AS settlement_date, t.trade_timestamp AS event_timestamp,
                 current_timestamp() AS _loaded_at
             FROM {SILVER.identifier} AS t
             LEFT JOIN {dim_symbol.TABLE.identifier} AS s

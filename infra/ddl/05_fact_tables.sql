@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS lake.gold.fact_trades (
   `trade_type` string COMMENT 'BUY / SELL',
   `order_type` string COMMENT 'MARKET / LIMIT / STOP',
   `status` string COMMENT 'EXECUTED / PARTIAL / CANCELLED',
+  `settlement_date` date COMMENT 'When it settles: dim_exchange\'s settlement_days after the local trading day',
   `event_timestamp` timestamp COMMENT 'Trade timestamp (UTC)',
   `_loaded_at` timestamp COMMENT 'Commit stamp: when the row was loaded or last changed'
 )

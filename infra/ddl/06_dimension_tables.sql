@@ -101,6 +101,7 @@ CREATE TABLE IF NOT EXISTS lake.dim.dim_exchange (
   `market_open_time` string COMMENT 'Regular market open, local time (HH:MM)',
   `market_close_time` string COMMENT 'Regular market close, local time (HH:MM)',
   `mic` string COMMENT 'ISO 10383 market identifier code, which names the exchange\'s trading calendar',
+  `settlement_days` int COMMENT 'Trading days from a trade to its settlement (T+2: 2); not stated, 2 count',
   `_updated_at` timestamp COMMENT 'Commit stamp: when the row was written'
 )
 USING iceberg

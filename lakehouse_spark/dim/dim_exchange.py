@@ -9,10 +9,10 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim.dimension import ORDER, Dimension, stated
 from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.transforms import quality, scd_type1
-from lakehouse_spark.transforms.attributes import text
+from lakehouse_spark.transforms.attributes import text, whole
 from lakehouse_spark.transforms.market_hours import CLOCK, TIME_ZONES, mics
 from lakehouse_spark.transforms.quality import Field
-from lakehouse_spark.types import INSTANT, LONG, TEXT
+from lakehouse_spark.types import INSTANT, INTEGER, LONG, TEXT
 
 TABLE = Table(
     name="dim.dim_exchange",
@@ -27,6 +27,7 @@ TABLE = Table(
         column("market_open_time", TEXT, "Regular market open, local time (HH:MM)"),
         column("market_close_time", TEXT, "Regular market close, local time (HH:MM)"),
         column("mic", TEXT, "ISO 10383 market identifier code, which names the exchange's trading calendar"),
+        column("settlement_days", INTEGER, "Trading days from a trade to its settlement (T+2: 2); not stated, 2 count"),
         column("_updated_at", INSTANT, "Commit stamp: when the row was written"),
     ),
     key=("exchange_code",),
@@ -48,6 +49,7 @@ def build(changes: DataFrame) -> DataFrame:
 
 _CODE = r"^[ -~]+\z"
 _HOURS = rf"^(?:{CLOCK})\z"
+_MOST_SETTLEMENT_DAYS = 30
 
 
 def _hours(name: str, other: str) -> Field:
@@ -88,5 +90,8 @@ DIMENSION = Dimension(
         ),
         _hours("market_close_time", "market_open_time"),
         replace(quality.code("mic"), required=False).unless(_is_no_mic, "invalid_mic"),
+        Field("settlement_days", whole, required=False).unless(
+            lambda days: ~days.between(0, _MOST_SETTLEMENT_DAYS), "invalid_settlement_days"
+        ),
     ),
 )

@@ -71,7 +71,7 @@ class Dimension:
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns that hold a text: of JSON, they take strings and numbers."""
-        return (self.natural_key, *(a.name for a in self.attributes if not isinstance(a.dataType, T.DateType)))
+        return (self.natural_key, *(a.name for a in self.attributes if isinstance(a.dataType, T.StringType)))
 
     def key_of(self, attributes: Column) -> Column:
         """The natural key in a record's attributes as the log keeps it, right or not; NULL if missing."""

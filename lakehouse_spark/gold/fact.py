@@ -10,30 +10,38 @@ from pyspark.sql import functions as F
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.table import Table
 
+SETTLEMENTS = "settlements"
+"""The name of market_hours.SETTLEMENTS among what facts are looked up in."""
+
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact table, the silver table it follows row by row, and the versioned dimensions it refers to.
+    """A fact table, the silver table it follows row by row, and the dimensions it refers to.
 
-    `source_time` and `fact_time` are the instant of the event in the one and in the other. `build` makes the facts,
-    stamp left out, of silver rows, of dimension rows by the dimension's name, and of the commission (in basis points of
-    the value) of trades that name none.
+    `source_time` and `fact_time` are the instant of the event in the one and in the other, `references` the dimensions
+    by the silver column that names their member. `build` makes the facts, stamp left out, of silver rows, of what they
+    are looked up in (dimension rows by the dimension's name, and SETTLEMENTS), and of the commission (in basis points
+    of the value) of trades that name none.
     """
 
     table: Table
     source: Table
     source_time: str
     fact_time: str
-    dimensions: tuple[Dimension, ...]
+    references: Mapping[str, Dimension]
     build: Callable[[DataFrame, Mapping[str, DataFrame], Decimal], DataFrame]
 
-    def members(self, rows: DataFrame) -> DataFrame:
-        """What the silver rows refer to and when; grain: one row per `day` (UTC) and natural keys."""
-        keys = (dimension.natural_key for dimension in self.dimensions)
-        return rows.select(*keys, F.to_date(self.source_time).alias("day")).distinct()
+    @property
+    def versioned(self) -> tuple[Dimension, ...]:
+        """The dimensions of whose members it refers to the version of its day."""
+        return tuple(dimension for dimension in self.references.values() if dimension.is_versioned)
 
-    def touched(self, rows: DataFrame, dimension: Dimension, changed: DataFrame) -> DataFrame:
-        """The silver rows that may refer to another version now: `changed` has each changed member of the dimension
-        and `from_day`, the first day on which a version of it can differ."""
-        theirs = rows.join(changed, on=dimension.natural_key, how="inner")
+    def members(self, rows: DataFrame) -> DataFrame:
+        """What the silver rows refer to and when; grain: one row per `day` (UTC) and referring columns."""
+        return rows.select(*self.references, F.to_date(self.source_time).alias("day")).distinct()
+
+    def touched(self, rows: DataFrame, reference: str, changed: DataFrame) -> DataFrame:
+        """The silver rows whose facts may differ: `changed` has each changed member by the name of the column that
+        refers to it, and `from_day`, the first day on which what is known of it can differ."""
+        theirs = rows.join(changed, on=reference, how="inner")
         return theirs.where(F.to_date(self.source_time) >= F.col("from_day")).select(*rows.columns)

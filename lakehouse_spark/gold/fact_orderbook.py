@@ -63,6 +63,6 @@ FACT = Fact(
     source=orderbook_snapshots.TABLE,
     source_time="snapshot_time",
     fact_time="snapshot_timestamp",
-    dimensions=(dim_symbol.DIMENSION,),
+    references={"symbol": dim_symbol.DIMENSION},
     build=lambda rows, members, _: build(rows, members[dim_symbol.DIMENSION.name]),
 )

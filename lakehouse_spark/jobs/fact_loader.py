@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial, reduce
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import DIMENSIONS, FACTS
+from lakehouse_spark.catalog import FACTS
+from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.errors import LostRaceError, UsageError
-from lakehouse_spark.gold.fact import Fact
+from lakehouse_spark.gold.fact import SETTLEMENTS, Fact
 from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
@@ -22,6 +23,7 @@ from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.transforms.asof import without_version
 
 JOB = "fact_loader"
@@ -70,12 +72,11 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
     base = news.states[fact.table.name]
     if not news.is_new or news.states[fact.source.name].stamp is None:
         return Done({})
-    with _touched(fact, news) as rows, measured(fact.members(rows), days=day_set("day")) as (members, found):
+    with _touched(fact, news) as rows, _members(fact, news, rows) as (members, found):
         days = ranges(found["days"])
         calendar.fill(spark, {day.year for day in found["days"]})
-        versions = _complete(spark, fact, members, days)
-        looked_up = {d.name: news.rows(d.table) for d in DIMENSIONS.values() if d.table.name in fact.table.lookups}
-        fresh = fact.build(rows, {**versions, **looked_up}, settings.gold.commission_bps)
+        looked_up = {**_complete(spark, fact, members, days), **_looked_up(fact, news, found, days)}
+        fresh = fact.build(rows, looked_up, settings.gold.commission_bps)
         held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
@@ -101,16 +102,16 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
         yield news.rows(fact.source)
         return
     rows, again = news.changed(fact.source), []
-    for dimension in fact.dimensions:
+    for reference, dimension in fact.references.items():
         if not news.has_moved(dimension.table):
             continue
-        with measured(news.changed_members(dimension), first=F.min("from_day")) as (members, found):
+        changed = news.changed_members(dimension).withColumnRenamed(dimension.natural_key, reference)
+        with measured(changed, first=F.min("from_day")) as (members, found):
             if found["first"] is None:
                 continue
-            key = dimension.natural_key
             since = news.rows(fact.source).where(F.col(fact.source_time) >= F.lit(found["first"]).cast("timestamp"))
-            theirs = of_keys(since, key, members, keys_of(members, key))
-            again.append(fact.touched(theirs, dimension, members).localCheckpoint())
+            theirs = of_keys(since, reference, members, keys_of(members, reference))
+            again.append(fact.touched(theirs, reference, members).localCheckpoint())
     if not again:
         yield rows
         return
@@ -118,11 +119,32 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
         yield once
 
 
+def _members(fact: Fact, news: Upstream, rows: DataFrame) -> AbstractContextManager[tuple[DataFrame, Row]]:
+    """What the rows refer to and when, their `days`, and, of facts that refer to them, the `exchanges` they name."""
+    members, measures = fact.members(rows), {"days": day_set("day")}
+    for reference, dimension in fact.references.items():
+        if dimension is dim_exchange.DIMENSION:
+            known = F.broadcast(news.rows(dimension.table).select(*market_hours.EXCHANGE_COLUMNS))
+            members = members.join(known, F.col(reference) == F.col(dimension.natural_key), how="left")
+            measures["exchanges"] = F.collect_set(F.struct(*market_hours.EXCHANGE_COLUMNS))
+    return measured(members, **measures)
+
+
+def _looked_up(fact: Fact, news: Upstream, found: Row, days: Days) -> dict[str, DataFrame]:
+    """The dimensions without versions that the facts refer to; with the exchanges, when trades of the days settle."""
+    looked_up = {d.name: news.rows(d.table) for d in fact.references.values() if not d.is_versioned}
+    if "exchanges" in found:
+        exchanges = [exchange for exchange in found["exchanges"] if exchange["exchange_code"] is not None]
+        settlements = market_hours.settlements(exchanges, days)
+        looked_up[SETTLEMENTS] = news.spark.createDataFrame(settlements, market_hours.SETTLEMENTS)
+    return looked_up
+
+
 def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days) -> Versions:
     """The versions that the members need, all of them: those that are missing are inferred, and looked for again."""
     for _ in range(_ATTEMPTS):
-        found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.dimensions}
-        if not _infer(spark, fact.dimensions, members, found):
+        found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.versioned}
+        if not _infer(spark, fact.versioned, members, found):
             return found
     raise LostRaceError(f"{fact.table.name}: others keep changing the dimensions; run the job again")
 

@@ -12,6 +12,7 @@ from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.dim.reference_log import LOG, of_dimension
 from lakehouse_spark.lake import dead_letters, snapshots
 from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.transforms.scd_type2 import BEGINNING
 
 
 def records(spark: SparkSession, dimension: Dimension, log: DataFrame) -> DataFrame:
@@ -27,7 +28,7 @@ def changed_members(
     spark: SparkSession, dimension: Dimension, after: datetime | None, upto: datetime | None
 ) -> DataFrame:
     """Members with good changes stamped later than `after` and up to `upto`: natural key, and `from_day`, the earliest
-    effective date among them, before which no version of the member can have changed."""
+    effective date among them, before which no version of the member can have changed; without versions, BEGINNING."""
     rows, stamp = spark.table(LOG.identifier), F.col(str(LOG.stamp))
     if upto is None or upto == after:  # nothing: not worth the columns of a change
         return rows.where(F.lit(False)).select(
@@ -35,7 +36,8 @@ def changed_members(
         )
     rows = rows.where(stamp <= F.lit(upto))
     good = changes(records(spark, dimension, rows if after is None else rows.where(stamp > F.lit(after))), dimension)
-    return good.groupBy(dimension.natural_key).agg(F.min("effective_date").alias("from_day"))
+    first = F.min("effective_date") if dimension.is_versioned else F.lit(BEGINNING)
+    return good.groupBy(dimension.natural_key).agg(first.alias("from_day"))
 
 
 def as_of(spark: SparkSession, dimension: Dimension, keys: DataFrame, upto: datetime | None) -> DataFrame:

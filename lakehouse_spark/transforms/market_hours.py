@@ -1,4 +1,4 @@
-"""When exchanges trade, and in which session of its exchange's day a moment is.
+"""When exchanges trade, in which session of its exchange's day a moment is, and when a trade of then settles.
 
 An exchange trades by its calendar (exchange-calendars), by the hours that dim_exchange gives it, or always.
 """
@@ -6,8 +6,7 @@ An exchange trades by its calendar (exchange-calendars), by the hours that dim_e
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
-from itertools import zip_longest
+from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -31,6 +30,26 @@ HOURS = T.StructType(
 
 A day whose session opens on the evening before begins then, and ends the day before it."""
 
+SETTLEMENTS = T.StructType(
+    [
+        T.StructField("exchange_code", TEXT),
+        T.StructField("utc_date", DATE),
+        T.StructField("traded_from", INSTANT),
+        T.StructField("traded_to", INSTANT),
+        T.StructField("settlement_date", DATE),
+    ]
+)
+"""When trades settle: one row per exchange, UTC date, and trading day that a trade of then counts to; `traded_to` is
+exclusive, and together the rows of an exchange leave no moment of their dates out."""
+
+EXCHANGE_COLUMNS = (
+    "exchange_code", "timezone", "market_open_time", "market_close_time", "mic", "settlement_days",
+)  # fmt: skip
+"""The columns of dim_exchange by which it trades and its trades settle."""
+
+SETTLEMENT_DAYS = 2
+"""The sessions from trade to settlement at an exchange that states no number of its own."""
+
 NYSE_SESSIONS = T.StructType(
     [
         T.StructField("session", DATE),
@@ -47,6 +66,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 _NYSE, _PRE_MARKET_OPENS, _AFTER_HOURS_CLOSES = "XNYS", time(4), time(20)
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
+Settlement = tuple[str, date, datetime, datetime, date]
 Session = tuple[date, datetime, datetime]
 """A trading day, and the instants between which it is REGULAR."""
 
@@ -80,28 +100,66 @@ def hours(exchanges: Iterable[Any], first: date, last: date) -> list[Hours]:
         zone = _zone(exchange)
         # East of Greenwich the last UTC day ends on the local day after it, on which the next one's session may open.
         sessions = sorted(_sessions(exchange, zone, first - _DAY, last + 2 * _DAY))
-        for (day, opens, closes), following in zip_longest(sessions, sessions[1:]):
-            begins, ends = (_at(d, time(), zone) for d in (day, day + _DAY))
-            begins = min(begins, opens)  # a session may open on the evening before, and end that day
-            ends = ends if following is None else min(ends, following[1])
-            utc_day = begins.date()
-            while utc_day <= (ends - timedelta(microseconds=1)).date():
+        for (day, opens, closes), ends in zip(sessions, _ends(sessions, zone), strict=True):
+            begins = min(_at(day, time(), zone), opens)
+            for utc_day in _utc_days(begins, ends):
                 rows.append((exchange["exchange_code"], utc_day, begins, ends, opens, closes))
-                utc_day += _DAY
     return rows
+
+
+def settlements(exchanges: Iterable[Any], days: Sequence[tuple[date, date]]) -> list[Settlement]:
+    """Rows of SETTLEMENTS for the UTC days in the ranges `days`, which do not overlap.
+
+    A trade counts to its exchange's trading day, by the local clock and by `hours`; what is traded on a closed day, to
+    the next one. From there it settles `settlement_days` trading days later, SETTLEMENT_DAYS where that is not known.
+    """
+    return [row for exchange in exchanges for first_last in days for row in _settlements_of(exchange, *first_last)]
+
+
+def _settlements_of(exchange: Any, first: date, last: date) -> Iterator[Settlement]:
+    zone, later = _zone(exchange), exchange["settlement_days"]
+    later = SETTLEMENT_DAYS if later is None else later
+    until = last
+    sessions: list[Session] = []
+    # The last UTC day may reach into the session after the local day after it; some markets were closed for weeks.
+    while sum(day > last + _DAY for day, _, _ in sessions) <= later:
+        until += 2 * _WEEK
+        sessions = sorted(_sessions(exchange, zone, first - _DAY, until))
+    begins = midnight = datetime.combine(first, time(), UTC)
+    for ends, (settles, _, _) in zip(_ends(sessions, zone), sessions[later:], strict=False):
+        for utc_day in _utc_days(begins, ends):
+            if utc_day <= last:
+                yield exchange["exchange_code"], utc_day, begins, ends, settles
+        begins = max(midnight, ends)
+
+
+def _ends(sessions: Sequence[Session], zone: ZoneInfo) -> Iterator[datetime]:
+    """When each of consecutive trading days ends: at local midnight, or as the next one's session opens before that."""
+    for number, (day, _, _) in enumerate(sessions, start=1):
+        midnight = _at(day + _DAY, time(), zone)
+        yield midnight if number == len(sessions) else min(midnight, sessions[number][1])
+
+
+def _utc_days(begins: datetime, ends: datetime) -> Iterator[date]:
+    """The UTC dates from an instant to before another."""
+    day = begins.date()
+    while day <= (ends - timedelta(microseconds=1)).date():
+        yield day
+        day += _DAY
 
 
 def _sessions(exchange: Any, zone: ZoneInfo, first: date, last: date) -> Iterator[Session]:
     calendar = _calendar(exchange["mic"])
     since, until = (date.max, date.min) if calendar is None else (first, last)
     if calendar is not None:
+        years = date(first.year, 1, 1), date(last.year, 12, 31)  # whole ones, which the next batch asks for too
         try:
-            schedule = _schedule(calendar, first, last)
+            schedule = _schedule(calendar, *years)
         except ValueError:  # it does not know all of these days
             since, until = _known(calendar)
             # a week more on either side: a calendar takes no range of a single day
-            begins, ends = max(first - _WEEK, since), min(last + _WEEK, until)
-            schedule = _schedule(calendar, begins, ends) if begins < ends else []
+            begins, ends = max(years[0] - _WEEK, since), min(years[1] + _WEEK, until)
+            schedule = _schedule(calendar, begins, ends) if begins < ends else ()
         yield from (session for session in schedule if first <= session[0] <= last)
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
@@ -143,6 +201,7 @@ def _calendar(mic: str | None) -> str | None:
     return _calendars().get(_SAME_DAYS.get(code, code))
 
 
+@lru_cache
 def _known(calendar: str) -> tuple[date, date]:
     """The days that the calendar knows: some begin late, and some end with this year."""
     found = _trading(calendar)
@@ -150,17 +209,19 @@ def _known(calendar: str) -> tuple[date, date]:
     return date.min if since is None else since.date(), date.max if until is None else until.date()
 
 
-def _schedule(calendar: str, first: date, last: date) -> list[tuple[date, datetime, datetime]]:
+@lru_cache
+def _schedule(calendar: str, first: date, last: date) -> tuple[Session, ...]:
+    """The calendar's sessions; a second and more of work for some, so they are kept."""
     from exchange_calendars.errors import NoSessionsError
 
     try:
         schedule = _trading(calendar, start=first.isoformat(), end=last.isoformat()).schedule
     except NoSessionsError:
-        return []
-    return [
+        return ()
+    return tuple(
         (session.date(), opens.to_pydatetime(), closes.to_pydatetime())
         for session, opens, closes in zip(schedule.index, schedule["open"], schedule["close"], strict=True)
-    ]
+    )
 
 
 def _zone(exchange: Any) -> ZoneInfo:
@@ -219,3 +280,17 @@ def with_session(trades: DataFrame, hours: DataFrame) -> DataFrame:
     named = session(at, opens, F.col("closes"), is_closed=opens.isNull())
     joined = trades.join(F.broadcast(hours), on=on, how="left").withColumn("market_session", named)
     return joined.drop(*HOURS.names)
+
+
+def with_settlement_date(trades: DataFrame, settlements: DataFrame) -> DataFrame:
+    """Adds `settlement_date` to trades (`exchange`, `trade_date`, `trade_timestamp`): the one that `settlements`
+    (SETTLEMENTS) has for their exchange and instant; NULL for an exchange that it lacks."""
+    at = F.col("trade_timestamp")
+    on = (
+        (F.col("exchange") == F.col("exchange_code"))
+        & (F.col("trade_date") == F.col("utc_date"))
+        & (at >= F.col("traded_from"))
+        & (at < F.col("traded_to"))
+    )
+    joined = trades.join(F.broadcast(settlements), on=on, how="left")
+    return joined.drop("exchange_code", "utc_date", "traded_from", "traded_to")

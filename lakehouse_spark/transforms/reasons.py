@@ -129,6 +129,12 @@ REASONS: tuple[Reason, ...] = (
         OWNER,
         _CORRECT,
     ),
+    Reason(
+        "invalid_settlement_days",
+        "The number of trading days from a trade to its settlement is no integer from 0 to 30",
+        OWNER,
+        _CORRECT,
+    ),
     # Of fields that trades, books and bars share.
     Reason(
         "future_timestamp",

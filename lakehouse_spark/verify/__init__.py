@@ -42,6 +42,7 @@ CHECKS: tuple[tuple[Callable[..., Iterator[Finding]], tuple[Table, ...]], ...] =
     (model.previous_values_have_a_date, (dim_account.TABLE,)),
     (model.facts_follow_silver, _FACTS),
     (model.foreign_keys_resolve, _FACTS),
+    (model.trades_settle_as_their_exchange_says, (fact_trades.TABLE,)),
     (model.values_add_up, _OF_TRADES),
     (model.lots_add_up, (open_lots.TABLE, portfolio_positions.TABLE)),
     (storage.texts_are_utf8, ()),

@@ -25,6 +25,8 @@ from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import trades
 from lakehouse_spark.table import Table
+from lakehouse_spark.transforms import market_hours
+from lakehouse_spark.transforms.market_hours import with_settlement_date
 from lakehouse_spark.transforms.scd_type2 import OPEN_END
 from lakehouse_spark.verify.finding import Finding, differing
 
@@ -144,6 +146,30 @@ def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Fi
     for place, off in counts(dangling).items():
         key, fact_name, name = place.split()
         yield Finding(f"{key} resolves", fact_name, off, f"{off} facts without their {name} row")
+
+
+def trades_settle_as_their_exchange_says(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+    """The settlement dates of the facts are those by dim_exchange and the calendars."""
+    facts, check = fact_trades.TABLE, "settlement date by the exchange's calendar"
+    if upstream.read(spark, [facts]).progress.is_behind:
+        yield Finding(check, facts.name, 0, "waits for fact_loader")
+        return
+    instant = F.col("event_timestamp")
+    traded = spark.table(facts.identifier).join(
+        spark.table(dim_exchange.TABLE.identifier), on="exchange_key", how="inner"
+    ).select(
+        F.col("exchange_code").alias("exchange"),
+        F.to_date(instant).alias("trade_date"),
+        instant.alias("trade_timestamp"),
+        F.col("settlement_date").alias("_held"),
+        F.struct(*market_hours.EXCHANGE_COLUMNS).alias("_exchange"),
+    )  # fmt: skip
+    places = traded.agg(F.collect_set("_exchange"), F.min("trade_date"), F.max("trade_date"))
+    exchanges, first, last = places.collect()[0]
+    rows = market_hours.settlements(exchanges, [(first, last)]) if exchanges else []
+    settled = with_settlement_date(traded, spark.createDataFrame(rows, market_hours.SETTLEMENTS))
+    off = settled.where(~F.col("settlement_date").eqNullSafe(F.col("_held"))).count()
+    yield Finding(check, facts.name, off, f"{off} trades with another one")
 
 
 def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:

@@ -84,6 +84,49 @@ def test_facts_follow_a_rebuild_of_silver_that_leaves_their_days(spark: SparkSes
     assert found.rows("gold.fact_trades") == []
 
 
+def settled(found: Market) -> dict[str, str]:
+    return {row["trade_id"]: str(row["settlement_date"]) for row in found.rows("gold.fact_trades")}
+
+
+def test_an_exchange_that_settles_sooner_changes_its_facts_and_no_others(spark: SparkSession, tmp_path: Path) -> None:
+    found = market(spark, tmp_path)
+    found.refer("dim_exchange", [change("COIN", date(2025, 1, 1), settlement_days=1)])
+    found.trade(
+        [
+            trade(1, "2025-06-06T14:00", "BUY", 1, "10"),
+            trade(2, "2025-07-04T14:00", "BUY", 1, "10"),  # a holiday in New York
+            trade(3, "2025-06-10T01:00", "BUY", 1, "10"),  # Monday evening in New York
+            trade(4, "2025-06-10T01:00", "BUY", 1, "10", exchange="LSE"),
+            trade(5, "2025-06-07T14:00", "BUY", 1, "10", exchange="COIN", status="CANCELLED"),
+        ]
+    )
+    found.load()
+    before = {
+        "T1": "2025-06-10", "T2": "2025-07-09", "T3": "2025-06-11", "T4": "2025-06-12", "T5": "2025-06-08",
+    }  # fmt: skip
+    assert settled(found) == before
+    assert broken(found) == []
+
+    found.refer("dim_exchange", [change("NYSE", date(2025, 6, 9), settlement_days=1)])
+    assert broken(found) == []  # it waits for fact_loader, and is not wrong
+    (done, _) = fact_loader.run(found.spark, found.lake.settings)
+    assert done.counts == {"inserted": 0, "updated": 3, "deleted": 0}
+    after = {**before, "T1": "2025-06-09", "T2": "2025-07-08", "T3": "2025-06-10"}  # trades of any day: it has no past
+    assert settled(found) == after
+    (done, _) = fact_loader.run(found.spark, found.lake.settings, rebuild=True)
+    assert done.counts == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert broken(found) == []
+
+    found.refer("dim_exchange", [change("LSE", MONDAY, currency="GBP"), change("COIN", MONDAY, settlement_days=0)])
+    found.trade([trade(6, "2025-06-09T14:00", "BUY", 1, "10", exchange="COIN")])
+    (done, _) = fact_loader.run(found.spark, found.lake.settings)
+    assert done.counts == {"inserted": 1, "updated": 1, "deleted": 0}
+    assert settled(found) == {**after, "T5": "2025-06-07", "T6": "2025-06-09"}
+    snapshots_before = found.lake.snapshots("gold.fact_trades")
+    fact_loader.run(found.spark, found.lake.settings)
+    assert found.lake.snapshots("gold.fact_trades") == snapshots_before
+
+
 def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

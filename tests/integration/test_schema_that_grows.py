@@ -55,10 +55,10 @@ def grown(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
     own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
     own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
     lake = Lake(own, settings)
-    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002", "V003"]
+    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002", "V003", "V005"]
     run_all(lake)
     with later_release():
-        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V004"]
+        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V900"]
         assert [summary.table for summary in run_all(lake) if summary.snapshot_id or summary.notes] == []
         cancelled = {**TRADE, "trade_id": "T2", "trade_type": "SELL", "quantity": 40, "price": 188}
         enter_trades(
@@ -88,6 +88,29 @@ def test_old_rows_have_no_value_in_a_new_column_and_new_rows_have_theirs(grown: 
         ("T8", "BADTZ", None, "EXECUTED"),
     ]
     assert grown.rows("_metadata.notes") == []
+
+
+def test_old_trades_have_their_settlement_date_by_what_the_exchanges_state_now(grown: Lake) -> None:
+    held = grown.rows("dim.dim_exchange", "exchange_code", "settlement_days")
+    assert {row["exchange_code"] for row in held if row["settlement_days"] == 1} == {
+        "AMEX", "ARCA", "BATS", "IEX", "NASDAQ", "NYSE", "SSE", "TSX",
+    }  # fmt: skip
+    assert {row["settlement_days"] for row in held if row["exchange_code"] in ("LSE", "TSE", "NOHOURS")} == {None}
+    facts = grown.spark.table("lake.gold.fact_trades").selectExpr("trade_id", "CAST(settlement_date AS STRING)")
+    assert sorted(tuple(row) for row in facts.collect()) == [
+        ("N1", "2025-01-16"),
+        ("T1", "2025-01-16"),
+        ("T10", "2025-01-16"),
+        ("T13", "2025-01-16"),
+        ("T14", "2025-01-16"),
+        ("T15", "2025-02-04"),
+        ("T2", "2025-01-16"),
+        ("T4", "2025-01-16"),
+        ("T5", "2025-01-16"),
+        ("T6", "2025-01-16"),
+        ("T7", "2025-01-17"),  # nothing stated: two days, all of them open
+        ("T8", "2025-01-17"),
+    ]
 
 
 def test_every_invariant_holds_and_a_second_run_writes_nothing(grown: Lake) -> None:

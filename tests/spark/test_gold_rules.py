@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -107,12 +108,12 @@ def test_a_profit_beyond_its_column_is_null_and_none_at_all_is_zero(spark: Spark
     assert [found["TR2"][name] for name in ("win_rate", "avg_hold_time_sec", "sharpe_ratio")] == [None, None, None]
 
 
-def exchange(code: str, mic: str | None, timezone: str | None) -> dict[str, str | None]:
+def exchange(code: str, mic: str | None, timezone: str | None) -> dict[str, Any]:
     hours = {"market_open_time": "09:30", "market_close_time": "15:00"}
     return {"exchange_code": code, "mic": mic, "timezone": timezone, **hours}
 
 
-def trading_days(listed: dict[str, str | None], first: date, last: date) -> set[date]:
+def trading_days(listed: dict[str, Any], first: date, last: date) -> set[date]:
     opened = {row[4].date() for row in market_hours.hours([listed], first, last)}
     return {day for day in opened if first <= day <= last}
 
@@ -158,6 +159,28 @@ def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spar
     assert [made["market_session"] for made in found.collect()] == [
         "REGULAR", "AFTER_HOURS", "CLOSED", "CLOSED", "REGULAR", "REGULAR", "REGULAR",
     ]  # fmt: skip
+
+
+def test_trades_settle_by_the_row_of_their_exchange_and_instant_and_not_without_one(spark: SparkSession) -> None:
+    nyse = {**exchange("NYSE", "XNYS", "America/New_York"), "settlement_days": 1}
+    days = [(date(2025, 6, 6), date(2025, 6, 7)), (date(2025, 7, 4), date(2025, 7, 4))]
+    settlements = spark.createDataFrame(market_hours.settlements([nyse], days), market_hours.SETTLEMENTS)
+    asked = [
+        ("NYSE", "2025-06-06T03:59:59.999999", "2025-06-06"),  # Thursday evening in New York
+        ("NYSE", "2025-06-06T04:00:00", "2025-06-09"),
+        ("NYSE", "2025-06-07T03:59:59", "2025-06-09"),
+        ("NYSE", "2025-06-07T04:00:00", "2025-06-10"),
+        ("NYSE", "2025-07-04T23:00:00", "2025-07-08"),
+        ("MARS", "2025-06-06T15:00:00", None),
+    ]
+    schema = "exchange string, trade_date date, trade_timestamp timestamp"
+    settled = [
+        (code, date.fromisoformat(when[:10]), datetime.fromisoformat(f"{when}+00:00"), day and date.fromisoformat(day))
+        for code, when, day in asked
+    ]
+    trades = spark.createDataFrame([row[:3] for row in settled], schema)
+    found = market_hours.with_settlement_date(trades, settlements)
+    assert_df_equality(found, spark.createDataFrame(settled, f"{schema}, settlement_date date"), ignore_row_order=True)
 
 
 def test_without_a_timezone_the_calendars_own_counts() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.gold import (
     daily_trading_summary,
     fact_orderbook,
@@ -187,10 +186,10 @@ def test_positions_take_the_price_of_the_day_before_from_the_positions_then(spar
 def test_a_fact_is_touched_from_the_day_on_from_which_a_version_can_differ(spark: SparkSession) -> None:
     rows = books(spark, ("AAA", at(FRIDAY)), ("AAA", at(MONDAY, 0)), ("BBB", at(MONDAY)))
     changed = members(spark, "symbol", ("AAA", MONDAY))
-    touched = fact_orderbook.FACT.touched(rows, dim_symbol.DIMENSION, changed)
+    touched = fact_orderbook.FACT.touched(rows, "symbol", changed)
     assert touched.columns == ["symbol", "snapshot_time"]
     assert found(fact_orderbook.FACT.members(touched)) == [("AAA", MONDAY)]
-    assert [d.name for d in fact_trades.FACT.dimensions] == ["dim_symbol", "dim_trader"]
+    assert [d.name for d in fact_trades.FACT.versioned] == ["dim_symbol", "dim_trader"]
 
 
 def test_days_that_no_version_covers_are_found(spark: SparkSession) -> None:

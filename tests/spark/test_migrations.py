@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 from lakehouse_spark import migrations
 from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.dim import dim_time, dim_trader
+from lakehouse_spark.dim import dim_exchange, dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor, TopicCursor, UpstreamCursor
 from lakehouse_spark.migrations import baseline, migrate, pending
 from lakehouse_spark.migrations.migration import Migration, Step
@@ -93,6 +93,7 @@ VERSIONS = [
     ("V001", "initial schema", "2025-06-01 12:00:00"),
     ("V002", "repair text of the change log", "2025-06-01 12:00:00"),
     ("V003", "log of maintenance", "2025-06-01 12:00:00"),
+    ("V005", "settlement date", "2025-06-01 12:00:00"),
 ]
 
 
@@ -124,7 +125,7 @@ def test_pyiceberg_reads_every_table_of_a_new_lakehouse(migrated: SparkSession) 
     rows = {table.name: catalog.load_table(table.name).scan().to_arrow() for table in TABLES}
     filled = {name: found.num_rows for name, found in rows.items() if found.num_rows}
     assert filled == {
-        "_metadata.schema_migrations": 3, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
+        "_metadata.schema_migrations": 4, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
         "dim.dim_exchange": 17, "dim.dim_time": 731 * 1440,
     }  # fmt: skip
     for found in rows.values():
@@ -143,7 +144,7 @@ def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: Spark
 
 def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
     spark = sessions()
-    assert [migration.version for migration in pending(spark)] == ["V001", "V002", "V003"]
+    assert [migration.version for migration in pending(spark)] == ["V001", "V002", "V003", "V005"]
     assert spark.sql("SHOW NAMESPACES IN lake").collect() == []
 
 
@@ -251,11 +252,48 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(run, [sessions() for _ in range(3)]))
-    assert [migration.version for run in runs for migration in run] == ["V001", "V002", "V003"]
+    assert [migration.version for run in runs for migration in run] == ["V001", "V002", "V003", "V005"]
     spark = sessions()
     assert recorded(spark) == VERSIONS
     assert exchanges(spark) == EXCHANGES
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
+
+
+def exchange_records(spark: SparkSession) -> list[tuple[Any, ...]]:
+    """The change log's records of exchanges from its first commit on."""
+    rows = spark.table(LOG.identifier).where("dimension = 'dim_exchange'").orderBy("_ingested_at", "_source_row")
+    return [tuple(row) for row in rows.select("source", "natural_key", "attributes").collect()]
+
+
+@pytest.mark.usefixtures("short_years")
+def test_exchanges_of_before_state_their_settlement_once_and_what_users_state_wins(sessions: Sessions) -> None:
+    spark = sessions()
+    baseline.create_tables(spark)
+    dimension = dim_exchange.DIMENSION
+    stated: tuple[tuple[str, str | None], ...] = (("NYSE", None), ("TSX", "3"), ("LSE", None))
+    records = [
+        (number, {"exchange_code": code, "effective_date": "1900-01-01", **({"settlement_days": days} if days else {})})
+        for number, (code, days) in enumerate(stated)
+    ]
+    given = spark.createDataFrame(records, "_source_row long, attributes map<string,string>")
+    names = {"raw_payload": "string", "_kafka_topic": "string", "_kafka_partition": "int", "_kafka_offset": "long",
+             "_raw_bytes": "binary"}  # fmt: skip
+    rows = given.select("*", F.lit("dim_exchange").alias("dimension"),
+                        *(F.lit(None).cast(kind).alias(name) for name, kind in names.items()))  # fmt: skip
+    change_log.land(spark, dimension, rows, "exchanges.csv", "a digest")
+    dimension_members.apply(spark, dimension)
+    spark.sql("UPDATE lake.dim.dim_exchange SET settlement_days = NULL")  # as the release before read them
+    state = migrations.migrations()[-1].operations
+    for _ in range(2):
+        migrations.apply(spark, state)
+    assert exchange_records(spark)[3:] == [
+        ("V005__settlement_date", code,
+         {"exchange_code": code, "settlement_days": "1", "effective_date": "1899-12-31"}) for code in ("NYSE", "TSX")
+    ]  # fmt: skip
+    dimension_members.apply(spark, dimension)
+    held = spark.table("lake.dim.dim_exchange").orderBy("exchange_code").select("exchange_code", "settlement_days")
+    assert [tuple(row) for row in held.collect()] == [("LSE", None), ("NYSE", 1), ("TSX", 3)]
+    assert not snapshots.state(spark, dimension.table).is_outdated
 
 
 LOG, LETTERS, TRADERS = raw_reference.TABLE, rejected_records.TABLE, dim_trader.TABLE

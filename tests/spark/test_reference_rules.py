@@ -195,6 +195,14 @@ def test_the_fields_of_an_exchange_have_rules_and_those_it_lacks_are_not_judged(
     ]  # fmt: skip
 
 
+def test_a_trade_settles_up_to_thirty_days_after_it_however_the_number_is_written(spark: SparkSession) -> None:
+    def record(days: Any) -> bytes:
+        return said("dim_exchange", exchange_code="X", settlement_days=days)
+
+    assert reasons(spark, *map(record, (0, 1, "2", "2.0", "+3", "1e1", 30, "nan", "", None))) == [[]] * 10
+    assert reasons(spark, *map(record, (31, -1, 1.5, "T+2", True, [2]))) == [["invalid_settlement_days"]] * 6
+
+
 # When an exchange trades
 
 

@@ -128,7 +128,7 @@ ADDED = {
         "event_time timestamp, reasons array<string>, raw_payload string, _raw_bytes binary, rules_version string, "
         "status string, attempts int, resolution string, _rejected_at timestamp, _resolved_at timestamp"
     ),
-    "gold.fact_trades": "event_timestamp timestamp, _loaded_at timestamp",
+    "gold.fact_trades": "settlement_date date, event_timestamp timestamp, _loaded_at timestamp",
     "gold.fact_orderbook": "snapshot_timestamp timestamp, _loaded_at timestamp",
     "gold._open_lots": (
         "lot_date date, trader_id string, account_id string, symbol string, trade_id string, opened_at timestamp, "
@@ -136,7 +136,7 @@ ADDED = {
     ),
     "dim.dim_symbol": "is_inferred boolean, _updated_at timestamp",
     "dim.dim_trader": "is_inferred boolean, _updated_at timestamp",
-    "dim.dim_exchange": "mic string",
+    "dim.dim_exchange": "mic string, settlement_days int",
     "_metadata.surrogate_keys": "table_name string, last_issued_key long, _updated_at timestamp",
     "_metadata.retired_keys": (
         "table_name string, surrogate_key long, natural_key string, effective_date date, _updated_at timestamp"

@@ -93,6 +93,7 @@ TRADER = Dimension(
 )
 EXCHANGE_COLUMNS = (
     "exchange_name", "timezone", "country", "currency", "market_open_time", "market_close_time", "mic",
+    "settlement_days",
 )  # fmt: skip
 ACCOUNT_COLUMNS = ("trader_id", "account_open_date", "account_type")
 
@@ -297,6 +298,7 @@ FEEDS = {
         {
             "exchange_code": "exchange_code", "exchange_name": "text", "timezone": "timezone", "country": "text",
             "currency": "text", "market_open_time": "hours", "market_close_time": "hours", "mic": "mic",
+            "settlement_days": "settlement",
         },
         {},
     ),
@@ -357,7 +359,7 @@ def _of_feed(feed: Feed, dimension: str, named: Mapping[str, Any], record: Recor
     reasons = []
     for name, kind in kinds.items():
         written = _stated(stated.get(name))
-        if kind in ("date", "integer", "flag"):
+        if kind in ("date", "integer", "flag", "settlement"):
             written = str(written).lower() if isinstance(written, bool) else written
             if isinstance(written, str) and written.lower() in ("nan", "nat") and kind != "flag":
                 written = None
@@ -425,6 +427,13 @@ def _integer(value: Any) -> int:
     return number
 
 
+def _settlement(value: Any) -> int:
+    days = _integer(value)
+    if days not in range(31):
+        raise ValueError(value)
+    return days
+
+
 def _flag(value: Any) -> bool:
     text = _text(value)
     lower = text.lower() if text.isascii() else text
@@ -470,6 +479,7 @@ _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "hours": _hours,
     "date": _day,
     "integer": _integer,
+    "settlement": _settlement,
     "flag": _flag,
 }
 

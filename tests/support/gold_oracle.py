@@ -23,12 +23,13 @@ exchange's as its code; stamps are left out. What SEMANTICS.md leaves open and w
 9. trade_analytics: a trade's predecessor may lie in another session; the impact counts in the trade's own. The limits
    of large trades are inclusive. The day is the UTC date, whatever the exchange's.
 10. dim rows are looked up on the UTC date; a missing version is an error here (inferred members leave none).
+11. settlement_date: the number of days is today's, for trades of any day (dim_exchange keeps no history).
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -38,6 +39,7 @@ from typing import Any
 Row = Mapping[str, Any]
 Made = dict[str, Any]
 Session = Callable[[str, datetime], str]
+Settles = Callable[[str, datetime], date]
 
 DOUBLE_COLUMNS = {
     "price_change_pct": (10, 4),
@@ -172,7 +174,11 @@ def time_key(instant: datetime) -> int:
 
 
 def fact_trades(
-    trades: Iterable[Row], symbols: Iterable[Row], traders: Iterable[Row], commission_bps: Decimal = Decimal(1)
+    trades: Iterable[Row],
+    symbols: Iterable[Row],
+    traders: Iterable[Row],
+    settles: Settles,
+    commission_bps: Decimal = Decimal(1),
 ) -> list[Made]:
     symbols, traders = list(symbols), list(traders)
     return [
@@ -189,6 +195,7 @@ def fact_trades(
             "trade_type": trade["trade_type"],
             "order_type": trade["order_type"],
             "status": trade["status"],
+            "settlement_date": settles(trade["exchange"], trade["trade_timestamp"]),
             "event_timestamp": trade["trade_timestamp"],
         }
         for trade in sorted(trades, key=lambda trade: trade["trade_id"])
@@ -197,6 +204,16 @@ def fact_trades(
 
 def _identity(dimension: Iterable[Row], column: str, key: str, day: date) -> tuple[str, date]:
     return key, as_of(dimension, column, key, day)["effective_date"]
+
+
+def settlement_date(instant: datetime, zone: tzinfo, days: int, is_open: Callable[[date], bool]) -> date:
+    """So many open days after the local day of the trade, which is the next open one where that is none."""
+    day = instant.astimezone(zone).date()
+    left = days
+    while left or not is_open(day):
+        left -= is_open(day)
+        day += timedelta(days=1)
+    return day
 
 
 def _commission(trade: Row, bps: Decimal) -> Decimal:

@@ -17,6 +17,7 @@ DAYS = (
     "2026-01-05T00:00:01", "20260105", "0000-01-01", "NaT", "nan", "", " 2025-06-02 ", "yesterday", None, 20250601,
 )  # fmt: skip
 NUMBERS = ("1", "2.0", "1e2", "+3", "007", "1.5", "first", "NaN", "9223372036854775808", "", None, 5, 5.5)
+SETTLEMENT_DAYS = (*NUMBERS, "0", "30", "31", "-1")
 HOURS = (
     "09:30", "09:30:00", "9:30", "9:30 AM", "16:00", "16:00:59", "17:00", "00:00", "24:00", "24:00:00", "24:01",
     "25:00", "00:00:00", " 10:00 ", "", None, 930, "0\u0661:00",
@@ -49,7 +50,7 @@ CODES = (
     7,
 )
 
-FEEDS = {
+FEEDS: dict[str, dict[str, Sequence[Any]]] = {
     "dim_symbol": {
         "symbol": (*CODES, "AAPL", "MSFT", "GOOG", "T"), "company_name": ("Apple", None), "sector": ("Tech",),
         "industry": ("Software",), "market_cap_category": ("MEGA",), "listing_exchange": ("NYSE",), "ipo_date": DAYS,
@@ -65,6 +66,7 @@ FEEDS = {
     "dim_exchange": {
         "exchange_code": (*CODES, "NYSE", "LSE", "X"), "exchange_name": ("Big Board",), "timezone": TIME_ZONES,
         "country": ("US",), "currency": ("USD",), "market_open_time": HOURS, "market_close_time": HOURS, "mic": MICS,
+        "settlement_days": SETTLEMENT_DAYS,
     },
 }  # fmt: skip
 PLACING = {"effective_date": DAYS, "sequence": NUMBERS, "is_deleted": FLAGS}

@@ -225,7 +225,8 @@ def enter_exchanges(spark: SparkSession) -> None:
     exchanges = BY_NAME["dim.dim_exchange"]
     columns = [name for name in exchanges.column_names if name not in ("exchange_key", "_updated_at")]
     now = datetime(2025, 1, 1, tzinfo=UTC)
-    rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(lines, start=1)]
+    typed = [{**line, "settlement_days": int(line["settlement_days"])} for line in lines]
+    rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(typed, start=1)]
     spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
 
 

@@ -56,6 +56,11 @@ def session(exchange: str, instant: datetime) -> str:
     return "PRE_MARKET" if local.time() < opens else "REGULAR" if local.time() < closes else "AFTER_HOURS"
 
 
+def settles(exchange: str, instant: datetime) -> date:
+    """Two weekdays later, since the histories' days and the days after them are no holidays."""
+    return gold_oracle.settlement_date(instant, HOURS[exchange][0], 2, lambda day: day.weekday() < 5)
+
+
 @dataclass
 class Market:
     """A lakehouse from silver up; what arrives is kept for the reference."""
@@ -178,7 +183,7 @@ def compare(found: Market) -> None:
         }
         for row in found.rows("gold.fact_trades")
     ]
-    same_rows(gold_oracle.fact_trades(trades, symbols, traders), facts, "trade_id")
+    same_rows(gold_oracle.fact_trades(trades, symbols, traders, settles), facts, "trade_id")
     book_facts = [{**row, "symbol_key": symbol_of[row["symbol_key"]]} for row in found.rows("gold.fact_orderbook")]
     same_rows(gold_oracle.fact_orderbook(books, symbols), book_facts, "snapshot_id")
 
@@ -222,8 +227,8 @@ def change(key: str, day: date, **attributes: Any) -> dim_oracle.ChangeEvent:
 
 MODEL_CHECKS = (
     model.dimensions_follow_from_their_log, model.versions_are_disjoint, model.previous_values_have_a_date,
-    model.facts_follow_silver, model.foreign_keys_resolve, model.values_add_up, model.lots_add_up,
-    model.days_have_1440_minutes,
+    model.facts_follow_silver, model.foreign_keys_resolve, model.trades_settle_as_their_exchange_says,
+    model.values_add_up, model.lots_add_up, model.days_have_1440_minutes,
 )  # fmt: skip
 
 

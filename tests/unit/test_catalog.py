@@ -81,8 +81,8 @@ def test_what_a_registry_declares_is_among_the_tables_with_what_it_is_built_from
     for feed in catalog.FEEDS.values():
         assert feed.topic.table.name in feed.table.sources
     for fact in catalog.FACTS.values():
-        followed = {fact.source.name, *(dimension.table.name for dimension in fact.dimensions)}
-        assert followed <= set(fact.table.sources)
+        followed = {fact.source.name, *(dimension.table.name for dimension in fact.references.values())}
+        assert followed == set(fact.table.follows)
     declared = [*catalog.TOPICS.values(), *catalog.FEEDS.values(), *catalog.DIMENSIONS.values()]
     assert {each.table.name for each in declared} <= set(catalog.BY_NAME)
 
@@ -144,6 +144,11 @@ def test_the_reference_file_holds_the_exchanges_people_ask_for_with_real_time_zo
         assert re.fullmatch(r"[A-Z0-9]{4}", row["mic"])
         assert re.fullmatch(r"[0-2][0-9]:[0-5][0-9]", row["market_open_time"])
         assert row["effective_date"] == "1900-01-01"  # any change a user loads comes after it
+    assert {code: row["settlement_days"] for code, row in rows.items()} == {
+        "AMEX": "1", "ARCA": "1", "BATS": "1", "IEX": "1", "NASDAQ": "1", "NYSE": "1", "SSE": "1", "TSX": "1",
+        "ASX": "2", "EURONEXT": "2", "HKEX": "2", "KRX": "2", "LSE": "2", "SGX": "2", "SIX": "2", "TSE": "2",
+        "XETRA": "2",
+    }  # fmt: skip
 
 
 def test_a_table_knows_the_column_of_its_days() -> None:
@@ -160,7 +165,7 @@ def test_a_table_knows_the_column_of_its_days() -> None:
 
 def test_a_table_looks_up_only_what_it_declares_among_its_sources() -> None:
     facts = catalog.BY_NAME["gold.fact_trades"]
-    assert facts.follows == ("silver.trades", "dim.dim_symbol", "dim.dim_trader")
+    assert facts.follows == ("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange")
     with pytest.raises(ValueError, match=r"looks up what is not among its sources: \['dim.dim_account'\]"):
         replace(facts, lookups=("dim.dim_account",))
 

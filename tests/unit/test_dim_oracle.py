@@ -200,7 +200,7 @@ def test_the_exchanges_of_the_log_are_scd1() -> None:
     (row,) = exchanges([ChangeEvent("NYSE", june(1), None, 0, False, {"country": "US"})])
     assert row == {
         "exchange_code": "NYSE", "exchange_name": None, "timezone": None, "country": "US", "currency": None,
-        "market_open_time": None, "market_close_time": None, "mic": None,
+        "market_open_time": None, "market_close_time": None, "mic": None, "settlement_days": None,
     }  # fmt: skip
 
 

@@ -202,15 +202,20 @@ def test_types_are_spelled_as_spark_does(kind: IcebergType, sql: str) -> None:
 def test_a_lakehouse_of_the_first_release_lacks_what_was_added_since_and_nothing_else(tmp_path: Path) -> None:
     lakehouses.unpack("7e782d6", tmp_path)
     catalog = pyiceberg.open_catalog(Settings(home=tmp_path))
-    missing = []
+    missing: list[str] = []
+    lacking: list[str] = []
     for table in TABLES:
         try:
             read = found.read(pyiceberg.load(catalog, table))
         except UsageError:
             missing.append(table.name)
         else:
-            assert drift(table, read).sentences == ()
+            lacking += drift(table, read).sentences
     assert missing == ["_metadata.maintenance_log"]
+    assert lacking == [
+        "dim.dim_exchange gains settlement_days (int) after mic, NULL in the rows it has",
+        "gold.fact_trades gains settlement_date (date) after status, NULL in the rows it has",
+    ]
 
 
 BARS = Table(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from tests.support.gold_oracle import (
     ratio,
     resolved,
     same,
+    settlement_date,
     trade_analytics,
     trader_performance,
 )
@@ -41,6 +43,10 @@ FRIDAY, SUNDAY, MONDAY, TUESDAY = date(2025, 6, 6), date(2025, 6, 8), date(2025,
 
 def june(day: int) -> date:
     return date(2025, 6, day)
+
+
+def by_the_day(exchange: str, instant: datetime) -> date:
+    return instant.date()
 
 
 # Rows of silver and of the dimensions
@@ -153,16 +159,29 @@ def test_a_trade_fact_names_the_versions_of_its_date_whatever_its_status() -> No
         trade(2, MONDAY, "00:00", "SELL", 2, "5.000000", commission=Decimal("0.000000")),
     ]
     columns = ("trade_id", "symbol_key", "trader_key", "time_key", "exchange_key", "commission", "status")
-    assert picked(fact_trades(rows, versions, traders), *columns) == [
+    assert picked(fact_trades(rows, versions, traders, by_the_day), *columns) == [
         ("T1", ("AAA", FIRST_DAY), ("TR1", FIRST_DAY), 202506062359, "NYSE", "0.123457", "CANCELLED"),
         ("T2", ("AAA", june(9)), ("TR1", june(7)), 202506090000, "NYSE", "0.000000", "EXECUTED"),
     ]
-    assert picked(fact_trades(rows[:1], versions, traders, Decimal("2.5")), "commission") == [("0.308641",)]
+    assert picked(fact_trades(rows[:1], versions, traders, by_the_day, Decimal("2.5")), "commission") == [("0.308641",)]
 
 
 def test_a_fact_without_a_version_is_refused() -> None:
     with pytest.raises(LookupError, match="symbol 'AAA' on 2025-06-06: expected one version, found 0"):
-        fact_trades([trade(1, FRIDAY, "10:00", "BUY", 1, "1")], [symbol(since=MONDAY)], [trader()])
+        fact_trades([trade(1, FRIDAY, "10:00", "BUY", 1, "1")], [symbol(since=MONDAY)], [trader()], by_the_day)
+
+
+def test_a_trade_settles_open_days_after_the_local_day_it_counts_to() -> None:
+    def settles(instant: datetime, days: int, zone: str = "America/New_York", holiday: date = OPEN_END) -> date:
+        return settlement_date(instant, ZoneInfo(zone), days, lambda day: day.weekday() < 5 and day != holiday)
+
+    assert [settles(at(FRIDAY, "15:00"), days) for days in (0, 1, 2)] == [FRIDAY, MONDAY, TUESDAY]
+    assert settles(at(SUNDAY, "15:00"), 1) == TUESDAY
+    assert settles(at(MONDAY, "03:59"), 0) == MONDAY  # Sunday evening in New York
+    assert settles(at(TUESDAY, "03:59"), 0) == MONDAY
+    assert settles(at(TUESDAY, "03:59"), 0, zone="Europe/London") == TUESDAY
+    assert settles(at(FRIDAY, "15:00"), 1, holiday=MONDAY) == TUESDAY
+    assert settles(at(MONDAY, "15:00"), 1, holiday=MONDAY) == june(11)
 
 
 def test_an_order_book_fact_has_a_mid_price_where_both_sides_are() -> None:

@@ -40,6 +40,7 @@ def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those
             ("641f4634b940713f2394b880c44117d42c7b5ccaa72c063f34a8f73d4e0d7cc2",),
         ),
         ("V003", "log of maintenance", "d93c68c3b39ce6dfd560f753ac3a520e2d7e0e81ec53a0e35dd7d10157520361", ()),
+        ("V005", "settlement date", "8445c6370e7c2954b9eaf5c5d1ec58ffbdfc24efa66fc2d59ecda3402ab98c00", ()),
     ]  # fmt: skip
     for migration in migrations.migrations():
         assert migration.is_recorded_as(migration.checksum)
