@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping
 from decimal import Decimal
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -186,7 +185,7 @@ class Settings(BaseSettings):
         profile = YamlConfigSettingsSource(settings_cls, yaml_file=_profile_file())
         return init_settings, env_settings, file_secret_settings, profile
 
-    @cached_property
+    @property
     def root(self) -> Path:
         """`home`, absolute."""
         return self.home.expanduser().resolve()

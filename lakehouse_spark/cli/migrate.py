@@ -1,19 +1,25 @@
 """`lakehouse migrate`, and the ways to look first."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.cli.output import Json, out, print_json, stages
+from lakehouse_spark.cli.output import Json, announcer, line, out, print_json, show_findings, stages
 from lakehouse_spark.cli.sessions import opened
 from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import load
 
 if TYPE_CHECKING:
+    from lakehouse_spark.local.rehearsal import Outcome
     from lakehouse_spark.migrations.plan import Change, Plan
 
 
@@ -29,11 +35,17 @@ def run(
     folder: Annotated[
         Path, typer.Option("--into", metavar="FOLDER", help="With --draft: where it goes; by default here.")
     ] = Path(),
+    rehearse: Annotated[
+        bool,
+        typer.Option("--rehearse", help="Apply what is pending to a copy of the metadata, verify it and run the jobs."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
     if draft is not None:
         _draft(draft, folder, as_json)
+    elif rehearse:
+        _rehearse(as_json)
     elif plan:
         _plan(as_json)
     else:
@@ -93,6 +105,47 @@ def _draft(name: str, folder: Path, as_json: bool) -> None:
             if unmendable
             else "nothing drifted: there is nothing to draft"
         )
+
+
+def _rehearse(as_json: bool) -> None:
+    from lakehouse_spark.local import rehearsal
+
+    with kept_if_it_fails("lakehouse-rehearsal-") as folder, stages(as_json) as step:
+        step(f"copying the metadata of all tables to {folder}")
+        staged = rehearsal.stage(load(), folder)
+        spark = open_session(staged, "rehearsal", announce=step)
+        step("applying migrations to the copy, then verify, then the jobs behind bronze")
+        outcome = rehearsal.run(spark, staged, report=lambda done: step(line(done)))
+        spark.stop()
+        if as_json:
+            print_json(outcome.as_dict())
+        else:
+            _tell(outcome)
+        if not outcome.holds:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def kept_if_it_fails(prefix: str) -> Iterator[Path]:
+    """A new folder, which goes unless there is something in it to look at."""
+    folder = Path(mkdtemp(prefix=prefix))
+    try:
+        yield folder
+    except (RefusedError, UsageError):
+        rmtree(folder)
+        raise
+    except BaseException:
+        announcer(quiet=False)(f"what was rehearsed is kept in {folder}")
+        raise
+    rmtree(folder)
+
+
+def _tell(outcome: "Outcome") -> None:
+    for migration in outcome.applied:
+        _say(f"rehearsed {migration.version}: {migration.description}")
+    show_findings(outcome.findings, only_violations=True)
+    held, rest = sum(finding.holds for finding in outcome.findings), len(outcome.findings)
+    _say(f"{held} of {rest} invariants hold, and the jobs brought {len(outcome.summaries)} tables up to date")
 
 
 def _show(found: "Plan") -> None:

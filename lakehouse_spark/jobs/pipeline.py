@@ -16,8 +16,14 @@ def run(
 ) -> list[Summary]:
     """Migrates, then brings every layer up to what Kafka holds now."""
     migrations.migrate(spark, settings, datetime.now(UTC))
+    return [*bronze_writer.run(spark, settings, report=report), *derive(spark, settings, report=report)]
+
+
+def derive(
+    spark: SparkSession, settings: Settings, *, report: Callable[[Summary], None] = lambda summary: None
+) -> list[Summary]:
+    """Brings every layer behind bronze up to what bronze holds now; Kafka is not asked."""
     return [
-        *bronze_writer.run(spark, settings, report=report),
         *dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, report=report),
         *silver_processor.run(spark, settings, report=report),
         *fact_loader.run(spark, settings, report=report),

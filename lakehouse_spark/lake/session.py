@@ -44,6 +44,8 @@ _S3_OF_HADOOP = {
     "secret": "secret.key",
 }
 """It reads files at s3a: for Spark."""
+ANYWHERE = "org.apache.iceberg.io.ResolvingFileIO"
+"""As the catalog's io-impl: reads each file from where its path says, on S3 or in a folder."""
 _REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
 
 
@@ -317,8 +319,10 @@ def uses_s3(settings: Settings) -> bool:
 
 
 def has_tables_at_s3(settings: Settings) -> bool:
-    """A REST catalog names its warehouse as it likes; what is behind it is S3."""
-    return settings.catalog.type == "rest" or settings.warehouse.startswith(("s3:", "s3a:"))
+    """A REST catalog names its warehouse as it likes; what is behind it is S3. Files of ANYWHERE may be there too."""
+    if settings.catalog.type == "rest" or settings.catalog.properties.get("io-impl") == ANYWHERE:
+        return True
+    return settings.warehouse.startswith(("s3:", "s3a:"))
 
 
 def _s3_conf(s3: S3Settings, prefix: str, names: Mapping[str, str]) -> dict[str, str]:

@@ -451,6 +451,32 @@ def test_tables_on_s3_are_maintained(shell: Shell, object_store: dict[str, str],
 
 
 @pytest.mark.soak
+def test_migrations_of_tables_on_s3_are_rehearsed_in_a_folder(
+    shell: Shell, object_store: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "folders").mkdir()
+    on_s3 = {**object_store, "LAKEHOUSE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "folders")}
+    for job in (("schema_migration",), ("bronze_writer", "--table", "raw_trades")):
+        shell.produce("raw_trades", trade(trade_id="S1"), trade(trade_id="S2"))
+        assert shell.run("submit", *job, **on_s3).code == 0
+    store = files_of(object_store)
+
+    def there() -> dict[str, tuple[int, int]]:
+        found = store.get_file_info(fs.FileSelector("warehouse", recursive=True))
+        return {file.path: (file.size, file.mtime_ns) for file in found if file.type == fs.FileType.File}
+
+    before = there()
+    done = shell.run([*LAKEHOUSE, "migrate", "--rehearse", "--json"], **on_s3)
+    assert (done.code, done.report["holds"], done.report["applied"]) == (0, True, [])
+    assert done.counts["silver.trades"]["inserted"] == done.counts["gold.fact_trades"]["inserted"] >= 2
+    assert there() == before
+    assert list((tmp_path / "folders").glob("lakehouse-rehearsal-*")) == []
+    verified = shell.run([*LAKEHOUSE, "verify", "--table", "raw_trades", "--json"], **on_s3)
+    held = {finding["check"]: finding["holds"] for finding in json.loads(verified.lines[-1])}
+    assert (verified.code, held["as declared"], held["every referenced file exists"]) == (0, True, True)
+
+
+@pytest.mark.soak
 def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: dict[str, str]) -> None:
     names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
     store = files_of(object_store)
