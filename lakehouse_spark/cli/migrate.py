@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakehouse_spark import migrations
-from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.cli.output import Json, announcer, line, out, print_json, show_findings, stages
-from lakehouse_spark.cli.sessions import opened
+from lakehouse_spark.cli.output import Json, announcer, out, print_json, stages
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import load
+
+# What a way works with is imported when it is gone: most of it waits for Spark's modules, which help does without.
 
 if TYPE_CHECKING:
     from lakehouse_spark.local.rehearsal import Outcome
@@ -53,6 +51,9 @@ def run(
 
 
 def _migrate(as_json: bool) -> None:
+    from lakehouse_spark import migrations
+    from lakehouse_spark.cli.sessions import opened
+
     with opened("migrate") as (spark, settings), stages(as_json) as step:
         step("applying migrations")
         applied = migrations.migrate(spark, settings, datetime.now(UTC))
@@ -66,7 +67,7 @@ def _migrate(as_json: bool) -> None:
 
 
 def _plan(as_json: bool) -> None:
-    from lakehouse_spark.migrations import plan  # brings PyIceberg, which no other command waits for
+    from lakehouse_spark.migrations import plan
 
     found = plan.take(load())
     print_json(found.as_dict()) if as_json else _show(found)
@@ -74,6 +75,8 @@ def _plan(as_json: bool) -> None:
 
 
 def _draft(name: str, folder: Path, as_json: bool) -> None:
+    from lakehouse_spark import migrations
+    from lakehouse_spark.catalog import TABLES
     from lakehouse_spark.migrations import draft, plan
 
     file = folder / draft.file_name(migrations.migrations()[-1].version, name)
@@ -108,6 +111,8 @@ def _draft(name: str, folder: Path, as_json: bool) -> None:
 
 
 def _rehearse(as_json: bool) -> None:
+    from lakehouse_spark.cli.results import line
+    from lakehouse_spark.lake.session import open_session
     from lakehouse_spark.local import rehearsal
 
     with kept_if_it_fails("lakehouse-rehearsal-") as folder, stages(as_json) as step:
@@ -141,6 +146,8 @@ def kept_if_it_fails(prefix: str) -> Iterator[Path]:
 
 
 def _tell(outcome: "Outcome") -> None:
+    from lakehouse_spark.cli.results import show_findings
+
     for migration in outcome.applied:
         _say(f"rehearsed {migration.version}: {migration.description}")
     show_findings(outcome.findings, only_violations=True)
@@ -151,6 +158,8 @@ def _tell(outcome: "Outcome") -> None:
 def _show(found: "Plan") -> None:
     """What is pending, change by change, then what is refused, derived whole or drifted."""
     if found.is_new:
+        from lakehouse_spark.catalog import TABLES
+
         out.print(f"there is no lakehouse here yet: all {len(TABLES)} tables would be made; run: lakehouse migrate")
         return
     for migration in found.pending:
