@@ -32,8 +32,7 @@ class Lag:
 class TableState:
     """A table as Iceberg's metadata describe it; `bytes` are those of data and delete files, `stamp` is the newest
     commit's. One that `follows` others keeps a cursor on them, and `lags` names those that hold more. Where `rows` are
-    not exact, there are at most so many: some delete file may be of rows in several files. `schema_id` is another one
-    after every change of the schema."""
+    not exact, there are at most so many: some delete file may be of rows in several files."""
 
     name: str
     rows: int
@@ -45,7 +44,6 @@ class TableState:
     follows: bool = False
     lags: tuple[Lag, ...] = ()
     is_exact: bool = True
-    schema_id: int = 0
 
     @property
     def mean_bytes(self) -> int | None:
@@ -101,7 +99,6 @@ def _state_of(
         follows=bool(followed),
         lags=tuple(lag for lag in lags if lag.rows != 0),  # a commit without rows moves the stamp, and that is all
         is_exact=counted.is_exact,
-        schema_id=of.schema_id,
     )
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyiceberg.catalog import Catalog
-
 from lakehouse_spark.catalog import TABLES, with_downstream
-from lakehouse_spark.lake import embedded, pyiceberg
+from lakehouse_spark.lake import metadata
+from lakehouse_spark.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,8 @@ class SchemaChanges:
     """These tables and all that are built from them, each after its sources."""
 
 
-def since(catalog: Catalog, seen: Mapping[str, int]) -> SchemaChanges:
-    """What changed since the ids were seen; metadata is read, no data."""
-    ids = {}
-    for table in TABLES:
-        try:
-            ids[table.name] = pyiceberg.load(catalog, table).metadata.current_schema_id
-        except embedded.MissingError:
-            continue
+def since(settings: Settings, seen: Mapping[str, int]) -> SchemaChanges:
+    """What changed since the ids were seen; metadata is read, no data. Raises MissingError where no lakehouse is."""
+    ids = {name: found.schema_id for name, found in metadata.read(settings, TABLES).items()}
     changed = tuple(table.name for table in TABLES if ids.get(table.name) != seen.get(table.name))
     return SchemaChanges(ids, changed, with_downstream(changed))

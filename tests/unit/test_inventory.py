@@ -157,14 +157,6 @@ def test_what_is_consumed_costs_nothing_however_much_it_is(home: Home, opened: l
     assert len(opened) == 1
 
 
-def test_a_change_of_the_schema_is_seen_by_its_number(home: Home) -> None:
-    assert home.read()[RAW].schema_id == 0
-    with home.catalog.load_table(RAW).update_schema() as change:
-        change.add_column("note", StringType())
-    found = home.read()
-    assert (found[RAW].schema_id, found[SILVER].schema_id) == (1, 0)
-
-
 # What is read
 
 

@@ -26,9 +26,14 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def catalog(released: Path, tmp_path: Path) -> Catalog:
+def settings(released: Path, tmp_path: Path) -> Settings:
     shutil.copy(released / "catalog.db", tmp_path / "catalog.db")
-    return pyiceberg.open_catalog(Settings(home=tmp_path))
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def catalog(settings: Settings) -> Catalog:
+    return pyiceberg.open_catalog(settings)
 
 
 def test_downstream_is_what_is_built_from_tables_directly_or_not() -> None:
@@ -38,34 +43,34 @@ def test_downstream_is_what_is_built_from_tables_directly_or_not() -> None:
     assert with_downstream([]) == ()
 
 
-def test_nothing_changed_since_the_last_look(catalog: Catalog) -> None:
-    first = schema_changes.since(catalog, {})
+def test_nothing_changed_since_the_last_look(settings: Settings) -> None:
+    first = schema_changes.since(settings, {})
     assert len(first.changed) == len(first.ids) == 25
-    again = schema_changes.since(catalog, first.ids)
+    again = schema_changes.since(settings, first.ids)
     assert (again.ids, again.changed, again.affected) == (first.ids, (), ())
 
 
-def test_a_changed_schema_affects_all_that_is_built_from_the_table(catalog: Catalog) -> None:
-    seen = schema_changes.since(catalog, {}).ids
+def test_a_changed_schema_affects_all_that_is_built_from_the_table(settings: Settings, catalog: Catalog) -> None:
+    seen = schema_changes.since(settings, {}).ids
     with catalog.load_table("silver.trades").update_schema() as schema:
         schema.add_column("venue", StringType())
 
-    found = schema_changes.since(catalog, seen)
+    found = schema_changes.since(settings, seen)
 
     assert (found.changed, found.affected) == (("silver.trades",), OF_TRADES)
     assert found.ids == {**seen, "silver.trades": 1}
 
 
-def test_tables_that_came_or_went_have_changed(catalog: Catalog) -> None:
-    seen = dict(schema_changes.since(catalog, {}).ids)
+def test_tables_that_came_or_went_have_changed(settings: Settings, catalog: Catalog) -> None:
+    seen = dict(schema_changes.since(settings, {}).ids)
     del seen["gold.fact_orderbook"]
     catalog.drop_table("gold.trade_analytics")
-    assert schema_changes.since(catalog, seen).changed == ("gold.fact_orderbook", "gold.trade_analytics")
+    assert schema_changes.since(settings, seen).changed == ("gold.fact_orderbook", "gold.trade_analytics")
 
 
-def test_rows_alone_change_no_schema(catalog: Catalog) -> None:
-    seen = schema_changes.since(catalog, {}).ids
+def test_rows_alone_change_no_schema(settings: Settings, catalog: Catalog) -> None:
+    seen = schema_changes.since(settings, {}).ids
     trades = catalog.load_table("silver.trades")
     with trades.transaction() as transaction:
         transaction.set_properties({"owner": "someone"})
-    assert schema_changes.since(catalog, seen).changed == ()
+    assert schema_changes.since(settings, seen).changed == ()
