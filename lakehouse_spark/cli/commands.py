@@ -2,14 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse_spark.cli.failures import no_lakehouse
 from lakehouse_spark.cli.output import (
     Json,
     announcer,
@@ -22,7 +21,7 @@ from lakehouse_spark.cli.output import (
     show_survey,
     stages,
 )
-from lakehouse_spark.errors import UsageError, in_a_sentence
+from lakehouse_spark.errors import RefusedError, UsageError, in_a_sentence
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.settings import load
 
@@ -82,7 +81,9 @@ def status(as_json: Json = False) -> None:
 
     found = inventory.read(load())
     if found.absent:
-        raise no_lakehouse(found.absent)
+        raise RefusedError(
+            f"the lakehouse is older than this release and lacks {', '.join(found.absent)}", "Run: lakehouse migrate"
+        )
     rows = [_status(table) for table in found.tables.values()]
     if as_json:
         print_json(rows)
@@ -101,13 +102,13 @@ def run_verify(
     as_json: Json = False,
 ) -> None:
     """Check every invariant; exit 1 on any violation."""
-    from lakehouse_spark import catalog, verify
+    from lakehouse_spark import catalog, migrations, verify
     from lakehouse_spark.cli.results import line, show_findings
-    from lakehouse_spark.cli.sessions import opened, require_tables
+    from lakehouse_spark.cli.sessions import opened
 
     chosen = [catalog.table(name) for name in tables or ()]
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
-        require_tables(spark)
+        migrations.require_current(spark, settings)
         findings = verify.run(spark, settings, chosen, report=lambda finding: step(line(finding)))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
@@ -159,10 +160,12 @@ def write_report(
     ] = None,
 ) -> None:
     """Write one HTML page: the flow of records, rejects, freshness, a symbol's day, a trader's P&L, the tables."""
-    from lakehouse_spark import report
+    from lakehouse_spark import migrations, report
     from lakehouse_spark.cli.sessions import opened
 
     with opened("report") as (spark, settings), stages(False) as step:
+        with suppress(UsageError):  # the page says what is missing
+            migrations.require_current(spark, settings)
         step("reading the tables")
         asked = symbol.strip().upper() if symbol else None
         page, missing = report.write(

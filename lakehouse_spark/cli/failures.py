@@ -1,7 +1,7 @@
 """How a command tells what went wrong: one sentence."""
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 
@@ -43,8 +43,3 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     return UsageError(
         f"no {kind} {name!r}; " + (f"did you mean {close[0]}?" if close else f"{kind}s: {', '.join(names)}")
     )
-
-
-def no_lakehouse(missing: Sequence[str]) -> UsageError:
-    """That tables are missing which a command needs."""
-    return UsageError(f"there is no lakehouse here yet ({len(missing)} tables are missing); run: lakehouse migrate")

@@ -85,12 +85,13 @@ def replay_rejected(
     as_json: Json = False,
 ) -> None:
     """Judge open records by today's rules; those that are good now enter silver."""
+    from lakehouse_spark import migrations
     from lakehouse_spark.cli.results import print_summaries
-    from lakehouse_spark.cli.sessions import opened, require_tables
+    from lakehouse_spark.cli.sessions import opened
     from lakehouse_spark.jobs import rejected
 
     with opened("rejected replay") as (spark, settings), stages(as_json) as step:
-        require_tables(spark)
+        migrations.require_current(spark, settings)
         step("replaying")
         summaries = rejected.replay(spark, settings, Selection(table, reason, ids=ids or ()))
     print_summaries(summaries, as_json)
@@ -109,10 +110,11 @@ def discard_rejected(
         raise UsageError("say why: --why 'test feed of 3 May, agreed with the desk'")
     if not (ids or table or reason):
         raise UsageError("say which records: ids, --table or --reason")
-    from lakehouse_spark.cli.sessions import opened, require_tables
+    from lakehouse_spark import migrations
+    from lakehouse_spark.cli.sessions import opened
     from lakehouse_spark.jobs import rejected
 
-    with opened("rejected discard") as (spark, _):
-        require_tables(spark)
+    with opened("rejected discard") as (spark, settings):
+        migrations.require_current(spark, settings)
         number = rejected.discard(spark, Selection(table, reason, ids=ids or ()), why)
     print_json({"discarded": number}) if as_json else out.print(f"{number:,} records discarded")

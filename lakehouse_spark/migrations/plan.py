@@ -9,11 +9,14 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.lake import embedded, found, pyiceberg
+from lakehouse_spark.lake import embedded, found, metadata, pyiceberg
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
+from lakehouse_spark.migrations import ledger
+from lakehouse_spark.migrations.ledger import Ledger
 from lakehouse_spark.migrations.migration import Migration, Step
+from lakehouse_spark.migrations.run import major_after, refusals
 from lakehouse_spark.schema.drift import Drift, Found, after, drift
-from lakehouse_spark.schema.policy import readers, refusals
+from lakehouse_spark.schema.policy import readers
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
@@ -88,33 +91,37 @@ def take(settings: Settings) -> Plan:
 
     Raises RefusedError where the ledger holds what this release does not know.
     """
+    known = migrations.migrations()
     try:
         catalog = pyiceberg.open_catalog(settings)
-        recorded = _recorded(catalog)
+        at = _ledger(settings, catalog, known)
     except embedded.MissingError:
         return Plan(is_new=True)
-    if not recorded:  # its start was interrupted
+    if at is None:  # its start was interrupted
         return Plan(is_new=True)
     held = {table: _loaded(catalog, table) for table in TABLES}
-    pending = migrations.unrecorded(recorded)
-    changes = (change for migration in pending for change in _changes(migration))
+    pending = at.pending(known)
+    changes = (change for migration in pending for change in _changes(migration, at.done_of(migration)))
     tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
-    refused = list(_applied(pending, tables))
+    refused = [f"{m.version}: {reason}" for m, reasons in refusals(at, known, tables) for reason in reasons]
+    refused += _applied(pending, at, tables)
     drifts = (drift(table, tables.get(table.name)) for table in TABLES)
     return Plan(
         is_new=False,
         pending=tuple(pending),
         changes=tuple(changes),
+        major=major_after(at.major, pending),
         refused=tuple(refused),
         derivations=tuple(_derivations(held)),
         drifts=tuple(each for each in drifts if each.sentences),
     )
 
 
-def _recorded(catalog: Catalog) -> Mapping[str, str]:
-    """Checksum by version."""
-    rows = pyiceberg.load(catalog, LEDGER).scan(selected_fields=("version", "checksum")).to_arrow().to_pylist()
-    return {row["version"]: row["checksum"] for row in rows}
+def _ledger(settings: Settings, catalog: Catalog, known: Sequence[Migration]) -> Ledger | None:
+    there = metadata.read(settings, [LEDGER]).get(LEDGER.name)
+    if there is None or there.state is None:
+        return None
+    return ledger.of(there.state, lambda: pyiceberg.load(catalog, LEDGER).scan().to_arrow().to_pylist(), known)
 
 
 def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
@@ -124,8 +131,8 @@ def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
         return None
 
 
-def _changes(migration: Migration) -> Iterator[Change]:
-    for operation in migration.operations:
+def _changes(migration: Migration, done: int) -> Iterator[Change]:
+    for operation in migration.operations[done:]:
         if isinstance(operation, Step):
             yield Change(migration.version, operation.name, "work", (), rewrites_rows=True)
         else:
@@ -133,13 +140,12 @@ def _changes(migration: Migration) -> Iterator[Change]:
             yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
 
 
-def _applied(pending: Sequence[Migration], tables: dict[str, Found]) -> Iterator[str]:
-    """Why migrations are refused; leaves `tables` as they will be once all are applied."""
+def _applied(pending: Sequence[Migration], at: Ledger, tables: dict[str, Found]) -> Iterator[str]:
+    """What cannot be carried out; leaves `tables` as they will be once all else is."""
     for migration in pending:
-        operations = [operation for operation in migration.operations if not isinstance(operation, Step)]
-        for sentence in refusals(operations, major=1, found=tables, tables=TABLES):
-            yield f"{migration.version}: {sentence}"
-        for operation in operations:
+        for operation in migration.operations[at.done_of(migration) :]:
+            if isinstance(operation, Step):
+                continue
             try:
                 tables[operation.table] = after(tables.get(operation.table), operation)
             except ValueError as error:

@@ -26,6 +26,18 @@ from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
 
 VENUE = AddColumn("silver.trades", ColumnDefinition("venue", "string", "Its market"), after="exchange")
+_GAINED = (
+    "operation_index (int)", "operation (string)", "class (string)", "table_name (string)", "seconds (double)",
+    "snapshot_before (bigint)", "snapshot_after (bigint)", "schema_before (int)", "schema_after (int)", "major (int)",
+)  # fmt: skip
+LEDGER = "".join(
+    f"  _metadata.schema_migrations {change} (additive; read by no table; metadata only)\n"
+    for change in (
+        *(f"gains {column} at the end, NULL in the rows it has" for column in _GAINED),
+        "sets comment to 'Applied schema migrations, one row per operation, or, in a new lakehouse, per version.' "
+        "(until now 'Applied schema migrations, one row per version.')",
+    )
+)
 LOG = (
     "_metadata.maintenance_log is created, with the columns run_id, table_name, job, status, lease_until, reason, "
     "planned, done, detail, _logged_at"
@@ -97,13 +109,22 @@ def test_it_names_what_is_pending_and_what_is_derived_whole(ask: Ask, home: Path
         "  repair text of the change log (work: rows are read, and rewritten where they change)\n"
         "V003 log of maintenance\n"
         f"  {LOG} (additive; read by no table; metadata only)\n"
+        "V004 ledger by operation\n"
+        f"{LEDGER}"
+        "V005 settlement date\n"
+        "  dim.dim_exchange gains settlement_days (int) after mic, NULL in the rows it has (additive; read by "
+        "silver.trades, silver.orderbook_snapshots, silver.market_data, gold.fact_trades, gold.trade_analytics; metadata "
+        "only)\n"
+        "  gold.fact_trades gains settlement_date (date) after status, NULL in the rows it has (additive; read by no "
+        "table; metadata only)\n"
+        "  state settlement (work: rows are read, and rewritten where they change)\n"
         "older rules than this release's made these, and their next job derives them whole: dim.dim_exchange (20 "
         "rows), dim.dim_symbol (5 rows), dim.dim_trader (5 rows), silver.trades (12 rows), silver.orderbook_snapshots "
         "(1 rows), silver.market_data (2 rows), silver.trader_activity (6 rows), gold.fact_trades (12 rows), "
         "gold.fact_orderbook (1 rows), gold.daily_trading_summary (4 rows), gold._open_lots (21 rows), "
         "gold.trader_performance (5 rows), gold.market_overview (4 rows), gold.portfolio_positions (11 rows), "
         "gold.trade_analytics (6 rows)\n"
-        "2 migrations are pending: lakehouse migrate\n",
+        "4 migrations are pending: lakehouse migrate\n",
     )
     assert (home / "catalog.db").read_bytes() == before
 
@@ -194,7 +215,7 @@ def test_a_draft_holds_what_would_mend_the_drift(ask: Ask, home: Path, tmp_path:
     with catalog(home).load_table("gold.fact_trades").update_schema() as schema:
         schema.rename_column("quantity", "qty").update_column("price", doc="Hm")
     options = ("--draft", "mend fact-trades", "--into", str(tmp_path))
-    file = tmp_path / "V004__mend_fact_trades.py"
+    file = tmp_path / "V006__mend_fact_trades.py"
 
     assert ask(home, *options) == (
         0,
