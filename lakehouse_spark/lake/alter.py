@@ -1,12 +1,13 @@
 """Changes of tables, carried out by Spark. Each looks first which part of it is done, so that it may be run again."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.schema import ddl
+from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import (
     FIRST,
     FORMAT_VERSION,
@@ -27,26 +28,62 @@ from lakehouse_spark.schema.operations import (
 from lakehouse_spark.table import DISTRIBUTION, Policy, Table, transformed
 
 
-def carry_out(spark: SparkSession, operation: Operation) -> None:
-    """Does what is left of an operation; the table need not be declared.
+@dataclass(frozen=True)
+class Place:
+    """Where a table is: its current snapshot and its schema, by Iceberg's ids."""
 
-    Afterwards the current snapshot has the table's schema. A column that is there under its old name and its new one,
-    or under neither, is left to Iceberg to refuse.
+    snapshot_id: int | None = None
+    schema_id: int | None = None
+
+
+def carry_out(spark: SparkSession, *operations: Operation) -> None:
+    """Does what is left of the operations, in their order; their tables need not be declared.
+
+    Afterwards the tables' current snapshots have their schemas. A column that is there under its old name and its new
+    one, or under neither, is left to Iceberg to refuse.
     """
-    table = named(operation.table)
-    if isinstance(operation, CreateTable):
-        for statement in (ddl.create_namespace(table.namespace), *ddl.statements(operation)):
-            spark.sql(statement)
-        commit.open_table(spark, table)
-        return
-    for statement in _statements_left(spark, table, operation):
-        spark.sql(statement)
-    commit.adopt_schema(spark, table)
+    for operation in operations:
+        if isinstance(operation, CreateTable):
+            _create(spark, operation)
+        else:
+            for statement in _statements_left(spark, named(operation.table), operation):
+                spark.sql(statement)
+    for name in dict.fromkeys(operation.table for operation in operations):
+        commit.adopt_schema(spark, named(name))
+
+
+def place(spark: SparkSession, table: str | None) -> Place:
+    """Where a table is now; nowhere, if it is not there."""
+    if table is None or not spark.catalog.tableExists(named(table).identifier):
+        return Place()
+    iceberg = snapshots.load(spark, named(table))
+    head = iceberg.currentSnapshot()
+    return Place(None if head is None else head.snapshotId(), iceberg.schema().schemaId())
+
+
+def found(spark: SparkSession, table: str) -> Found | None:
+    """A table as the session's catalog holds it, None where it is missing."""
+    from pyiceberg.table.metadata import TableMetadataUtil  # which nobody waits for who alters nothing
+
+    from lakehouse_spark.lake.found import of
+
+    if not spark.catalog.tableExists(named(table).identifier):
+        return None
+    parser = getattr(spark._jvm, "org.apache.iceberg.TableMetadataParser")
+    text = parser.toJson(snapshots.load(spark, named(table)).operations().current())
+    return of(TableMetadataUtil.parse_raw(text))
 
 
 def named(name: str) -> Table:
     """A table of which no more is known than its name: it may not be declared any more, or not yet."""
     return Table(name, doc="", columns=(), key=(), policy=Policy(snapshot_days=1))
+
+
+def _create(spark: SparkSession, operation: CreateTable) -> None:
+    table = named(operation.table)
+    for statement in (ddl.create_namespace(table.namespace), *ddl.statements(operation)):
+        spark.sql(statement)
+    commit.open_table(spark, table)
 
 
 def _statements_left(spark: SparkSession, table: Table, operation: Alteration) -> list[str]:

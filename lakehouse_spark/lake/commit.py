@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -27,6 +27,8 @@ from lakehouse_spark.lake.pruning import Bounds
 from lakehouse_spark.lake.snapshots import State, ancestors, each, load, state
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+Result = TypeVar("Result")
 
 _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
@@ -269,7 +271,7 @@ def _ruled(cursor: Cursor) -> Cursor:
     return replace(cursor, rules=RULES_VERSION)
 
 
-def again_if_overtaken(attempt: Callable[[], None]) -> None:
+def again_if_overtaken(attempt: Callable[[], Result]) -> Result:
     """For work that is idempotent and shares its table with other jobs: reads, decides and commits anew."""
     for _ in range(_ATTEMPTS):
         try:

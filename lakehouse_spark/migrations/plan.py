@@ -10,13 +10,20 @@ from pyiceberg.table import Table as IcebergTable
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.lake import found, pyiceberg
+from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
-from lakehouse_spark.migrations.migration import Migration, Step
+from lakehouse_spark.migrations import ledger
+from lakehouse_spark.migrations.ledger import Ledger
+from lakehouse_spark.migrations.migration import Migration, Operation, Step
+from lakehouse_spark.migrations.run import major_after, refusals
 from lakehouse_spark.schema.drift import Drift, Found, after, drift
-from lakehouse_spark.schema.policy import readers, refusals
+from lakehouse_spark.schema.policy import readers
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+Left = Sequence[tuple[Migration, Sequence[Operation]]]
+"""Migrations with those of their operations that are left to do."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +97,38 @@ def take(settings: Settings) -> Plan:
     """
     try:
         catalog = pyiceberg.open_catalog(settings)
-        recorded = _recorded(catalog)
+        place = _ledger(catalog)
     except pyiceberg.MissingError:
         return Plan(is_new=True)
-    if not recorded:  # its start was interrupted
+    if place is None:  # its start was interrupted
         return Plan(is_new=True)
+    known = migrations.migrations()
+    pending = place.pending(known)
+    left = [(migration, migration.operations[place.done_of(migration) :]) for migration in pending]
     held = {table: _loaded(catalog, table) for table in TABLES}
-    pending = migrations.unrecorded(recorded)
-    changes = (change for migration in pending for change in _changes(migration))
     tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
-    refused = list(_applied(pending, tables))
+    refused = [*refusals(place, known, tables), *_applied(left, tables)]
     drifts = (drift(table, tables.get(table.name)) for table in TABLES)
     return Plan(
         is_new=False,
         pending=tuple(pending),
-        changes=tuple(changes),
+        changes=tuple(_changes(left)),
+        major=major_after(place.major, pending),
         refused=tuple(refused),
         derivations=tuple(_derivations(held)),
         drifts=tuple(each for each in drifts if each.sentences),
     )
 
 
-def _recorded(catalog: Catalog) -> Mapping[str, str]:
-    """Checksum by version."""
-    rows = pyiceberg.load(catalog, LEDGER).scan(selected_fields=("version", "checksum")).to_arrow().to_pylist()
-    return {row["version"]: row["checksum"] for row in rows}
+def _ledger(catalog: Catalog) -> Ledger | None:
+    """How far the lakehouse is; None of one whose start was interrupted."""
+    iceberg = pyiceberg.load(catalog, LEDGER)
+    head = iceberg.current_snapshot()
+    if head is None:
+        return None
+    cursor = pyiceberg.newest_cursor(iceberg)
+    state = State(head.snapshot_id, cursor, cursor.stamp if cursor else None)
+    return ledger.at(state, migrations.migrations(), lambda: iceberg.scan().to_arrow().to_pylist())
 
 
 def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
@@ -124,26 +138,26 @@ def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
         return None
 
 
-def _changes(migration: Migration) -> Iterator[Change]:
-    for operation in migration.operations:
-        if isinstance(operation, Step):
-            yield Change(migration.version, operation.name, "work", (), rewrites_rows=True)
-        else:
-            kind = "breaking" if operation.is_breaking else "additive"
-            yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
-
-
-def _applied(pending: Sequence[Migration], tables: dict[str, Found]) -> Iterator[str]:
-    """Why migrations are refused; leaves `tables` as they will be once all are applied."""
-    for migration in pending:
-        operations = [operation for operation in migration.operations if not isinstance(operation, Step)]
-        for sentence in refusals(operations, major=1, found=tables, tables=TABLES):
-            yield f"{migration.version}: {sentence}"
+def _changes(left: Left) -> Iterator[Change]:
+    for migration, operations in left:
         for operation in operations:
+            if isinstance(operation, Step):
+                yield Change(migration.version, operation.sentence, "work", (), rewrites_rows=True)
+            else:
+                kind = "breaking" if operation.is_breaking else "additive"
+                yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
+
+
+def _applied(left: Left, tables: dict[str, Found]) -> Iterator[str]:
+    """What cannot be applied; leaves `tables` as they will be once the rest is."""
+    for migration, operations in left:
+        for operation in operations:
+            if isinstance(operation, Step):
+                continue
             try:
                 tables[operation.table] = after(tables.get(operation.table), operation)
             except ValueError as error:
-                yield f"{migration.version}: {error}"
+                yield f"{migration.version} ({migration.description}): {error}"
 
 
 def _derivations(held: Mapping[Table, IcebergTable | None]) -> Iterator[Derivation]:

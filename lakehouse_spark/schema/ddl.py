@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lakehouse_spark.catalog import TABLES
@@ -72,6 +72,22 @@ def statements(operation: Operation) -> list[str]:
         order = _write(operation.sorted_by, operation.distribution) if operation.sorted_by else []
         return [_create(operation), *_alterations(operation.table, order)]
     return _alterations(operation.table, _clauses(operation))
+
+
+def view_of_before(name: str, table: str, columns: Sequence[str], operations: Sequence[Operation]) -> str:
+    """A view of a table, which has these columns after the operations, with the columns and names of before.
+
+    Columns that were added are not in it, and those that were dropped cannot be.
+    """
+    names = {column: column for column in columns}
+    for operation in reversed([operation for operation in operations if operation.table == table]):
+        match operation:
+            case RenameColumn(old=old, new=new):
+                names = {now: old if before == new else before for now, before in names.items()}
+            case AddColumn(column=column):
+                names = {now: before for now, before in names.items() if before != column.name}
+    selected = ", ".join(f"{_name(now)} AS {_name(before)}" for now, before in names.items())
+    return f"CREATE OR REPLACE VIEW {CATALOG}.{name} AS SELECT {selected} FROM {CATALOG}.{table}"
 
 
 def scripts() -> dict[str, str]:
