@@ -35,7 +35,7 @@ def run(
     ] = Path(),
     rehearse: Annotated[
         bool,
-        typer.Option("--rehearse", help="Apply what is pending to a copy of the metadata, verify it and run the jobs."),
+        typer.Option("--rehearse", help="Apply what is pending to a copy of the metadata, run the jobs and verify."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -56,7 +56,7 @@ def _migrate(as_json: bool) -> None:
 
     with opened("migrate") as (spark, settings), stages(as_json) as step:
         step("applying migrations")
-        applied = migrations.migrate(spark, settings, datetime.now(UTC))
+        applied = migrations.migrate(spark, settings, datetime.now(UTC), say=step)
     if as_json:
         print_json([{"version": m.version, "description": m.description} for m in applied])
         return
@@ -119,7 +119,7 @@ def _rehearse(as_json: bool) -> None:
         step(f"copying the metadata of all tables to {folder}")
         staged = rehearsal.stage(load(), folder)
         spark = open_session(staged, "rehearsal", announce=step)
-        step("applying migrations to the copy, then verify, then the jobs behind bronze")
+        step("applying migrations to the copy, then the jobs behind bronze, then verify")
         outcome = rehearsal.run(spark, staged, report=lambda done: step(line(done)))
         spark.stop()
         if as_json:

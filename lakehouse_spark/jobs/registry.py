@@ -249,7 +249,7 @@ def _guarded(job: Job) -> Job:
         migrations.require_current(spark, settings)
         return job.run(spark, settings, **options)
 
-    return job if job.run in (schema_migration.run, pipeline.run) else replace(job, run=run)
+    return job if job.run in (schema_migration.run, _run_pipeline) else replace(job, run=run)
 
 
 JOBS: Mapping[str, Job] = {job.name: _guarded(job) for job in _JOBS}

@@ -36,8 +36,8 @@ class Outcome:
     """What came of a rehearsal."""
 
     applied: tuple[Migration, ...]
-    findings: tuple[verify.Finding, ...]
     summaries: tuple[Summary, ...]
+    findings: tuple[verify.Finding, ...]
 
     @property
     def holds(self) -> bool:
@@ -47,8 +47,8 @@ class Outcome:
         return {
             "holds": self.holds,
             "applied": [{"version": each.version, "description": each.description} for each in self.applied],
-            "findings": [finding.as_dict() for finding in self.findings],
             "tables": [summary.as_dict() for summary in self.summaries],
+            "findings": [finding.as_dict() for finding in self.findings],
         }
 
 
@@ -98,10 +98,10 @@ def run(
     *,
     report: Callable[[Summary | verify.Finding], None] = lambda step: None,
 ) -> Outcome:
-    """Migrates the copy, verifies it, and brings every layer behind bronze up to what bronze holds.
+    """Migrates the copy, brings every layer behind bronze up to what bronze holds, and verifies what came of it.
 
     Raises RefusedError where a migration is refused.
     """
     applied = migrations.migrate(spark, staged, datetime.now(UTC))
-    findings = verify.run(spark, staged, report=report)
-    return Outcome(tuple(applied), tuple(findings), tuple(pipeline.derive(spark, staged, report=report)))
+    summaries = pipeline.derive(spark, staged, report=report)
+    return Outcome(tuple(applied), tuple(summaries), tuple(verify.run(spark, staged, report=report)))

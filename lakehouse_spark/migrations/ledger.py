@@ -61,18 +61,17 @@ def read(spark: SparkSession, known: Sequence[Migration]) -> Ledger | None:
     if not spark.catalog.tableExists(TABLE.identifier) or snapshots.load(spark, TABLE).currentSnapshot() is None:
         return None
     state = snapshots.state(spark, TABLE)
-    rows = snapshots.at(spark, TABLE, state.snapshot_id)
-    return of(state, lambda: [row.asDict() for row in rows.collect()], known)
+    return at(state, known, lambda: [row.asDict() for row in snapshots.at(spark, TABLE, state.snapshot_id).collect()])
 
 
-def of(state: State, rows: Callable[[], Sequence[Mapping[str, Any]]], known: Sequence[Migration]) -> Ledger | None:
-    """The ledger in this state, like `read`; its rows are asked for where the newest cursor does not tell."""
+def at(state: State, known: Sequence[Migration], rows: Callable[[], Sequence[Mapping[str, Any]]]) -> Ledger | None:
+    """As `read`, of a ledger in this state; its rows are asked for only where the cursor does not tell."""
     said = state.cursor.notes if state.cursor else {}
     if "version" in said and said["history"] == _history(known, said["version"]):
         return Ledger(
             state, said["version"], said["operations"], said["major"], said.get("run"), from_text(said.get("until"))
         )
-    ledger = _scanned(state, rows(), known)
+    ledger = of_rows(state, rows(), known)
     if ledger and "version" in said:  # a checksum of before, which counts as today's
         ledger = replace(ledger, run=said.get("run"), until=from_text(said.get("until")))
     return ledger
@@ -131,8 +130,8 @@ def _frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     return spark.range(1, numPartitions=1).select(F.inline(F.array(*structs)))
 
 
-def _scanned(state: State, rows: Sequence[Mapping[str, Any]], known: Sequence[Migration]) -> Ledger | None:
-    """The ledger as its rows tell; a row without an operation is of a whole version."""
+def of_rows(state: State, rows: Sequence[Mapping[str, Any]], known: Sequence[Migration]) -> Ledger | None:
+    """The ledger as its rows tell, of which one without an operation is of a whole version; raises like `read`."""
     recorded: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         recorded[row["version"]].append(row)

@@ -13,13 +13,16 @@ from lakehouse_spark.lake import embedded, found, metadata, pyiceberg
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
 from lakehouse_spark.migrations import ledger
 from lakehouse_spark.migrations.ledger import Ledger
-from lakehouse_spark.migrations.migration import Migration, Step
+from lakehouse_spark.migrations.migration import Migration, Operation, Step
 from lakehouse_spark.migrations.run import major_after, refusals
 from lakehouse_spark.schema.drift import Drift, Found, after, drift
 from lakehouse_spark.schema.policy import readers
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+Left = Sequence[tuple[Migration, Sequence[Operation]]]
+"""Migrations with those of their operations that are left to do."""
 
 
 @dataclass(frozen=True)
@@ -94,23 +97,22 @@ def take(settings: Settings) -> Plan:
     known = migrations.migrations()
     try:
         catalog = pyiceberg.open_catalog(settings)
-        at = _ledger(settings, catalog, known)
+        place = _ledger(settings, catalog, known)
     except embedded.MissingError:
         return Plan(is_new=True)
-    if at is None:  # its start was interrupted
+    if place is None:  # its start was interrupted
         return Plan(is_new=True)
+    pending = place.pending(known)
+    left = [(migration, migration.operations[place.done_of(migration) :]) for migration in pending]
     held = {table: _loaded(catalog, table) for table in TABLES}
-    pending = at.pending(known)
-    changes = (change for migration in pending for change in _changes(migration, at.done_of(migration)))
     tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
-    refused = [f"{m.version}: {reason}" for m, reasons in refusals(at, known, tables) for reason in reasons]
-    refused += _applied(pending, at, tables)
+    refused = [*refusals(place, known, tables), *_applied(left, tables)]
     drifts = (drift(table, tables.get(table.name)) for table in TABLES)
     return Plan(
         is_new=False,
         pending=tuple(pending),
-        changes=tuple(changes),
-        major=major_after(at.major, pending),
+        changes=tuple(_changes(left)),
+        major=major_after(place.major, pending),
         refused=tuple(refused),
         derivations=tuple(_derivations(held)),
         drifts=tuple(each for each in drifts if each.sentences),
@@ -118,10 +120,11 @@ def take(settings: Settings) -> Plan:
 
 
 def _ledger(settings: Settings, catalog: Catalog, known: Sequence[Migration]) -> Ledger | None:
+    """How far the lakehouse is; None of one whose start was interrupted."""
     there = metadata.read(settings, [LEDGER]).get(LEDGER.name)
     if there is None or there.state is None:
         return None
-    return ledger.of(there.state, lambda: pyiceberg.load(catalog, LEDGER).scan().to_arrow().to_pylist(), known)
+    return ledger.at(there.state, known, lambda: pyiceberg.load(catalog, LEDGER).scan().to_arrow().to_pylist())
 
 
 def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
@@ -131,25 +134,26 @@ def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
         return None
 
 
-def _changes(migration: Migration, done: int) -> Iterator[Change]:
-    for operation in migration.operations[done:]:
-        if isinstance(operation, Step):
-            yield Change(migration.version, operation.name, "work", (), rewrites_rows=True)
-        else:
-            kind = "breaking" if operation.is_breaking else "additive"
-            yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
+def _changes(left: Left) -> Iterator[Change]:
+    for migration, operations in left:
+        for operation in operations:
+            if isinstance(operation, Step):
+                yield Change(migration.version, operation.sentence, "work", (), rewrites_rows=True)
+            else:
+                kind = "breaking" if operation.is_breaking else "additive"
+                yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
 
 
-def _applied(pending: Sequence[Migration], at: Ledger, tables: dict[str, Found]) -> Iterator[str]:
-    """What cannot be carried out; leaves `tables` as they will be once all else is."""
-    for migration in pending:
-        for operation in migration.operations[at.done_of(migration) :]:
+def _applied(left: Left, tables: dict[str, Found]) -> Iterator[str]:
+    """What cannot be applied; leaves `tables` as they will be once the rest is."""
+    for migration, operations in left:
+        for operation in operations:
             if isinstance(operation, Step):
                 continue
             try:
                 tables[operation.table] = after(tables.get(operation.table), operation)
             except ValueError as error:
-                yield f"{migration.version}: {error}"
+                yield f"{migration.version} ({migration.description}): {error}"
 
 
 def _derivations(held: Mapping[Table, IcebergTable | None]) -> Iterator[Derivation]:

@@ -174,27 +174,22 @@ def _refuse_what_breaks(spark: SparkSession, found: Ledger, known: Sequence[Migr
     """Raises RefusedError where a migration that is not begun may not be carried out."""
     named = {o.table for m in found.pending(known) for o in m.operations if o.table is not None}
     held = {name: table for name in sorted(named) if (table := alter.found(spark, name))}
-    for migration, reasons in refusals(found, known, held):
-        raise RefusedError(f"{migration.version} ({migration.description}): {'; '.join(reasons)}")
+    for sentence in refusals(found, known, held):
+        raise RefusedError(sentence)
 
 
-def refusals(
-    found: Ledger, known: Sequence[Migration], held: Mapping[str, Found]
-) -> Iterator[tuple[Migration, list[str]]]:
-    """The pending migrations that are refused, each with the reasons; `held` are their tables as they are now.
-
-    One that is begun was allowed.
-    """
+def refusals(found: Ledger, known: Sequence[Migration], held: Mapping[str, Found]) -> Iterator[str]:
+    """Why migrations that are not begun may not be carried out, a sentence each; `held` are the tables, by name."""
     before: list[operations.Operation] = []
     major = found.major
     for migration in found.pending(known):
         begun = found.done_of(migration)
         left = [o for o in migration.operations[begun:] if not isinstance(o, Step)]
-        if not begun and (
-            reasons := policy.refusals(
+        if not begun:
+            reasons = policy.refusals(
                 left, major=major, found=held, tables=catalog.TABLES, agreement=migration.agreed, before=before
             )
-        ):
-            yield migration, reasons
+            if reasons:
+                yield f"{migration.version} ({migration.description}): {'; '.join(reasons)}"
         before += left
         major = major_after(major, [migration])

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from docs import generate
-from lakehouse_spark import cli
+from lakehouse_spark import cli, migrations
 from lakehouse_spark.catalog import LAYERS
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.jobs import live, maintenance, registry
+from lakehouse_spark.jobs import live, maintenance, registry, schema_migration
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
@@ -201,6 +201,22 @@ def test_who_only_looks_waits_for_no_more_than_that_takes(
 def test_the_layers_that_plan_lists_are_those_of_the_catalog() -> None:
     [line] = [line for words, _, options in generate.tree() if words == "lakehouse plan" for line in options[:1]]
     assert line[1].partition(";")[0].split(", ") == [*LAYERS]
+
+
+def test_every_job_but_those_that_migrate_first_refuses_a_lakehouse_of_another_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError("older")
+
+    monkeypatch.setattr(migrations, "require_current", refuse)
+    for name in JOBS.keys() - {"schema_migration", "pipeline"}:
+        with pytest.raises(RefusedError, match="older"):
+            JOBS[name].run(None, Settings())
+    assert [JOBS[name].run for name in ("schema_migration", "pipeline")] == [
+        schema_migration.run,
+        registry._run_pipeline,
+    ]
 
 
 class _Session:
