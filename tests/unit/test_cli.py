@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from docs import generate
 from lakehouse_spark import cli, migrations
-from lakehouse_spark.catalog import LAYERS
+from lakehouse_spark.catalog import LAYERS, TABLES
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
@@ -23,7 +24,8 @@ from lakehouse_spark.jobs import live, maintenance, registry, schema_migration
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import session
+from lakehouse_spark.lake import inventory, session
+from lakehouse_spark.lake.inventory import Inventory, Lag, TableState
 from lakehouse_spark.settings import Settings
 
 LISTED = [
@@ -47,8 +49,8 @@ def lakehouse(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["lakehouse", *arguments])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
+    assert isinstance(ended.value.code, int | None)
+    return ended.value.code or 0
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +198,41 @@ def test_who_only_looks_waits_for_no_more_than_that_takes(
     assert ran.returncode == (0 if arguments[0].startswith("-") else 2), ran.stderr
     assert {*heavy} & {*json.loads(ran.stdout.splitlines()[-1])} == set()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_status_says_which_of_its_numbers_are_upper_bounds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamp = datetime(2025, 6, 1, 12, tzinfo=UTC)
+    tables = {table.name: TableState(table.name, 0, 0, 0, 0, 1) for table in TABLES}
+    lags = (Lag("bronze.raw_trades", 1_200, 60.0, is_exact=False), Lag("dim.dim_symbol", None, None))
+    tables["silver.trades"] = TableState(
+        "silver.trades", 5_000, 2, 100, 1, 3, stamp, follows=True, lags=lags, is_exact=False
+    )
+    tables["gold.fact_trades"] = TableState("gold.fact_trades", 7_000, 1, 100, 0, 2, stamp, follows=True)
+    monkeypatch.setattr(inventory, "read", lambda settings: Inventory(tables, {}))
+
+    assert lakehouse("status", monkeypatch=monkeypatch) == 0
+    rows = {line.split()[0]: " ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line}
+    assert rows["silver.trades"] == (
+        "silver.trades │ at most 5,000 │ 3 │ 3 │ 2025-06-01 12:00:00 │ at most 1,200 rows (bronze.raw_trades, "
+        "dim.dim_symbol)"
+    )
+    assert rows["gold.fact_trades"] == "gold.fact_trades │ 7,000 │ 1 │ 2 │ 2025-06-01 12:00:00 │ 0 rows"
+
+    assert lakehouse("status", "--json", monkeypatch=monkeypatch) == 0
+    told = {row.pop("table"): row for row in json.loads(capsys.readouterr().out)}
+    assert told["silver.trades"] == {
+        "rows": 5_000, "files": 3, "snapshots": 3, "stamp": "2025-06-01T12:00:00.000000+00:00", "behind": 1_200,
+        "waits_for": ["bronze.raw_trades", "dim.dim_symbol"], "rows_are": "at most", "behind_is": "at most",
+    }  # fmt: skip
+    assert (told["gold.fact_trades"]["rows_are"], told["gold.fact_trades"]["behind_is"]) == ("exact", "exact")
+    assert told["bronze.raw_trades"]["behind"] is None
+
+    del tables["gold.fact_trades"]
+    assert lakehouse("status", monkeypatch=monkeypatch) == 2
+    missing = "usage: there is no lakehouse here yet (1 tables are missing); run: lakehouse migrate"
+    assert capsys.readouterr().err.splitlines() == [missing]
 
 
 def test_the_layers_that_plan_lists_are_those_of_the_catalog() -> None:

@@ -76,6 +76,15 @@ def test_a_full_report_tells_its_numbers() -> None:
         assert told in text
 
 
+def test_a_number_that_is_an_upper_bound_says_so() -> None:
+    silver = FULL.tables[1]
+    assert "at most" not in page.render(FULL)
+    unsure = replace(silver, is_exact=False, lags=(replace(silver.lags[0], is_exact=False),))
+    html = page.render(replace(FULL, tables=(unsure,)))
+    assert '<td class="n">at most 880</td>' in html
+    assert "bronze.raw_trades: at most 40 rows" in html
+
+
 def test_an_empty_lakehouse_has_a_page_that_says_so() -> None:
     said = Parsed(
         page.render(Report(NOW, "local", missing=("There is no lakehouse here yet. Run: lakehouse migrate",)))
