@@ -4,10 +4,20 @@ CREATE TABLE IF NOT EXISTS lake._metadata.schema_migrations (
   `version` string COMMENT 'Version (e.g., V001)',
   `description` string COMMENT 'What it did, from its file name',
   `checksum` string COMMENT 'SHA-256 of its source when it was applied',
-  `applied_at` timestamp COMMENT 'Commit stamp: when it was recorded'
+  `applied_at` timestamp COMMENT 'Commit stamp: when it was recorded',
+  `operation_index` int COMMENT 'Which of its operations, from 1; NULL: all of them',
+  `operation` string COMMENT 'What the operation did, in a sentence',
+  `class` string COMMENT 'additive or breaking: whether it may break who reads the table',
+  `table_name` string COMMENT 'The table that it changed; NULL of a step of code',
+  `seconds` double COMMENT 'How long it took',
+  `snapshot_before` bigint COMMENT 'The table\'s current snapshot before it',
+  `snapshot_after` bigint COMMENT 'The table\'s current snapshot after it',
+  `schema_before` int COMMENT 'Iceberg\'s id of the table\'s schema before it',
+  `schema_after` int COMMENT 'Iceberg\'s id of the table\'s schema after it',
+  `major` int COMMENT 'Major version of the lakehouse, raised by what breaks its readers; NULL: 1'
 )
 USING iceberg
-COMMENT 'Applied schema migrations, one row per version.'
+COMMENT 'Applied schema migrations, one row per operation, or, in a new lakehouse, per version.'
 TBLPROPERTIES (
   'format-version' = '2',
   'write.format.default' = 'parquet',

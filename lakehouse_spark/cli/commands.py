@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ from lakehouse_spark.cli.output import (
     teller,
     with_instants_as_text,
 )
-from lakehouse_spark.cli.sessions import opened, require_tables
+from lakehouse_spark.cli.sessions import opened
 from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import session
 from lakehouse_spark.lake.cursor import to_text
@@ -73,8 +73,8 @@ def run_demo(
 
 def status(as_json: Json = False) -> None:
     """Rows, newest stamp and lag behind upstream of every table."""
-    with opened("status") as (spark, _):
-        require_tables(spark)
+    with opened("status") as (spark, settings):
+        migrations.require_current(spark, settings)
         rows = [_status(table) for table in report.tables(spark)]
     if as_json:
         print_json(rows)
@@ -89,7 +89,7 @@ def status(as_json: Json = False) -> None:
 def run_verify(as_json: Json = False) -> None:
     """Check every invariant; exit 1 on any violation."""
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
-        require_tables(spark)
+        migrations.require_current(spark, settings)
         findings = verify.run(spark, settings, report=lambda finding: step(line(finding)))
     if as_json:
         print_json([finding.as_dict() for finding in findings])
@@ -110,6 +110,8 @@ def write_report(
 ) -> None:
     """Write one HTML page: the flow of records, rejects, freshness, a symbol's day, a trader's P&L, the tables."""
     with opened("report") as (spark, settings), stages(False) as step:
+        with suppress(UsageError):  # the page says what is missing
+            migrations.require_current(spark, settings)
         step("reading the tables")
         asked = symbol.strip().upper() if symbol else None
         page, missing = report.write(
@@ -124,7 +126,7 @@ def migrate(as_json: Json = False) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
     with opened("migrate") as (spark, settings), stages(as_json) as step:
         step("applying migrations")
-        applied = migrations.migrate(spark, settings, datetime.now(UTC))
+        applied = migrations.migrate(spark, settings, datetime.now(UTC), say=step)
     if as_json:
         print_json([{"version": m.version, "description": m.description} for m in applied])
         return

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.cli.output import (
     Json,
@@ -17,7 +18,7 @@ from lakehouse_spark.cli.output import (
     with_instants_as_text,
 )
 from lakehouse_spark.cli.run import Group, completing, list_commands
-from lakehouse_spark.cli.sessions import opened, require_tables
+from lakehouse_spark.cli.sessions import opened
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
 from lakehouse_spark.lake.dead_letters import Selection
@@ -51,8 +52,8 @@ def list_rejected(
     as_json: Json = False,
 ) -> None:
     """The rejected records by reason, with what to do about it; then each, oldest first."""
-    with opened("rejected list") as (spark, _):
-        require_tables(spark)
+    with opened("rejected list") as (spark, settings):
+        migrations.require_current(spark, settings)
         found = rejected.select(spark, Selection(table, reason, status_is))
         groups = rejected.by_reason(found) if by_reason or not as_json else []
         if by_reason:
@@ -81,8 +82,8 @@ def list_rejected(
 @app.command("show")
 def show_rejected(rejected_id: str, as_json: Json = False) -> None:
     """One rejected record, whole, with its payload."""
-    with opened("rejected show") as (spark, _):
-        require_tables(spark)
+    with opened("rejected show") as (spark, settings):
+        migrations.require_current(spark, settings)
         rows = with_instants_as_text(rejected.select(spark, Selection(ids=[rejected_id]))).collect()
     if not rows:
         raise UsageError(f"no rejected record has the id {rejected_id!r}; see: lakehouse rejected list")
@@ -106,7 +107,7 @@ def replay_rejected(
 ) -> None:
     """Judge open records by today's rules; those that are good now enter silver."""
     with opened("rejected replay") as (spark, settings), stages(as_json) as step:
-        require_tables(spark)
+        migrations.require_current(spark, settings)
         step("replaying")
         summaries = rejected.replay(spark, settings, Selection(table, reason, ids=ids or ()))
     print_summaries(summaries, as_json)
@@ -125,7 +126,7 @@ def discard_rejected(
         raise UsageError("say why: --why 'test feed of 3 May, agreed with the desk'")
     if not (ids or table or reason):
         raise UsageError("say which records: ids, --table or --reason")
-    with opened("rejected discard") as (spark, _):
-        require_tables(spark)
+    with opened("rejected discard") as (spark, settings):
+        migrations.require_current(spark, settings)
         number = rejected.discard(spark, Selection(table, reason, ids=ids or ()), why)
     print_json({"discarded": number}) if as_json else out.print(f"{number:,} records discarded")

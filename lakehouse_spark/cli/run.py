@@ -14,6 +14,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 from typer.core import TyperCommand, TyperGroup
 
+from lakehouse_spark import migrations
 from lakehouse_spark.cli.failures import explained, of_parser, unknown
 from lakehouse_spark.errors import LakehouseError, UsageError, is_caused_by
 from lakehouse_spark.jobs.job import Job, Option, Options
@@ -179,10 +180,7 @@ def _run(spark: SparkSession, settings: Settings, job: Job, options: Options) ->
         raise
     except Exception as error:
         if is_caused_by(error, *_NO_TABLES):
-            raise UsageError(
-                f"{job.name}: tables are missing in {settings.warehouse}: run `lakehouse migrate` first, or name the "
-                "right lakehouse in LAKEHOUSE_HOME"
-            ) from error
+            raise migrations.no_tables(settings) from error
         raise
 
 

@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import TABLES, TOPICS
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.local import broker
 from lakehouse_spark.settings import Settings, load
@@ -20,9 +19,3 @@ def opened(name: str, *, with_kafka: bool = False) -> Iterator[tuple[SparkSessio
             yield open_session(connected, name), connected
     else:
         yield open_session(settings, name), settings
-
-
-def require_tables(spark: SparkSession) -> None:
-    missing = [table.name for table in TABLES if not spark.catalog.tableExists(table.identifier)]
-    if missing:
-        raise UsageError(f"there is no lakehouse here yet ({len(missing)} tables are missing); run: lakehouse migrate")

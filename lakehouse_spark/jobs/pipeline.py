@@ -8,6 +8,7 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import migrations
 from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake.session import complain
 from lakehouse_spark.settings import Settings
 
 
@@ -15,7 +16,7 @@ def run(
     spark: SparkSession, settings: Settings, *, report: Callable[[Summary], None] = lambda summary: None
 ) -> list[Summary]:
     """Migrates, then brings every layer up to what Kafka holds now."""
-    migrations.migrate(spark, settings, datetime.now(UTC))
+    migrations.migrate(spark, settings, datetime.now(UTC), say=complain)
     return [
         *bronze_writer.run(spark, settings, report=report),
         *dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, report=report),

@@ -1,13 +1,14 @@
 """Every job, declared once: each door builds its commands, help, completion and sizes from these."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import catalog
+from lakehouse_spark import catalog, migrations
 from lakehouse_spark.catalog import DIMENSIONS, FACTS, LAYERS, TOPICS
 from lakehouse_spark.jobs import (
     bronze_writer,
@@ -179,5 +180,16 @@ _JOBS = (
     Job("maintenance", "all maintenance that is due, in one session", _REWRITING, _maintain, _OF_MAINTENANCE),
 )
 
-JOBS: Mapping[str, Job] = {job.name: job for job in _JOBS}
+
+def _guarded(job: Job) -> Job:
+    """The job, which refuses a lakehouse of another release, unless it migrates first."""
+
+    def run(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
+        migrations.require_current(spark, settings)
+        return job.run(spark, settings, **options)
+
+    return job if job.run in (schema_migration.run, pipeline.run) else replace(job, run=run)
+
+
+JOBS: Mapping[str, Job] = {job.name: _guarded(job) for job in _JOBS}
 """By name, in the order of the help."""

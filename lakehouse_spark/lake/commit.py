@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -27,6 +27,8 @@ from lakehouse_spark.lake.pruning import Bounds
 from lakehouse_spark.lake.snapshots import State, ancestors, each, load, state
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
+
+Result = TypeVar("Result")
 
 _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
@@ -238,12 +240,13 @@ def outdate(spark: SparkSession, table: Table) -> None:
 def adopt_schema(spark: SparkSession, table: Table) -> None:
     """Gives a table whose schema changed a snapshot of that schema, since rows as of a snapshot come with its own.
 
-    Rows, cursor and stamps stay; with nothing changed since the current snapshot, nothing is committed.
+    Rows, cursor and stamps stay; with nothing changed since the current snapshot, or none, nothing is committed.
     """
 
     def attempt() -> None:
         iceberg = load(spark, table)
-        if iceberg.currentSnapshot().schemaId() == iceberg.schema().schemaId():
+        head = iceberg.currentSnapshot()
+        if head is None or head.schemaId() == iceberg.schema().schemaId():
             return
         base = state(spark, table)
         _publish(spark, table, base, base.cursor, _progress(spark, table))
@@ -268,7 +271,7 @@ def _ruled(cursor: Cursor) -> Cursor:
     return replace(cursor, rules=RULES_VERSION)
 
 
-def again_if_overtaken(attempt: Callable[[], None]) -> None:
+def again_if_overtaken(attempt: Callable[[], Result]) -> Result:
     """For work that is idempotent and shares its table with other jobs: reads, decides and commits anew."""
     for _ in range(_ATTEMPTS):
         try:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import NullOrder, SortDirection
 from pyiceberg.transforms import Transform, VoidTransform
 from pyiceberg.types import DecimalType, FixedType, IcebergType, ListType, MapType, StructType
@@ -22,8 +23,14 @@ _SQL: Mapping[str, str] = {
 
 
 def read(iceberg: IcebergTable) -> Found:
-    """A table as it was loaded. Nested fields that must have a value show in the type of their column."""
-    metadata, schema = iceberg.metadata, iceberg.schema()
+    """A table as it was loaded."""
+    return of(iceberg.metadata)
+
+
+def of(metadata: TableMetadata) -> Found:
+    """A table by its metadata. Nested fields that must have a value show in the type of their column."""
+    schema = metadata.schema()
+    order = next(order for order in metadata.sort_orders if order.order_id == metadata.default_sort_order_id)
     live = {column.field_id for column in schema.fields}
     of_before = [column for before in metadata.schemas for column in before.fields if column.field_id not in live]
     return Found(
@@ -31,12 +38,12 @@ def read(iceberg: IcebergTable) -> Found:
         required=frozenset(column.name for column in schema.fields if column.required),
         partitioned_by=tuple(
             _term(schema, part.source_id, part.transform)
-            for part in iceberg.spec().fields
+            for part in metadata.spec().fields
             if not isinstance(part.transform, VoidTransform)  # what format version 1 leaves of a removed one
         ),
         sorted_by=tuple(
             _term(schema, part.source_id, part.transform) + _direction(part.direction, part.null_order)
-            for part in iceberg.sort_order().fields
+            for part in order.fields
         ),
         properties={**metadata.properties, FORMAT_VERSION: str(metadata.format_version)},
         dropped=frozenset(column.name for column in of_before),
@@ -46,6 +53,7 @@ def read(iceberg: IcebergTable) -> Found:
             for part in spec.fields
             if (name := schema.find_column_name(part.source_id))
         ),
+        partition_names=frozenset(part.name for spec in metadata.partition_specs for part in spec.fields),
     )
 
 

@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.schema.operations import AddColumn, CreateTable
+from lakehouse_spark.schema import operations
+from lakehouse_spark.schema.policy import Agreement
 
 
 @dataclass(frozen=True)
@@ -21,21 +22,30 @@ class Step:
     name: str
     run: Callable[[SparkSession], None] = field(compare=False)
 
+    table: ClassVar[None] = None
+    is_breaking: ClassVar[bool] = False
 
-Operation = AddColumn | CreateTable | Step
+    @property
+    def sentence(self) -> str:
+        return self.name
+
+
+Operation = operations.Operation | Step
 
 
 @dataclass(frozen=True)
 class Migration:
     """The operations of one version, in their order.
 
-    `checksums_before` are those that lakehouses hold of it from when a checksum was that of a migration's source.
+    `checksums_before` are those that lakehouses hold of it from when a checksum was that of a migration's source. What
+    breaks readers needs their agreement, `agreed`.
     """
 
     version: str
     description: str
     operations: tuple[Operation, ...]
     checksums_before: tuple[str, ...] = ()
+    agreed: Agreement | None = None
 
     @property
     def checksum(self) -> str:

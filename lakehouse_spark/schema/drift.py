@@ -46,6 +46,8 @@ class Found:
     """Names of columns that were dropped, as far as the metadata remembers."""
     partition_columns: frozenset[str] = frozenset()
     """The columns of all partition specs, today's and older ones."""
+    partition_names: frozenset[str] = frozenset()
+    """The names of their fields: of a column itself its name at that time, else one like "symbol_bucket"."""
 
     @property
     def by_name(self) -> Mapping[str, ColumnDefinition]:

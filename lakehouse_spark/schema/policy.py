@@ -6,6 +6,7 @@ built from a table count as readers of each of its columns; checks, reports and 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lakehouse_spark.schema.drift import Found, undroppable
 from lakehouse_spark.schema.operations import (
@@ -46,16 +47,18 @@ def refusals(
     found: Mapping[str, Found],
     tables: Sequence[Table],
     agreement: Agreement | None = None,
+    before: Sequence[Operation] = (),
 ) -> list[str]:
     """Why a migration's operations are refused, each in a sentence; none where they may be carried out.
 
-    `major` is the version that they start from, `found` holds the tables as they are by then, by name, and `tables` is
-    all that is declared.
+    `major` is the version that they start from, `found` holds the tables, by name, as they are until the operations
+    `before` are carried out, and `tables` is all that is declared.
     """
     reasons = [] if agreement is None else list(_of_version(agreement, major))
     for operation in operations:
         reasons += _of_readers(operation, readers(operation.table, tables), agreement, major)
-    return [*reasons, *_of_columns(operations, found)]
+    said_before = sum(1 for _ in _of_columns(before, found))
+    return [*reasons, *islice(_of_columns([*before, *operations], found), said_before, None)]
 
 
 def _of_version(agreement: Agreement, major: int) -> Iterator[str]:
@@ -102,6 +105,7 @@ def _of_columns(operations: Sequence[Operation], found: Mapping[str, Found]) -> 
     """
     gone = {(table, name) for table, held in found.items() for name in held.dropped}
     partitioned = {(table, name) for table, held in found.items() for name in held.partition_columns}
+    fields = {(table, name) for table, held in found.items() for name in held.partition_names}
     names_of: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for operation in operations:
         table, added = operation.table, ""
@@ -115,8 +119,14 @@ def _of_columns(operations: Sequence[Operation], found: Mapping[str, Found]) -> 
                 names_of[table, added] = {*names_of.pop((table, old), {(table, old)}), (table, added)}
             case AddColumn(column=column):
                 added = column.name
+                if (table, added) in fields:
+                    yield (
+                        f"{table} has, or had, a partition field {added}, and Iceberg adds no column of that name: "
+                        "choose another"
+                    )
             case ChangePartitioning(added=transforms):
                 partitioned |= {(table, column_of(transform)) for transform in transforms}
+                fields |= {(table, transform) for transform in transforms}
         if (table, added) in gone:
             yield (
                 f"{table} had another column {added} that was dropped, and snapshots of before hold its values: choose "

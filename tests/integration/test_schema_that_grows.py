@@ -20,7 +20,7 @@ from lakehouse_spark.settings import KafkaSettings, Settings
 from lakehouse_spark.silver import trades
 from tests.support.lake import TRADE, Lake
 from tests.support.lakehouses import unpack
-from tests.support.later_release import later_release
+from tests.support.later_release import NEXT, later_release
 
 
 def run_all(lake: Lake) -> list[Summary]:
@@ -55,10 +55,10 @@ def grown(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iter
     own.conf.set("spark.sql.catalog.lake.uri", settings.catalog_uri)
     own.conf.set("spark.sql.catalog.lake.warehouse", settings.warehouse)
     lake = Lake(own, settings)
-    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002", "V003", "V005"]
+    assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V002", "V003", "V004", "V005"]
     run_all(lake)
     with later_release():
-        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == ["V900"]
+        assert [m.version for m in migrations.migrate(own, settings, datetime.now(UTC))] == [NEXT.version]
         assert [summary.table for summary in run_all(lake) if summary.snapshot_id or summary.notes] == []
         cancelled = {**TRADE, "trade_id": "T2", "trade_type": "SELL", "quantity": 40, "price": 188}
         enter_trades(
@@ -121,3 +121,12 @@ def test_every_invariant_holds_and_a_second_run_writes_nothing(grown: Lake) -> N
     assert migrations.migrate(grown.spark, grown.settings, datetime.now(UTC)) == []
     assert [summary.table for summary in run_all(grown) if summary.snapshot_id or summary.notes] == []
     assert {table.name: grown.snapshots(table.name) for table in catalog.TABLES} == before
+
+
+def test_a_ledger_of_versions_reads_on_as_one_of_operations(grown: Lake) -> None:
+    rows = grown.rows("_metadata.schema_migrations", "version", "operation_index", "class", "major")
+    first, *later = sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1] or 0))
+    assert first == ("V001", None, None, None)
+    operations = {"V002": 1, "V003": 1, "V004": 11, "V005": 3, NEXT.version: 2}
+    numbers = [(version, number + 1) for version, count in operations.items() for number in range(count)]
+    assert later == [(version, number, "additive", 1) for version, number in numbers]

@@ -14,16 +14,16 @@ from lakehouse_spark import migrations
 from lakehouse_spark.dim import dim_time
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor
-from lakehouse_spark.migrations import baseline, migrate
+from lakehouse_spark.migrations import baseline, ledger, migrate
 from lakehouse_spark.migrations.migration import Migration
 from lakehouse_spark.schema.operations import FIRST, AddColumn, ColumnDefinition
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import trades
-from tests.support.later_release import NOTES, later_release
+from tests.support.later_release import NEXT, NOTES, later_release
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
+RELEASED = [migration.version for migration in migrations.migrations()]
 Sessions = Callable[[], SparkSession]
-RELEASED = ["V001", "V002", "V003", "V005"]
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ COLUMNS = [
 
 
 def recorded(spark: SparkSession) -> list[str]:
-    rows = spark.sql("SELECT version FROM lake._metadata.schema_migrations ORDER BY version").collect()
+    rows = spark.sql("SELECT DISTINCT version FROM lake._metadata.schema_migrations ORDER BY version").collect()
     return [row["version"] for row in rows]
 
 
@@ -55,7 +55,7 @@ def holds_what_is_declared(spark: SparkSession) -> None:
     assert [part.direction().name() for part in notes.sortOrder().fields()] == ["ASC"]
     held = {name: notes.properties().get(name) for name in ("commit.retry.num-retries", "write.distribution-mode")}
     assert held == {"commit.retry.num-retries": "9", "write.distribution-mode": "range"}
-    assert recorded(spark) == [*RELEASED, "V900"]
+    assert recorded(spark) == [*RELEASED, NEXT.version]
 
 
 def test_a_new_lakehouse_of_a_later_release_is_made_as_declared_and_recorded_with_all_versions(
@@ -63,7 +63,7 @@ def test_a_new_lakehouse_of_a_later_release_is_made_as_declared_and_recorded_wit
 ) -> None:
     spark = sessions()
     with later_release():
-        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == [*RELEASED, "V900"]
+        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == [*RELEASED, NEXT.version]
         holds_what_is_declared(spark)
         assert spark.table("lake.silver.trades.snapshots").count() == 1  # made so, not altered
 
@@ -72,7 +72,7 @@ def test_a_start_that_an_earlier_release_did_not_finish_is_completed_by_a_later_
     spark = sessions()
     baseline.create_tables(spark)
     with later_release():
-        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == [*RELEASED, "V900"]
+        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == [*RELEASED, NEXT.version]
         holds_what_is_declared(spark)
 
 
@@ -90,13 +90,16 @@ def test_what_a_crash_left_of_a_migration_is_completed_and_nothing_is_done_twice
         raise Crash
 
     with later_release():
-        for module, step in ((commit, "adopt_schema"), (commit, "open_table"), (migrations, "_record")):
+        for module, step in ((commit, "adopt_schema"), (commit, "open_table"), (ledger, "record")):
             with monkeypatch.context() as patch:
                 patch.setattr(module, step, crash)
                 with pytest.raises(Crash):
                     migrate(spark, Settings(), NOW)
-        assert recorded(spark) == RELEASED
-        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == ["V900"]
+        rows = spark.sql(
+            f"SELECT operation_index FROM lake._metadata.schema_migrations WHERE version = '{NEXT.version}'"
+        )
+        assert [tuple(row) for row in rows.collect()] == [(1,)]
+        assert [migration.version for migration in migrate(spark, Settings(), NOW)] == [NEXT.version]
         holds_what_is_declared(spark)
         assert spark.table("lake.silver.trades.snapshots").count() == 2
         before = [snapshots.load(spark, table).currentSnapshot().snapshotId() for table in (trades.TABLE, NOTES)]
@@ -117,7 +120,7 @@ def test_runners_at_once_add_a_column_once(sessions: Sessions) -> None:
     with later_release():
         with ThreadPoolExecutor(3) as pool:
             runs = list(pool.map(run, [sessions() for _ in range(3)]))
-        assert [migration.version for run in runs for migration in run] == ["V900"]
+        assert [migration.version for run in runs for migration in run] == [NEXT.version]
         holds_what_is_declared(sessions())
 
 

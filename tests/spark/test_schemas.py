@@ -141,7 +141,11 @@ ADDED = {
     "_metadata.retired_keys": (
         "table_name string, surrogate_key long, natural_key string, effective_date date, _updated_at timestamp"
     ),
-    "_metadata.schema_migrations": "version string, description string, checksum string, applied_at timestamp",
+    "_metadata.schema_migrations": (
+        "version string, description string, checksum string, applied_at timestamp, operation_index int, "
+        "operation string, class string, table_name string, seconds double, snapshot_before long, "
+        "snapshot_after long, schema_before int, schema_after int, major int"
+    ),
     "_metadata.maintenance_log": (
         "run_id string, table_name string, job string, status string, lease_until timestamp, reason string, "
         "planned map<string,bigint>, done map<string,bigint>, detail string, _logged_at timestamp"

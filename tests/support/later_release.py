@@ -1,4 +1,4 @@
-"""A release after this one, as far as migrations know it: V900 adds a column amid `silver.trades`, and a table."""
+"""A release after this one, as far as migrations know it: one more adds a column amid `silver.trades`, and a table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +34,8 @@ NOTES = Table(
     properties={"commit.retry.num-retries": "9"},
     policy=Policy(snapshot_days=7),
 )
-LATER = Migration(
-    "V900",
+NEXT = Migration(
+    f"V{len(migrations.migrations()) + 1:03}",
     "venues and notes",
     (
         AddColumn(
@@ -79,5 +79,5 @@ def later_release() -> Iterator[None]:
         for module in (catalog, baseline, verify, storage):
             patch.setattr(module, "TABLES", tables)
         patch.setattr(catalog, "BY_NAME", {table.name: table for table in tables})
-        patch.setattr(migrations, "migrations", lambda: [*released, LATER])
+        patch.setattr(migrations, "migrations", lambda: [*released, NEXT])
         yield

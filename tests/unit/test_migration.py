@@ -1,7 +1,11 @@
 """Migrations as values: what their checksums depend on, and which ones lakehouses of earlier code hold."""
 
+import ast
 import hashlib
+import pkgutil
 from dataclasses import make_dataclass, replace
+from pathlib import Path
+from pkgutil import ModuleInfo
 from typing import Any
 
 import pytest
@@ -40,6 +44,7 @@ def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those
             ("641f4634b940713f2394b880c44117d42c7b5ccaa72c063f34a8f73d4e0d7cc2",),
         ),
         ("V003", "log of maintenance", "d93c68c3b39ce6dfd560f753ac3a520e2d7e0e81ec53a0e35dd7d10157520361", ()),
+        ("V004", "ledger by operation", "502f7ba8948c9a7029351bd75182a5dbc48f089cc53b778348c8d09f52461462", ()),
         ("V005", "settlement date", "8445c6370e7c2954b9eaf5c5d1ec58ffbdfc24efa66fc2d59ecda3402ab98c00", ()),
     ]  # fmt: skip
     for migration in migrations.migrations():
@@ -101,6 +106,30 @@ def one_thing(spark: object) -> None:
 def test_a_step_counts_by_its_name_whatever_its_code() -> None:
     assert checksum(Step("repair", lambda spark: None)) == checksum(Step("repair", one_thing))
     assert checksum(Step("repair", lambda spark: None)) != checksum(Step("mend", one_thing))
+
+
+def test_a_migration_imports_nothing_that_may_change_its_meaning() -> None:
+    """But for V002 and V005, whose steps call today's code; a step counts by its name alone."""
+    allowed = {"lakehouse_spark.schema.operations", "lakehouse_spark.schema.policy"}
+    imported = {}
+    for module in sorted(Path(migrations.__path__[0]).glob("V*.py")):
+        found = [
+            node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in found}
+        imported[module.name[:4]] = not names <= allowed
+    assert [version for version, is_more in imported.items() if is_more] == ["V002", "V005"]
+
+
+def test_a_migration_without_a_number_of_its_own_or_behind_a_gap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for names, reason in (
+        (["V001__initial_schema", "V003__log_of_maintenance"], "V003__log_of_maintenance is where V002 is due"),
+        (["V001__initial_schema", "V001__other"], "V001__other is where V002 is due"),
+    ):
+        found = [ModuleInfo(None, name, False) for name in names]  # type: ignore[arg-type]
+        monkeypatch.setattr(pkgutil, "iter_modules", lambda _, found=found: found)
+        with pytest.raises(ValueError, match=reason):
+            migrations.migrations()
 
 
 def test_an_operation_may_gain_a_field_without_changing_the_checksums_of_before() -> None:

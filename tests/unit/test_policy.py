@@ -182,3 +182,19 @@ def test_a_column_that_the_table_was_ever_partitioned_by_stays_whoever_agreed(
         f"silver.trades.{name} cannot be dropped: the table is partitioned by it, or was, and could not be read any "
         f"more; leave {name}, with a comment that nothing fills it any more"
     ]
+
+
+@pytest.mark.parametrize(
+    ("operations", "name"),
+    [
+        ((added("symbol_bucket"),), "symbol_bucket"),
+        ((RenameColumn(READ, "half", "part"), added("half")), "half"),
+        ((ChangePartitioning(READ, added=("qty",)), RenameColumn(READ, "qty", "shares"), added("qty")), "qty"),
+    ],
+)
+def test_no_column_is_given_the_name_of_a_partition_field(operations: tuple[Operation, ...], name: str) -> None:
+    """Iceberg would refuse it half way through the migration (iceberg#11762)."""
+    table = Found((), partition_names=frozenset({"half", "symbol_bucket"}))
+    assert refused(*operations, agreement=NEXT, silver_trades=table) == [
+        f"silver.trades has, or had, a partition field {name}, and Iceberg adds no column of that name: choose another"
+    ]
