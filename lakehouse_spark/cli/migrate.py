@@ -40,6 +40,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Create or upgrade the tables; with nothing pending, write nothing."""
+    if (draft is not None) + plan + rehearse > 1:
+        raise UsageError("--plan, --draft and --rehearse go one at a time")
     if draft is not None:
         _draft(draft, folder, as_json)
     elif rehearse:
@@ -88,26 +90,15 @@ def _draft(name: str, folder: Path, as_json: bool) -> None:
                 written.write(draft.source(found.drifts, TABLES, found.major))
         except OSError as error:
             raise UsageError(f"{file} cannot be written: {error.strerror}") from error
-    unmendable = [sentence for drift in found.drifts for sentence in drift.unmendable]
     if as_json:
-        print_json(
-            {
-                "file": str(file) if operations else None,
-                "operations": [o.sentence for o in operations],
-                "unmendable": unmendable,
-            }
-        )
+        print_json({"file": str(file) if operations else None, "drift": [drift.as_dict() for drift in found.drifts]})
         return
-    for sentence in (*(operation.sentence for operation in operations), *unmendable):
+    for sentence in (sentence for drift in found.drifts for sentence in drift.sentences):
         _say(sentence)
     if operations:
         _say(f"drafted {file}: say there what changes and why, and keep it in lakehouse_spark/migrations")
     else:
-        _say(
-            "no operation mends this: there is nothing to draft"
-            if unmendable
-            else "nothing drifted: there is nothing to draft"
-        )
+        _say(f"{'no operation mends this' if found.drifts else 'nothing drifted'}: there is nothing to draft")
 
 
 def _rehearse(as_json: bool) -> None:
@@ -170,7 +161,8 @@ def _show(found: "Plan") -> None:
         tables = ", ".join(f"{each.table} ({each.rows:,} rows)" for each in found.derivations)
         _say(f"older rules than this release's made these, and their next job derives them whole: {tables}")
     for drift in found.drifts:
-        _say(f"{drift.table} is not as declared{' even then' if found.pending else ''}. What would mend it:")
+        differs = "will still differ" if found.pending else "differs"
+        _say(f"{drift.table} {differs} from its declaration; what would mend it:")
         for sentence in drift.sentences:
             _say(f"  {sentence}")
     for sentence in found.refused:

@@ -78,14 +78,7 @@ class Plan:
             ],
             "refused": list(self.refused),
             "derived_whole": [asdict(derivation) for derivation in self.derivations],
-            "drift": [
-                {
-                    "table": each.table,
-                    "operations": [operation.sentence for operation in each.operations],
-                    "unmendable": list(each.unmendable),
-                }
-                for each in self.drifts
-            ],
+            "drift": [each.as_dict() for each in self.drifts],
         }
 
 

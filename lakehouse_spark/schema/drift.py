@@ -7,6 +7,7 @@ where they agree in type and comment, and no other does; else as one to add and 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
+from typing import Any
 
 from lakehouse_spark.schema.operations import (
     FIRST,
@@ -68,6 +69,11 @@ class Drift:
     def sentences(self) -> tuple[str, ...]:
         """What would be done, then what cannot be."""
         return *(operation.sentence for operation in self.operations), *self.unmendable
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        operations = [operation.sentence for operation in self.operations]
+        return {"table": self.table, "operations": operations, "unmendable": list(self.unmendable)}
 
 
 def drift(declared: Table, found: Found | None) -> Drift:

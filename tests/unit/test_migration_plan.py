@@ -22,6 +22,7 @@ from lakehouse_spark.schema.operations import (
     Operation,
     RenameColumn,
 )
+from lakehouse_spark.schema.policy import Agreement
 from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
 
@@ -55,9 +56,11 @@ def home(released: Path, tmp_path: Path) -> Path:
 def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ask:
     """Runs the command on a lakehouse, whose releases may have had more migrations; its exit code and its output."""
 
-    def run(home: Path, *options: str, more: tuple[Operation, ...] = ()) -> tuple[int, str]:
+    def run(
+        home: Path, *options: str, more: tuple[Operation, ...] = (), agreed: Agreement | None = None
+    ) -> tuple[int, str]:
         released = migrations.migrations()
-        later = [Migration("V099", "a later change", more)] if more else []
+        later = [Migration("V099", "a later change", more, agreed=agreed)] if more else []
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "migrations", lambda: [*released, *later])
             patch.setenv("LAKEHOUSE_HOME", str(home))
@@ -148,7 +151,7 @@ def test_a_table_that_drifted_is_told_with_what_would_mend_it(ask: Ask, home: Pa
         schema.rename_column("quantity", "qty").update_column("price", doc="Hm")
     code, said = ask(home, "--plan")
     assert code == 0
-    assert "gold.fact_trades is not as declared even then. What would mend it:" in said
+    assert "gold.fact_trades will still differ from its declaration; what would mend it:" in said
     assert "  gold.fact_trades.qty is renamed to quantity and keeps its values\n" in said
     assert "  gold.fact_trades.price is described as 'Execution price', until now as 'Hm'\n" in said
 
@@ -163,6 +166,13 @@ def test_a_refused_migration_says_what_to_do_instead_and_ends_with_3(ask: Ask, h
         "avg_spread_bps, with a comment that nothing fills it any more",
         "lakehouse migrate would refuse",
     ]
+
+
+def test_what_was_agreed_is_not_refused(ask: Ask, home: Path) -> None:
+    change = DropColumn("gold.market_overview", "avg_spread_bps")
+    said = as_json(ask(home, "--plan", "--json", more=(change,), agreed=Agreement(2, ("the risk desk",))))
+    assert said["refused"] == []
+    assert said["pending"][-1]["operations"][0]["kind"] == "breaking"
 
 
 def test_a_migration_of_what_is_not_there_is_told(ask: Ask, home: Path) -> None:
@@ -223,10 +233,14 @@ def test_a_draft_holds_what_would_mend_the_drift(ask: Ask, home: Path, tmp_path:
 def test_where_nothing_drifted_nothing_is_drafted(ask: Ask, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     assert ask(home, "--draft", "mend") == (0, "nothing drifted: there is nothing to draft\n")
-    assert as_json(ask(home, "--draft", "mend", "--json")) == {"file": None, "operations": [], "unmendable": []}
+    assert as_json(ask(home, "--draft", "mend", "--json")) == {"file": None, "drift": []}
     assert [*home.glob("*.py")] == []
 
 
 def test_a_new_lakehouse_has_nothing_to_draft(ask: Ask, tmp_path: Path) -> None:
     code, said = ask(tmp_path / "none", "--draft", "mend", "--into", str(tmp_path))
     assert (code, said) == (0, "nothing drifted: there is nothing to draft\n")
+
+
+def test_only_one_way_to_look_is_taken_at_a_time(ask: Ask, home: Path) -> None:
+    assert ask(home, "--plan", "--rehearse") == (2, "usage: --plan, --draft and --rehearse go one at a time\n")
