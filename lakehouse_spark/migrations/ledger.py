@@ -66,7 +66,7 @@ def read(spark: SparkSession, known: Sequence[Migration]) -> Ledger | None:
         return Ledger(
             state, said["version"], said["operations"], said["major"], said.get("run"), from_text(said.get("until"))
         )
-    ledger = _scanned(state, snapshots.at(spark, TABLE, state.snapshot_id).collect(), known)
+    ledger = of_rows(state, snapshots.at(spark, TABLE, state.snapshot_id).collect(), known)
     if ledger and "version" in said:  # a checksum of before, which counts as today's
         ledger = replace(ledger, run=said.get("run"), until=from_text(said.get("until")))
     return ledger
@@ -125,8 +125,8 @@ def _frame(spark: SparkSession, rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     return spark.range(1, numPartitions=1).select(F.inline(F.array(*structs)))
 
 
-def _scanned(state: State, rows: Sequence[Row], known: Sequence[Migration]) -> Ledger | None:
-    """The ledger as its rows tell; a row without an operation is of a whole version."""
+def of_rows(state: State, rows: Sequence[Row], known: Sequence[Migration]) -> Ledger | None:
+    """The ledger as its rows tell, of which one without an operation is of a whole version; raises like `read`."""
     recorded: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         recorded[row["version"]].append(row.asDict())

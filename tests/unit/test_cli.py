@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import cli
+from lakehouse_spark import cli, migrations
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.jobs import maintenance, registry
+from lakehouse_spark.jobs import maintenance, pipeline, registry, schema_migration
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
@@ -153,6 +153,19 @@ def test_a_job_declares_the_parameters_of_its_run(name: str) -> None:
     run_of_module = maintenance.clean if name == "orphan_cleanup" else getattr(registry, name, maintenance).run
     declared = {option.parameter for option in JOBS[name].options} - {"as_json"}  # of the door alone
     assert declared <= set(inspect.signature(run_of_module).parameters)
+
+
+def test_every_job_but_those_that_migrate_first_refuses_a_lakehouse_of_another_release(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError("older")
+
+    monkeypatch.setattr(migrations, "require_current", refuse)
+    for name in JOBS.keys() - {"schema_migration", "pipeline"}:
+        with pytest.raises(RefusedError, match="older"):
+            JOBS[name].run(None, Settings())
+    assert [JOBS[name].run for name in ("schema_migration", "pipeline")] == [schema_migration.run, pipeline.run]
 
 
 class _Session:

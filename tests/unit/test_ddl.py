@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.schema.operations import ChangePartitioning, CommentColumn
+from lakehouse_spark.schema.operations import (
+    AddColumn,
+    ChangePartitioning,
+    ColumnDefinition,
+    CommentColumn,
+    DropColumn,
+    RenameColumn,
+)
 from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, PRICE, TEXT, TEXTS
 
@@ -96,6 +103,20 @@ def test_no_comment_of_an_altered_table_reads_like_a_command_of_icebergs_own() -
     assert ddl.statements(ChangePartitioning("silver.bars", added=("open",))) == [
         "ALTER TABLE lake.silver.bars ADD PARTITION FIELD `open`"
     ]
+
+
+def test_a_view_has_the_columns_and_names_of_before() -> None:
+    operations = (
+        RenameColumn("silver.bars", "open", "first"),
+        RenameColumn("silver.trades", "days", "age"),
+        AddColumn("silver.bars", ColumnDefinition("open", "boolean", "Whether it goes on")),
+        DropColumn("silver.bars", "tags"),
+        RenameColumn("silver.bars", "first", "opened"),
+    )
+    assert ddl.view_of_before("silver.bars_v1", "silver.bars", ["timestamp", "opened", "days", "open"], operations) == (
+        "CREATE OR REPLACE VIEW lake.silver.bars_v1 AS SELECT `timestamp` AS `timestamp`, `opened` AS `open`, "
+        "`days` AS `days` FROM lake.silver.bars"
+    )
 
 
 def test_namespaces_come_as_one_statement_each() -> None:

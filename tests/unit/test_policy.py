@@ -198,3 +198,19 @@ def test_no_column_is_given_the_name_of_a_partition_field(operations: tuple[Oper
     assert refused(*operations, agreement=NEXT, silver_trades=table) == [
         f"silver.trades has, or had, a partition field {name}, and Iceberg adds no column of that name: choose another"
     ]
+
+
+def test_what_was_carried_out_before_counts_and_is_not_refused_again() -> None:
+    before = (ChangePartitioning(READ, added=("qty",)), DropColumn(READ, "half"))
+    reasons = refusals(
+        (DropColumn(READ, "qty"), added("half")),
+        major=1,
+        found={READ: Found((), partition_columns=frozenset({"half"}))},
+        tables=TABLES,
+        agreement=NEXT,
+        before=before,
+    )
+    assert [reason.partition(":")[0] for reason in reasons] == [
+        "silver.trades.qty cannot be dropped",
+        "silver.trades had another column half that was dropped, and snapshots of before hold its values",
+    ]
