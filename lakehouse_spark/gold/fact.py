@@ -19,9 +19,9 @@ class Fact:
     """A fact table, the silver table it follows row by row, and the dimensions it refers to.
 
     `source_time` and `fact_time` are the instant of the event in the one and in the other, `references` the dimensions
-    by the silver column that names their member. `build` makes the facts, stamp left out, of silver rows, of what they
-    are looked up in (dimension rows by the dimension's name, and SETTLEMENTS), and of the commission (in basis points
-    of the value) of trades that name none.
+    by the silver column that names their member (of those with versions, the natural key). `build` makes the facts,
+    stamp left out, of silver rows, of what they are looked up in (dimension rows by the dimension's name, and
+    SETTLEMENTS), and of the commission (in basis points of the value) of trades that name none.
     """
 
     table: Table
