@@ -154,7 +154,7 @@ BREAKS = (
     ("dim.dim_exchange", "INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (99, 'NONE')"),
     ("gold.fact_trades", "DELETE FROM lake.gold.fact_trades WHERE trade_id = 'T1'"),
     ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET exchange_key = NULL WHERE trade_id = 'T2'"),
-    ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET settlement_date = '2025-06-13' WHERE trade_id = 'T3'"),
+    ("gold.fact_trades", "UPDATE lake.gold.fact_trades SET settlement_date = DATE '2025-06-13' WHERE trade_id = 'T3'"),
     ("gold.market_overview", "UPDATE lake.gold.market_overview SET total_value = total_value + 0.01"),
     ("gold._open_lots", "DELETE FROM lake.gold._open_lots WHERE symbol = 'BBB' AND lot_date = DATE '2025-06-10'"),
     ("gold.portfolio_positions", "UPDATE lake.gold.portfolio_positions SET quantity = 9 WHERE quantity = 10"),
