@@ -14,13 +14,14 @@ from confluent_kafka.admin import AdminClient
 
 from lakehouse_spark import jars, migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
-from lakehouse_spark.errors import in_a_sentence
-from lakehouse_spark.lake import embedded, metadata, pyiceberg, rows
+from lakehouse_spark.errors import RefusedError, in_a_sentence
+from lakehouse_spark.lake import embedded, metadata, pyiceberg
 from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.local.topics import QUIET_CLIENT
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.plan import Expiry
 from lakehouse_spark.metadata import schema_migrations
+from lakehouse_spark.migrations import plan
 from lakehouse_spark.settings import Settings
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -140,17 +141,17 @@ def _topics(settings: Settings, servers: str) -> Iterator[Check]:
 
 
 def _schema(tables: Mapping[str, Metadata]) -> Iterator[Check]:
-    of = tables[schema_migrations.TABLE.name]
-    batches = rows.batches(of, of.data_files, ["version"])
-    recorded = {version for batch in batches for version in batch["version"].to_pylist()}
-    known = {migration.version for migration in migrations.migrations()}
-    if unknown := sorted(recorded - known):
-        found = f"unknown to this release, whose newest is {max(known)}: {', '.join(unknown)}"
-        yield Check("schema", FAIL, found, "Run the release that applied it, or a later one.")
-    elif pending := sorted(known - recorded):
-        yield Check("schema", FAIL, f"pending: {', '.join(pending)}", "Run: lakehouse migrate")
+    known = migrations.migrations()
+    try:
+        place = plan.ledger_of(tables[schema_migrations.TABLE.name], known)
+    except RefusedError as refusal:
+        yield Check("schema", FAIL, refusal.happened, refusal.advice)
+        return
+    if pending := place.pending(known) if place else known:
+        found = f"pending: {', '.join(migration.version for migration in pending)}"
+        yield Check("schema", FAIL, found, "Run: lakehouse migrate")
     else:
-        yield Check("schema", OK, f"{max(recorded)}, which is this release's")
+        yield Check("schema", OK, f"{known[-1].version}, which is this release's")
 
 
 def _clock(tables: Mapping[str, Metadata], now: datetime) -> Iterator[Check]:

@@ -9,7 +9,8 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.lake import embedded, found, metadata, pyiceberg
+from lakehouse_spark.lake import embedded, found, metadata, pyiceberg, rows
+from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
 from lakehouse_spark.migrations import ledger
 from lakehouse_spark.migrations.ledger import Ledger
@@ -82,6 +83,14 @@ class Plan:
         }
 
 
+def ledger_of(held: Metadata | None, known: Sequence[Migration]) -> Ledger | None:
+    """How far a lakehouse is, by the metadata of its ledger; raises and returns None like `ledger.read`."""
+    if held is None or held.state is None:
+        return None
+    batches = rows.batches(held, held.data_files, ("version", "checksum", "operation_index", "major"))
+    return ledger.at(held.state, known, lambda: [row for batch in batches for row in batch.to_pylist()])
+
+
 def take(settings: Settings) -> Plan:
     """The plan of the lakehouse that the settings name; writes nothing.
 
@@ -90,7 +99,7 @@ def take(settings: Settings) -> Plan:
     known = migrations.migrations()
     try:
         catalog = pyiceberg.open_catalog(settings)
-        place = _ledger(settings, catalog, known)
+        place = ledger_of(metadata.read(settings, [LEDGER]).get(LEDGER.name), known)
     except embedded.MissingError:
         return Plan(is_new=True)
     if place is None:  # its start was interrupted
@@ -110,14 +119,6 @@ def take(settings: Settings) -> Plan:
         derivations=tuple(_derivations(held)),
         drifts=tuple(each for each in drifts if each.sentences),
     )
-
-
-def _ledger(settings: Settings, catalog: Catalog, known: Sequence[Migration]) -> Ledger | None:
-    """How far the lakehouse is; None of one whose start was interrupted."""
-    there = metadata.read(settings, [LEDGER]).get(LEDGER.name)
-    if there is None or there.state is None:
-        return None
-    return ledger.at(there.state, known, lambda: pyiceberg.load(catalog, LEDGER).scan().to_arrow().to_pylist())
 
 
 def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
