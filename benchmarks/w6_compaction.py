@@ -12,8 +12,8 @@ from benchmarks import contents, lake
 from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared, within
 from benchmarks.w6_inputs import BY_SYMBOL, DIGEST, OF_A_FILE, RAW, inputs, later
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance
-from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.plan import Compaction
 from lakehouse_spark.table import CATALOG

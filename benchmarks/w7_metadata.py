@@ -11,8 +11,9 @@ from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w6_inputs import OF_A_FILE, RAW
 from benchmarks.w7_inputs import KEPT, digest, inputs, live_files
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance
-from lakehouse_spark.lake import commit, pyiceberg, snapshots
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.maintenance import snapshot_expiration, survey
 from lakehouse_spark.maintenance.plan import Expiry, ManifestRewrite
 from lakehouse_spark.table import CATALOG

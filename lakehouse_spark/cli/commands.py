@@ -30,7 +30,7 @@ from lakehouse_spark.settings import load
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from lakehouse_spark.lake.inventory import TableState
+    from lakehouse_spark.iceberg.inventory import TableState
 
 _EXACT, _AT_MOST = "exact", "at most"
 
@@ -77,7 +77,7 @@ def run_demo(
 
 def status(as_json: Json = False) -> None:
     """Rows, newest stamp and lag behind upstream of every table; read from metadata, without Spark."""
-    from lakehouse_spark.lake import inventory
+    from lakehouse_spark.iceberg import inventory
 
     found = inventory.read(load())
     if found.absent:
@@ -189,7 +189,7 @@ def show_plan(
 ) -> None:
     """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
     from lakehouse_spark import catalog
-    from lakehouse_spark.lake import pyiceberg
+    from lakehouse_spark.iceberg import pyiceberg
     from lakehouse_spark.maintenance import survey
 
     settings = load()

@@ -15,8 +15,8 @@ from confluent_kafka.admin import AdminClient
 from lakehouse_spark import jars, migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
 from lakehouse_spark.errors import RefusedError, in_a_sentence
-from lakehouse_spark.lake import embedded, metadata, pyiceberg
-from lakehouse_spark.lake.metadata import Metadata
+from lakehouse_spark.iceberg import embedded, metadata, pyiceberg
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.local.topics import QUIET_CLIENT
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.plan import Expiry

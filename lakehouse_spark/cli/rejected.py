@@ -8,7 +8,7 @@ from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.cli.groups import Group, completing
 from lakehouse_spark.cli.output import Json, out, print_json, show_reasons, show_rows, stages, text
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.lake import letters
+from lakehouse_spark.iceberg import letters
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.settings import load
 from lakehouse_spark.silver.rejected_records import STATUSES

@@ -14,11 +14,11 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer, maintenance
 from lakehouse_spark.jobs.beat import TABLES, Beats, Watch
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.maintenance import journal, schedule
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, LEASES
 from lakehouse_spark.maintenance.plan import OrphanCleanup

@@ -10,8 +10,9 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import pyiceberg, snapshots
+from lakehouse_spark.lake import snapshots
 from lakehouse_spark.maintenance import (
     bronze_retention,
     compaction,

@@ -7,7 +7,6 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import (
     FIRST,
     FORMAT_VERSION,
@@ -59,19 +58,6 @@ def place(spark: SparkSession, table: str | None) -> Place:
     iceberg = snapshots.load(spark, named(table))
     head = iceberg.currentSnapshot()
     return Place(None if head is None else head.snapshotId(), iceberg.schema().schemaId())
-
-
-def found(spark: SparkSession, table: str) -> Found | None:
-    """A table as the session's catalog holds it, None where it is missing."""
-    from pyiceberg.table.metadata import TableMetadataUtil  # which nobody waits for who alters nothing
-
-    from lakehouse_spark.lake.found import of
-
-    if not spark.catalog.tableExists(named(table).identifier):
-        return None
-    parser = getattr(spark._jvm, "org.apache.iceberg.TableMetadataParser")
-    text = parser.toJson(snapshots.load(spark, named(table)).operations().current())
-    return of(TableMetadataUtil.parse_raw(text))
 
 
 def named(name: str) -> Table:

@@ -19,9 +19,10 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import pyiceberg, session
+from lakehouse_spark.lake import session
 from lakehouse_spark.migrations.migration import Migration
 from lakehouse_spark.schema.ddl import NAMESPACES
 from lakehouse_spark.settings import CatalogSettings, Settings

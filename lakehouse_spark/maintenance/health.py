@@ -13,9 +13,9 @@ from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from pyiceberg.transforms import DayTransform
 from pyiceberg.typedef import Record
 
-from lakehouse_spark.lake import live_files
+from lakehouse_spark.iceberg import live_files
+from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.lake.cursor import CURSOR
-from lakehouse_spark.lake.live_files import LiveFile
 from lakehouse_spark.table import Table
 
 EPOCH = date(1970, 1, 1)

@@ -19,7 +19,8 @@ import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.lake import commit, pyiceberg, snapshots
+from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.maintenance.plan import PLANNED, Action, OrphanCleanup

@@ -29,7 +29,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.typedef import Identifier
 
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
-from lakehouse_spark.lake import avro, pyiceberg
+from lakehouse_spark.iceberg import avro, pyiceberg
 from lakehouse_spark.table import Table
 
 FEW = 10

@@ -9,7 +9,7 @@ from pyiceberg.catalog import Catalog
 
 from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json, to_text
 from lakehouse_spark.maintenance import health, journal, orphan_files
 from lakehouse_spark.maintenance.health import Health

@@ -9,8 +9,8 @@ from pyiceberg.table import Table as IcebergTable
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.lake import embedded, found, metadata, pyiceberg, rows
-from lakehouse_spark.lake.metadata import Metadata
+from lakehouse_spark.iceberg import embedded, found, metadata, pyiceberg, rows
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
 from lakehouse_spark.migrations import ledger
 from lakehouse_spark.migrations.ledger import Ledger

@@ -86,7 +86,7 @@ class Run:
         if was_begun:  # maybe by an earlier release, whose tables lack what was declared since
             for table in catalog.TABLES:
                 if self.spark.table(table.identifier).schema != table.schema:
-                    changes = drift(table, alter.found(self.spark, table.name)).operations
+                    changes = drift(table, _found(self.spark, table.name)).operations
                     apply(self.spark, [o for o in changes if not isinstance(o, operations.DropColumn)])
         baseline.fill(self.spark, self.settings, self.now)
 
@@ -173,7 +173,7 @@ def major_after(before: int, applied: Sequence[Migration]) -> int:
 def _refuse_what_breaks(spark: SparkSession, found: Ledger, known: Sequence[Migration]) -> None:
     """Raises RefusedError where a migration that is not begun may not be carried out."""
     named = {o.table for m in found.pending(known) for o in m.operations if o.table is not None}
-    held = {name: table for name in sorted(named) if (table := alter.found(spark, name))}
+    held = {name: table for name in sorted(named) if (table := _found(spark, name))}
     for sentence in refusals(found, known, held):
         raise RefusedError(sentence)
 
@@ -193,3 +193,16 @@ def refusals(found: Ledger, known: Sequence[Migration], held: Mapping[str, Found
                 yield f"{migration.version} ({migration.description}): {'; '.join(reasons)}"
         before += left
         major = major_after(major, [migration])
+
+
+def _found(spark: SparkSession, table: str) -> Found | None:
+    """A table as the session's catalog holds it, None where it is missing."""
+    from pyiceberg.table.metadata import TableMetadataUtil  # which nobody waits for who alters nothing
+
+    from lakehouse_spark.iceberg.found import of
+
+    if not spark.catalog.tableExists(alter.named(table).identifier):
+        return None
+    parser = getattr(spark._jvm, "org.apache.iceberg.TableMetadataParser")
+    text = parser.toJson(snapshots.load(spark, alter.named(table)).operations().current())
+    return of(TableMetadataUtil.parse_raw(text))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from lakehouse_spark.lake.inventory import TableState
+from lakehouse_spark.iceberg.inventory import TableState
 
 
 @dataclass(frozen=True)

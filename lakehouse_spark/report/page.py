@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lakehouse_spark.lake.inventory import TableState
+from lakehouse_spark.iceberg.inventory import TableState
 from lakehouse_spark.report import charts, sankey
 from lakehouse_spark.report.model import Report, Trader
 

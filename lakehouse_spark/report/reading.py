@@ -16,9 +16,10 @@ from lakehouse_spark.gold import (
     portfolio_positions,
     trader_performance,
 )
-from lakehouse_spark.lake import inventory, snapshots
+from lakehouse_spark.iceberg import inventory
+from lakehouse_spark.iceberg.inventory import Inventory
+from lakehouse_spark.lake import snapshots
 from lakehouse_spark.lake.cursor import FeedCursor
-from lakehouse_spark.lake.inventory import Inventory
 from lakehouse_spark.lake.pruning import day_predicate
 from lakehouse_spark.report.model import (
     Flow,

@@ -70,7 +70,7 @@ def declarations_hold(spark: SparkSession, settings: Settings, tables: Sequence[
 
     Only catalogs that PyIceberg opens are checked.
     """
-    from lakehouse_spark.lake import found, pyiceberg  # which no other command waits for
+    from lakehouse_spark.iceberg import found, pyiceberg  # which no other command waits for
 
     check = "as declared"
     try:

@@ -16,9 +16,9 @@ import pytest
 from py4j.finalizer import ThreadSafeFinalizer
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import live
 from lakehouse_spark.jobs.beat import Beat, Watch
-from lakehouse_spark.lake import pyiceberg
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.loopback import wait_for
 from lakehouse_spark.maintenance import journal

@@ -12,9 +12,10 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import bronze_writer, live
 from lakehouse_spark.jobs.beat import Beat, Watch
-from lakehouse_spark.lake import commit, pyiceberg
+from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.local.broker import Broker

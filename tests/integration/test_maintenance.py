@@ -16,9 +16,10 @@ from pyspark.sql import Row, SparkSession
 from lakehouse_spark import cli
 from lakehouse_spark.catalog import BY_NAME, LAYERS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, pyiceberg, session, snapshots
+from lakehouse_spark.lake import commit, session, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.maintenance import compaction, journal, survey
 from lakehouse_spark.maintenance.plan import PLANNED, Action, Compaction

@@ -17,8 +17,9 @@ from lakehouse_spark import report
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.iceberg import inventory
 from lakehouse_spark.ingest import reference_files
-from lakehouse_spark.lake import commit, dimension_members, inventory
+from lakehouse_spark.lake import commit, dimension_members
 from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations import baseline

@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 from lakehouse_spark.bronze import raw_marketdata, raw_trades
 from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.iceberg import letters
 from lakehouse_spark.jobs import rejected, silver_processor
-from lakehouse_spark.lake import commit, letters, snapshots
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker

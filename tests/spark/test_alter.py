@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.lake import alter, found, pyiceberg, snapshots
+from lakehouse_spark.iceberg import found, pyiceberg
+from lakehouse_spark.lake import alter, snapshots
 from lakehouse_spark.migrations import apply
 from lakehouse_spark.schema.drift import Found
 from lakehouse_spark.schema.operations import (

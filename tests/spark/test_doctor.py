@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.cli import doctor
 from lakehouse_spark.cli.doctor import OK, WARN
-from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.lake.snapshots import load
 from lakehouse_spark.maintenance.journal import Run
 from lakehouse_spark.maintenance.plan import ManifestRewrite

@@ -7,9 +7,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
-from lakehouse_spark.lake import commit, inventory
+from lakehouse_spark.iceberg import inventory
+from lakehouse_spark.iceberg.inventory import TableState
+from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
-from lakehouse_spark.lake.inventory import TableState
 from tests.support.lake import NOON, Lake, arrive, enter_exchanges, trade
 
 BRONZE, SILVER, FACTS = "bronze.raw_trades", "silver.trades", "gold.fact_trades"

@@ -11,7 +11,8 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.lake import alter, pyiceberg, snapshots
+from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.lake import alter, snapshots
 from lakehouse_spark.maintenance import compaction, health
 from lakehouse_spark.maintenance.plan import Circumstances, Compaction, Plan, plan
 from lakehouse_spark.migrations import apply

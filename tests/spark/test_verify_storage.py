@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import BY_NAME, TABLES
-from lakehouse_spark.lake import found, pyiceberg
+from lakehouse_spark.iceberg import found, pyiceberg
 from lakehouse_spark.migrations import draft
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.schema.drift import drift

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
-from lakehouse_spark.lake.inventory import Lag, TableState
+from lakehouse_spark.iceberg.inventory import Lag, TableState
 from lakehouse_spark.report.model import (
     Flow,
     Minute,

@@ -20,12 +20,13 @@ from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
 from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.iceberg import inventory
+from lakehouse_spark.iceberg.inventory import Inventory, Lag, TableState
 from lakehouse_spark.jobs import live, maintenance, registry, schema_migration
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import inventory, session
-from lakehouse_spark.lake.inventory import Inventory, Lag, TableState
+from lakehouse_spark.lake import session
 from lakehouse_spark.settings import Settings
 
 LISTED = [
@@ -230,9 +231,9 @@ def test_status_says_which_of_its_numbers_are_upper_bounds(
     assert told["bronze.raw_trades"]["behind"] is None
 
     del tables["gold.fact_trades"]
-    assert lakehouse("status", monkeypatch=monkeypatch) == 2
-    missing = "usage: there is no lakehouse here yet (1 tables are missing); run: lakehouse migrate"
-    assert capsys.readouterr().err.splitlines() == [missing]
+    assert lakehouse("status", monkeypatch=monkeypatch) == 3
+    older = "refused: the lakehouse is older than this release and lacks gold.fact_trades. Run: lakehouse migrate"
+    assert capsys.readouterr().err.splitlines() == [older]
 
 
 def test_the_layers_that_plan_lists_are_those_of_the_catalog() -> None:

@@ -16,9 +16,9 @@ from lakehouse_spark import cli, migrations
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.cli import doctor
 from lakehouse_spark.cli.doctor import FAIL, OK, WARN, Check
-from lakehouse_spark.lake import metadata
+from lakehouse_spark.iceberg import metadata
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR, Cursor
-from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.settings import KafkaSettings, Settings
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)

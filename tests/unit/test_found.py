@@ -46,7 +46,7 @@ from pyspark.sql import types as T
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.lake import found, pyiceberg
+from lakehouse_spark.iceberg import found, pyiceberg
 from lakehouse_spark.schema.drift import Found, drift
 from lakehouse_spark.schema.operations import (
     FIRST,

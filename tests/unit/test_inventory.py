@@ -18,9 +18,9 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.lake import avro, inventory, metadata
+from lakehouse_spark.iceberg import avro, inventory, metadata
+from lakehouse_spark.iceberg.inventory import Lag, TableState
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, TopicCursor, UpstreamCursor
-from lakehouse_spark.lake.inventory import Lag, TableState
 from lakehouse_spark.settings import Settings
 
 RAW, SILVER, LOG, SYMBOLS = "bronze.raw_trades", "silver.trades", "bronze.raw_reference", "dim.dim_symbol"

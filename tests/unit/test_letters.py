@@ -15,12 +15,12 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from lakehouse_spark import cli
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.lake import letters, rows
+from lakehouse_spark.iceberg import letters, rows
+from lakehouse_spark.iceberg.embedded import LocalFiles
+from lakehouse_spark.iceberg.letters import Letters
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR, FeedCursor
 from lakehouse_spark.lake.dead_letters import Selection
-from lakehouse_spark.lake.embedded import LocalFiles
-from lakehouse_spark.lake.letters import Letters
-from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import trades
 from lakehouse_spark.silver.rejected_records import TABLE

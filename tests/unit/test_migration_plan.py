@@ -12,7 +12,7 @@ from pyiceberg.catalog import Catalog
 from pyspark import SparkContext
 
 from lakehouse_spark import cli, migrations
-from lakehouse_spark.lake import pyiceberg
+from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.migrations.migration import Migration
 from lakehouse_spark.schema.operations import (
     AddColumn,

@@ -6,7 +6,8 @@ import pytest
 
 from lakehouse_spark.cli import migrate
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.lake import pyiceberg, session
+from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.lake import session
 from lakehouse_spark.local import rehearsal
 from lakehouse_spark.settings import CatalogSettings, S3Settings, Settings
 from tests.support.lakehouses import unpack

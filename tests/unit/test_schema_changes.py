@@ -8,7 +8,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.types import StringType
 
 from lakehouse_spark.catalog import with_downstream
-from lakehouse_spark.lake import pyiceberg, schema_changes
+from lakehouse_spark.iceberg import pyiceberg, schema_changes
 from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
 

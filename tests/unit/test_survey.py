@@ -21,7 +21,7 @@ from pyiceberg.types import NestedField, StringType, TimestamptzType
 from lakehouse_spark import settings as module
 from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.lake import avro, pyiceberg
+from lakehouse_spark.iceberg import avro, pyiceberg
 from lakehouse_spark.lake.cursor import CURSOR
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.journal import Entry, Journal

@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from pyarrow.parquet import ParquetFile
 
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.lake import embedded
-from lakehouse_spark.lake.embedded import LocalFiles
-from lakehouse_spark.lake.live_files import LiveFile
-from lakehouse_spark.lake.metadata import Metadata
+from lakehouse_spark.iceberg import embedded
+from lakehouse_spark.iceberg.embedded import LocalFiles
+from lakehouse_spark.iceberg.live_files import LiveFile
+from lakehouse_spark.iceberg.metadata import Metadata
 
 _FIELD_ID = b"PARQUET:field_id"
 

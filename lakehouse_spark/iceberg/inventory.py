@@ -6,10 +6,11 @@ from datetime import datetime
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.dim.reference_log import LOG
-from lakehouse_spark.lake import metadata, progress, rows
-from lakehouse_spark.lake.metadata import Metadata
+from lakehouse_spark.iceberg import metadata, rows
+from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.iceberg.rows import Count
+from lakehouse_spark.lake import progress
 from lakehouse_spark.lake.progress import Source
-from lakehouse_spark.lake.rows import Count
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.lake import embedded, metadata, rows
+from lakehouse_spark.iceberg import embedded, metadata, rows
+from lakehouse_spark.iceberg.live_files import LiveFile
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR, FeedCursor, from_json
 from lakehouse_spark.lake.dead_letters import Selection
-from lakehouse_spark.lake.live_files import LiveFile
-from lakehouse_spark.lake.metadata import Metadata
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver.rejected_records import TABLE
 

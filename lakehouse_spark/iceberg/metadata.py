@@ -14,10 +14,10 @@ from typing import Any
 
 from pyiceberg.io import FileIO
 
-from lakehouse_spark.lake import embedded, live_files
+from lakehouse_spark.iceberg import embedded, live_files
+from lakehouse_spark.iceberg.embedded import LocalFiles
+from lakehouse_spark.iceberg.live_files import LiveFile, Manifest
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
-from lakehouse_spark.lake.embedded import LocalFiles
-from lakehouse_spark.lake.live_files import LiveFile, Manifest
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
@@ -149,7 +149,7 @@ def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table
         return
     from pyiceberg.exceptions import NoSuchTableError
 
-    from lakehouse_spark.lake import pyiceberg
+    from lakehouse_spark.iceberg import pyiceberg
 
     catalog = pyiceberg.open_catalog(settings, {"snapshot-loading-mode": "refs"})  # all of them are in the file
     for table in tables:
@@ -161,7 +161,7 @@ def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table
 def _file_io(settings: Settings) -> FileIO:
     if settings.warehouse.startswith(("file:", "/")):
         return LocalFiles()
-    from lakehouse_spark.lake import pyiceberg
+    from lakehouse_spark.iceberg import pyiceberg
 
     return pyiceberg.file_io(settings)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pyiceberg.io import FileIO
 
-from lakehouse_spark.lake import avro
+from lakehouse_spark.iceberg import avro
 
 _MANIFEST: tuple[avro.Path, ...] = ((500,), (501,), (502,), (517,), (515,))
 """Of an entry of a manifest list: manifest_path, manifest_length, partition_spec_id, content, sequence_number."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lakehouse_spark.catalog import TABLES, with_downstream
-from lakehouse_spark.lake import metadata
+from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.settings import Settings
 
 

@@ -11,7 +11,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
-from lakehouse_spark.lake import embedded
+from lakehouse_spark.iceberg import embedded
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.settings import S3Settings, Settings
 from lakehouse_spark.table import CATALOG, Table
