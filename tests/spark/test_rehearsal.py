@@ -19,8 +19,8 @@ from tests.support.lakehouses import connect, unpack
 NOTES = CreateTable("_metadata.notes", "Notes.", (ColumnDefinition("note", "string", "Its text"),))
 
 
-def lose_a_minute(spark: SparkSession) -> None:
-    spark.sql("DELETE FROM lake.dim.dim_time WHERE time_key = (SELECT min(time_key) FROM lake.dim.dim_time)")
+def begin_a_year(spark: SparkSession) -> None:
+    spark.sql("INSERT INTO lake.dim.dim_time (date) VALUES (DATE '2030-01-01')")
 
 
 def state(home: Path) -> tuple[dict[str, tuple[int, int]], list[tuple[str, ...]]]:
@@ -44,11 +44,11 @@ class Rehearsed:
 
 @pytest.fixture(scope="module")
 def rehearsed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsed]:
-    """The released lakehouse brought to this release and to a later one, which makes a table and loses a minute."""
+    """The released lakehouse brought to this release and a later one, which makes a table and begins a year."""
     home: Path = tmp_path_factory.mktemp("real") / "home"
     unpack("7e782d6", home)
     released = migrations.migrations()
-    later = Migration("V099", "notes, and a loss", (NOTES, Step("lose a minute", lose_a_minute)))
+    later = Migration("V099", "notes, and a year", (NOTES, Step("begin a year", begin_a_year)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "migrations", lambda: [*released, later])
         yield Rehearsed(home, tmp_path_factory.mktemp("rehearsal"), spark)
@@ -67,7 +67,7 @@ def test_what_is_pending_was_applied_to_the_copy_which_reads_the_old_files(rehea
 def test_verify_finds_what_a_migration_broke(rehearsed: Rehearsed) -> None:
     assert not rehearsed.outcome.holds
     broken = [finding for finding in rehearsed.outcome.findings if finding.violations]
-    assert [(f.table, f.check, f.violations) for f in broken] == [("dim.dim_time", "1,440 minutes a day", 1)]
+    assert [(f.table, f.check, f.violations) for f in broken] == [("dim.dim_time", "1,440 minutes a day", 365)]
 
 
 def test_the_jobs_ran_over_what_bronze_holds(rehearsed: Rehearsed) -> None:
