@@ -53,13 +53,14 @@ class Run:
         found = self._read() or self._create()
         _refuse_what_breaks(self.spark, found, self.known)
         try:
-            while (found := self._reread()).pending(self.known):
+            while found.pending(self.known):
                 if found.is_held_by_another(self.id):
                     self._say_that_it_waits()
                     time.sleep(_POLL_SECONDS)
-                    continue
-                with suppress(LostRaceError):  # another run was quicker: look again
-                    self._take_next(found)
+                else:
+                    with suppress(LostRaceError):  # another run was quicker: look again
+                        self._take_next(found)
+                found = self._reread()
         except BaseException:
             with suppress(Exception):
                 if (found := self._reread()).run == self.id:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import jars
+from lakehouse_spark import jars, migrations
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.ingest import kafka
@@ -24,6 +25,7 @@ from lakehouse_spark.jobs import bronze_writer
 from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, RenameColumn
 from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify import ingestion
@@ -562,6 +564,34 @@ def test_a_micro_batch_that_outlasts_the_patience_is_cut_off_without_an_error(
     assert time.monotonic() - began < 25
     two.bronze("raw_trades")
     assert ids(two) == ["T0", "T1", "T2", "T3"]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        AddColumn(TABLE.name, ColumnDefinition("venue", "string", "Venue"), after="exchange"),
+        RenameColumn(TABLE.name, "symbol", "ticker"),
+    ],
+    ids=["additive", "breaking"],
+)
+def test_a_continuous_run_whose_table_is_migrated_stops_or_goes_on_and_loses_nothing(
+    lake: Lake, operation: AddColumn | RenameColumn
+) -> None:
+    limit(lake, trigger_seconds=1)
+    lake.produce("raw_trades", *trades("T0", "T1"))
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lake.bronze, "raw_trades", continuous=True, stop=stop)
+        until(lambda: ids(lake) == ["T0", "T1"])
+        migrations.apply(lake.spark, [operation])
+        lake.produce("raw_trades", *trades("T2", "T3"))
+        until(lambda: running.done() or ids(lake)[2:] == ["T2", "T3"])
+        stop.set()
+        error = running.exception(60)
+    assert error is None or (isinstance(error, RefusedError) and error.exit_code == 3)
+    migrations.apply(lake.spark, [operation.inverse])
+    lake.bronze("raw_trades")
+    assert ids(lake) == ["T0", "T1", "T2", "T3"]
 
 
 @pytest.mark.soak
