@@ -33,8 +33,8 @@ TBLPROPERTIES (
 
 CREATE TABLE IF NOT EXISTS lake._metadata.maintenance_log (
   `run_id` string COMMENT 'The run of a job, one for all tables of it',
-  `table_name` string COMMENT 'The table that was maintained',
-  `job` string COMMENT 'compaction, snapshot_expiration, orphan_cleanup, manifest_rewrite or bronze_retention',
+  `table_name` string COMMENT 'The table that was maintained, or is held by a lease; * is all of them',
+  `job` string COMMENT 'The job of maintenance; live, drain or bronze_writer where it is a lease alone',
   `status` string COMMENT 'STARTED, RENEWED, DONE or FAILED; until the last two the run holds the table',
   `lease_until` timestamp COMMENT 'When a run that says nothing more is taken for dead; NULL once it has ended',
   `reason` string COMMENT 'Why it was due',
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS lake._metadata.maintenance_log (
 )
 USING iceberg
 PARTITIONED BY (months(`_logged_at`))
-COMMENT 'What maintenance did to tables: rows are added as a run begins, renews its lease on a table, and ends.'
+COMMENT 'What maintenance did to tables, and who holds one by a lease: rows are added as runs begin, go on and end.'
 TBLPROPERTIES (
   'format-version' = '2',
   'write.format.default' = 'parquet',

@@ -11,11 +11,11 @@ STARTED, RENEWED, DONE, FAILED = "STARTED", "RENEWED", "DONE", "FAILED"
 
 TABLE = Table(
     name="_metadata.maintenance_log",
-    doc="What maintenance did to tables: rows are added as a run begins, renews its lease on a table, and ends.",
+    doc="What maintenance did to tables, and who holds one by a lease: rows are added as runs begin, go on and end.",
     columns=(
         column("run_id", TEXT, "The run of a job, one for all tables of it"),
-        column("table_name", TEXT, "The table that was maintained"),
-        column("job", TEXT, "compaction, snapshot_expiration, orphan_cleanup, manifest_rewrite or bronze_retention"),
+        column("table_name", TEXT, "The table that was maintained, or is held by a lease; * is all of them"),
+        column("job", TEXT, "The job of maintenance; live, drain or bronze_writer where it is a lease alone"),
         column("status", TEXT, "STARTED, RENEWED, DONE or FAILED; until the last two the run holds the table"),
         column("lease_until", INSTANT, "When a run that says nothing more is taken for dead; NULL once it has ended"),
         column("reason", TEXT, "Why it was due"),
