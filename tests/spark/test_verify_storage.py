@@ -133,6 +133,6 @@ def test_verify_of_one_table_checks_what_concerns_it_alone(migrated: SparkSessio
     assert {(finding.table, finding.violations) for finding in findings} == {("gold.fact_trades", 0)}
     assert [finding.check for finding in findings] == [
         "unique trade_id", "one fact per silver row", "symbol_key resolves", "trader_key resolves",
-        "exchange_key resolves", "time_key resolves", "total value as in silver.trades", "text is valid UTF-8",
-        "as declared", "every referenced file exists",
+        "exchange_key resolves", "time_key resolves", "settlement date by the exchange's calendar",
+        "total value as in silver.trades", "text is valid UTF-8", "as declared", "every referenced file exists",
     ]  # fmt: skip
