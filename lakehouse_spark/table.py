@@ -67,9 +67,10 @@ class Policy:
 BRONZE_POLICY = Policy(snapshot_days=7, max_snapshots=1_000, row_days=90)
 LOG_POLICY = Policy(snapshot_days=7, max_snapshots=1_000)
 """Of the change log: the dimensions are rebuilt from here, so its rows stay for ever."""
-SILVER_POLICY = Policy(snapshot_days=14)
-GOLD_POLICY = Policy(snapshot_days=30)
-DIM_POLICY = Policy(snapshot_days=30)
+SILVER_POLICY = Policy(snapshot_days=14, max_snapshots=3_000)
+GOLD_POLICY = Policy(snapshot_days=30, max_snapshots=3_000)
+DIM_POLICY = Policy(snapshot_days=30, max_snapshots=3_000)
+"""A month of beats a quarter of an hour apart; on a shorter beat, the newest of them."""
 
 
 def column(name: str, kind: T.DataType, doc: str) -> T.StructField:

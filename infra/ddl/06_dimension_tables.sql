@@ -3,7 +3,7 @@
 CREATE TABLE IF NOT EXISTS lake._metadata.schema_migrations (
   `version` string COMMENT 'Version (e.g., V001)',
   `description` string COMMENT 'What it did, from its file name',
-  `checksum` string COMMENT 'SHA-256 of its source when it was applied',
+  `checksum` string COMMENT 'SHA-256 of its operations, as they were applied',
   `applied_at` timestamp COMMENT 'Commit stamp: when it was recorded',
   `operation_index` int COMMENT 'Which of its operations, from 1; NULL: all of them',
   `operation` string COMMENT 'What the operation did, in a sentence',

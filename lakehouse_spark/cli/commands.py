@@ -81,9 +81,7 @@ def status(as_json: Json = False) -> None:
 
     found = inventory.read(load())
     if found.absent:
-        raise RefusedError(
-            f"the lakehouse is older than this release and lacks {', '.join(found.absent)}", "Run: lakehouse migrate"
-        )
+        raise RefusedError(f"tables are missing: {', '.join(found.absent)}", "What to do: lakehouse doctor")
     rows = [_status(table) for table in found.tables.values()]
     if as_json:
         print_json(rows)

@@ -60,11 +60,12 @@ def examine(settings: Settings, now: datetime) -> list[Check]:
         advice = "Look at LAKEHOUSE_CATALOG__… and LAKEHOUSE_S3__…."
         return [*checks, Check("catalog", FAIL, in_a_sentence(error), advice)]
     checks.append(Check("catalog", OK, f"opens, and {len(tables)} tables are there"))
+    checks += _tried("schema", lambda: _schema(tables))
     if missing := [table.name for table in TABLES if table.name not in tables]:
-        return [*checks, Check("tables", FAIL, f"missing: {', '.join(missing)}", "Run: lakehouse migrate")]
+        advice = "Run: lakehouse migrate" if checks[-1].verdict != OK else "Run: lakehouse migrate --draft NAME"
+        return [*checks, Check("tables", FAIL, f"missing: {', '.join(missing)}", advice)]
     return [
         *checks,
-        *_tried("schema", lambda: _schema(tables)),
         *_tried("clock", lambda: _clock(tables, now)),
         *_tried("maintenance", lambda: _maintenance(settings, now)),
     ]
@@ -143,7 +144,7 @@ def _topics(settings: Settings, servers: str) -> Iterator[Check]:
 def _schema(tables: Mapping[str, Metadata]) -> Iterator[Check]:
     known = migrations.migrations()
     try:
-        place = plan.ledger_of(tables[schema_migrations.TABLE.name], known)
+        place = plan.ledger_of(tables.get(schema_migrations.TABLE.name), known)
     except RefusedError as refusal:
         yield Check("schema", FAIL, refusal.happened, refusal.advice)
         return

@@ -180,7 +180,8 @@ def _end(found: "Plan") -> str:
     if found.refused:
         return "lakehouse migrate would refuse"
     if found.pending:
-        return f"{len(found.pending)} migrations are pending: lakehouse migrate"
+        number = len(found.pending)
+        return f"{number} migration{' is' if number == 1 else 's are'} pending: lakehouse migrate"
     return "nothing to migrate"
 
 

@@ -19,6 +19,7 @@ from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer, maintenance
 from lakehouse_spark.jobs.beat import TABLES, Beats, Watch
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance import journal, schedule
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, LEASES
 from lakehouse_spark.maintenance.plan import OrphanCleanup
@@ -30,7 +31,7 @@ JOB, DRAIN = "live", "drain"
 """As the log of maintenance names the leases of live mode, and of who asks it to end."""
 _DRAINING = timedelta(minutes=1)
 """For how long one who asks for the end, and is killed, keeps live mode from beginning."""
-_POLL_SECONDS = 5.0
+_POLL_SECONDS = 10.0
 """How soon live mode notices between beats that it is asked to end through the lakehouse."""
 
 
@@ -65,13 +66,14 @@ def run(
     before the first beat where the configuration is wrong, and the error of a beat behind which Spark is gone.
     """
     if not spark.catalog.tableExists(maintenance_log.TABLE.identifier):
-        migrations.migrate(spark, settings, datetime.now(UTC))
+        migrations.migrate(spark, settings, datetime.now(UTC), say=complain)
+    migrations.pending(spark)  # what would be refused is, before a lease is taken
     own = journal.Run(spark, pyiceberg.open_catalog(settings), timedelta(minutes=settings.live.lease_minutes))
     holder = own.hold(LAKEHOUSE, JOB, f"a beat every {every}", besides=(DRAIN,))
     if holder is not None:
         raise _held_by(holder, settings)
     with own.renewing(JOB, LAKEHOUSE):
-        migrations.migrate(spark, settings, datetime.now(UTC))
+        migrations.migrate(spark, settings, datetime.now(UTC), say=complain)
         chosen = {*(tables or TABLES)}
         _check_topics(spark, settings, chosen)
         stop, watch = stop or threading.Event(), watch or Watch()
@@ -143,7 +145,7 @@ class _Live:
             beat = self.beats.run(self.number, self._streamed())
             self.totals |= {each.table: each.after(self.totals.get(each.table)) for each in beat.summaries}
             self.watch.ended(beat, self.skipped)
-            if beat.failed and not _answers(self.beats.spark):
+            if beat.failed and not self.beats.stop.is_set() and not _answers(self.beats.spark):
                 raise LakehouseError(f"Spark is gone, and live mode with it: {next(iter(beat.failed.values()))}")
             self._rest()
         return list(self.totals.values())
@@ -173,7 +175,7 @@ class _Live:
         now = self.clock.now()
         due, self.maintained = schedule.due_between(self.maintained, now), now
         for each in due:
-            if not self.beats.stop.is_set():
+            if not self._is_to_end():
                 self._carry_out(each)
 
     def _carry_out(self, due: Schedule) -> None:
@@ -205,14 +207,14 @@ class _Live:
         return [table for table in tables if log.holder(table, now, (bronze_writer.JOB,))]
 
     def _log(self) -> journal.Journal:
-        """The leases; none while the catalog is away, as every table of the next beat will tell."""
+        """The leases; while the catalog is away, as every table of the next beat will tell, those of before."""
         try:
             assert self.own.catalog is not None
             snapshot = pyiceberg.load(self.own.catalog, maintenance_log.TABLE).current_snapshot()
             if self.read is None or self.read[0] != snapshot:
                 self.read = snapshot, journal.read(self.own.catalog, LEASES)
         except Exception:
-            return journal.Journal()
+            return self.read[1] if self.read else journal.Journal()
         return self.read[1]
 
 

@@ -66,13 +66,15 @@ def attempt(
     told, lock = [list[Summary]() for _ in steps], threading.Lock()
 
     def work(number: int) -> None:
+        if not here:
+            join_session(spark)
         for summary in steps[number].work():
             with lock:
                 told[number].append(summary)
                 report(summary)
 
     here = at_once == 1 or len(steps) == 1
-    pool = _Here() if here else ThreadPoolExecutor(at_once, "table", join_session, (spark,))
+    pool = _Here() if here else ThreadPoolExecutor(at_once, "table")
     try:
         errors, left = _ended(steps, lambda number: pool.submit(work, number), at_once, stop or threading.Event())
     finally:

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import embedded, pyiceberg
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import session
@@ -61,7 +61,14 @@ def stage(settings: Settings, folder: Path) -> Settings:
     properties = {k: v for k, v in settings.catalog.properties.items() if k.startswith(("s3.", "client."))}
     if session.has_tables_at_s3(settings):
         properties["io-impl"] = session.ANYWHERE
-    staged = settings.model_copy(update={"home": folder, "catalog": CatalogSettings(properties=properties)})
+    spark = settings.spark.model_copy(
+        update={
+            "master": settings.spark.master if session.is_local(settings) else "local[*]",  # who else sees the folder?
+            "conf": {k: v for k, v in settings.spark.conf.items() if not k.startswith("spark.sql.catalog.")},
+        }
+    )
+    catalog = CatalogSettings(properties=properties)
+    staged = settings.model_copy(update={"home": folder, "catalog": catalog, "spark": spark})
     original = pyiceberg.open_catalog(settings)
     folder.mkdir(parents=True, exist_ok=True)
     copy = SqlCatalog(CATALOG, uri=f"sqlite:///{staged.root}/catalog.db", warehouse=staged.warehouse)
@@ -87,7 +94,7 @@ def _copied(iceberg: IcebergTable, staged: Settings, name: tuple[str, ...]) -> s
         update={"location": location, "properties": {**kept, "gc.enabled": "false"}, "metadata_log": []}
     )
     file = f"{location}/metadata/00000-{uuid.uuid4()}.metadata.json"
-    path = Path(file.removeprefix("file://"))
+    path = embedded.path(file)
     path.parent.mkdir(parents=True)
     path.write_text(metadata.model_dump_json(), encoding="utf-8")
     return file

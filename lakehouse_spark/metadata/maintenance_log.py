@@ -1,5 +1,7 @@
 """`_metadata.maintenance_log`: what maintenance did and why, and who holds a table while it does."""
 
+from dataclasses import replace
+
 from pyspark.sql import types as T
 
 from lakehouse_spark.table import DIM_POLICY, Table, column
@@ -27,5 +29,5 @@ TABLE = Table(
     key=("run_id", "table_name", "job", "status", "_logged_at"),
     partitioned_by=("months(_logged_at)",),
     stamp="_logged_at",
-    policy=DIM_POLICY,
+    policy=replace(DIM_POLICY, max_snapshots=1_000),  # a lease is renewed all the time
 )

@@ -12,7 +12,7 @@ TABLE = Table(
     columns=(
         column("version", TEXT, "Version (e.g., V001)"),
         column("description", TEXT, "What it did, from its file name"),
-        column("checksum", TEXT, "SHA-256 of its source when it was applied"),
+        column("checksum", TEXT, "SHA-256 of its operations, as they were applied"),
         column("applied_at", INSTANT, "Commit stamp: when it was recorded"),
         column("operation_index", INTEGER, "Which of its operations, from 1; NULL: all of them"),
         column("operation", TEXT, "What the operation did, in a sentence"),

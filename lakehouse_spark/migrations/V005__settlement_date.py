@@ -14,7 +14,11 @@ from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition
 from lakehouse_spark.types import BYTES, INTEGER, LONG, TEXT
 
 _SOURCE = "V005__settlement_date"
-_NEXT_DAY = ("AMEX", "ARCA", "BATS", "IEX", "NASDAQ", "NYSE", "SSE", "TSX")
+_NEXT_DAY = {
+    "AMEX": "XASE", "ARCA": "ARCX", "BATS": "BATS", "IEX": "IEXG", "NASDAQ": "XNAS", "NYSE": "XNYS", "SSE": "XSHG",
+    "TSX": "XTSE",
+}  # fmt: skip
+"""The shipped exchanges that settle on the next trading day, with their MICs: a code may be another exchange's too."""
 _BEFORE_ALL = "1899-12-31"
 """The day before that of the statements which a lakehouse began with: any other statement wins."""
 
@@ -27,9 +31,9 @@ def state_settlement(spark: SparkSession) -> None:
     and the facts by the next fact_loader.
     """
     exchanges, facts = (spark.table(table.identifier) for table in (EXCHANGES.table, FACTS))
-    unstated = exchanges.where(F.col("settlement_days").isNull()).select("exchange_code").orderBy("exchange_code")
-    codes = [row["exchange_code"] for row in unstated.collect()]
-    if sooner := [code for code in codes if code in _NEXT_DAY]:
+    unstated = exchanges.where(F.col("settlement_days").isNull()).select("exchange_code", "mic")
+    codes = {row["exchange_code"]: row["mic"] for row in unstated.orderBy("exchange_code").collect()}
+    if sooner := [code for code, mic in codes.items() if mic is not None and _NEXT_DAY.get(code) == mic]:
         digest = sha256("\n".join(sooner).encode()).hexdigest()
         change_log.land(spark, EXCHANGES, _statements(spark, sooner), _SOURCE, digest)
     if codes:

@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.migrations import ledger
 from lakehouse_spark.migrations.migration import Migration
-from lakehouse_spark.migrations.run import Run, apply
+from lakehouse_spark.migrations.run import Run, apply, refuse_what_breaks
 from lakehouse_spark.settings import Settings
 
 __all__ = ["apply", "migrate", "migrations", "no_tables", "pending", "require_current"]
@@ -47,11 +47,14 @@ def migrations() -> list[Migration]:
 def pending(spark: SparkSession) -> list[Migration]:
     """The migrations this lakehouse has not had, in order; all of them for a new one. Writes nothing.
 
-    Raises RefusedError where an applied migration was edited since, or is unknown to this release.
+    Raises RefusedError like `migrate`.
     """
     known = migrations()
     found = ledger.read(spark, known)
-    return known if found is None else found.pending(known)
+    if found is None:
+        return known
+    refuse_what_breaks(spark, found, known)
+    return found.pending(known)
 
 
 def require_current(spark: SparkSession, settings: Settings) -> None:

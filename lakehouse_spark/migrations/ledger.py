@@ -37,6 +37,8 @@ class Ledger:
     run: str | None = None
     """The run that is at work, and until when others wait for it."""
     until: datetime | None = None
+    begun: str | None = None
+    """A migration after `version` whose first operation may be done, and is not recorded."""
 
     def done_of(self, migration: Migration) -> int:
         """How many of a migration's operations are done."""
@@ -68,21 +70,27 @@ def at(state: State, known: Sequence[Migration], rows: Callable[[], Sequence[Map
     """As `read`, of a ledger in this state; its rows are asked for only where the cursor does not tell."""
     said = state.cursor.notes if state.cursor else {}
     if "version" in said and said["history"] == _history(known, said["version"]):
-        return Ledger(
-            state, said["version"], said["operations"], said["major"], said.get("run"), from_text(said.get("until"))
-        )
-    ledger = of_rows(state, rows(), known)
-    if ledger and "version" in said:  # a checksum of before, which counts as today's
-        ledger = replace(ledger, run=said.get("run"), until=from_text(said.get("until")))
-    return ledger
+        ledger = Ledger(state, said["version"], said["operations"], said["major"])
+    elif (scanned := of_rows(state, rows(), known)) is not None:  # or a checksum of before, which counts as today's
+        ledger = scanned
+    else:
+        return None
+    begun = said.get("begun")
+    if begun is not None and begun not in {migration.version for migration in known}:
+        raise _unknown(begun, known, is_begun=True)
+    return replace(ledger, run=said.get("run"), until=from_text(said.get("until")), begun=begun)
 
 
 def hold(spark: SparkSession, ledger: Ledger, known: Sequence[Migration], run: str) -> Ledger:
-    """The ledger, held by the run; raises LostRaceError where anything was committed to it since it was read."""
-    now = datetime.now(UTC)
-    if ledger.run == run and ledger.until is not None and ledger.until - now > LEASE / 2:
+    """The ledger, held by the run, which says what it begins: releases that do not know it keep away from then on.
+
+    Raises LostRaceError where anything was committed to it since it was read.
+    """
+    now, following = datetime.now(UTC), ledger.pending(known)[0].version
+    begun = None if following == ledger.version else following
+    if (ledger.run, ledger.begun) == (run, begun) and ledger.until is not None and ledger.until - now > LEASE / 2:
         return ledger
-    held = replace(ledger, run=run, until=now + LEASE)
+    held = replace(ledger, run=run, until=now + LEASE, begun=begun)
     return replace(held, state=_advance(spark, held, known))
 
 
@@ -111,6 +119,8 @@ def _notes(ledger: Ledger, known: Sequence[Migration]) -> dict[str, Any]:
         "version": ledger.version, "operations": ledger.operations, "major": ledger.major,
         "history": _history(known, ledger.version),
     }  # fmt: skip
+    if ledger.begun is not None:
+        place["begun"] = ledger.begun
     return place if ledger.run is None else {**place, "run": ledger.run, "until": to_text(ledger.until)}
 
 
@@ -141,11 +151,7 @@ def of_rows(state: State, rows: Sequence[Mapping[str, Any]], known: Sequence[Mig
     done = {}
     for version, operations in sorted(recorded.items()):
         if version not in by_version:
-            raise RefusedError(
-                f"{TABLE.name}: {version} was applied here and is unknown to this release (newest: "
-                f"{known[-1].version})",
-                "Run the release that applied it, or a later one.",
-            )
+            raise _unknown(version, known)
         migration = by_version[version]
         if edited := [o["checksum"] for o in operations if not migration.is_recorded_as(o["checksum"])]:
             raise RefusedError(
@@ -164,3 +170,11 @@ def of_rows(state: State, rows: Sequence[Mapping[str, Any]], known: Sequence[Mig
             )
     majors = [o.get("major") or 1 for operations in recorded.values() for o in operations]
     return Ledger(state, newest, done[newest], max(majors))
+
+
+def _unknown(version: str, known: Sequence[Migration], *, is_begun: bool = False) -> RefusedError:
+    was, did = ("begun", "began") if is_begun else ("applied", "applied")
+    return RefusedError(
+        f"{TABLE.name}: {version} was {was} here and is unknown to this release (newest: {known[-1].version})",
+        f"Run the release that {did} it, or a later one.",
+    )

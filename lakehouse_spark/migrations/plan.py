@@ -16,7 +16,7 @@ from lakehouse_spark.migrations import ledger
 from lakehouse_spark.migrations.ledger import Ledger
 from lakehouse_spark.migrations.migration import Migration, Operation, Step
 from lakehouse_spark.migrations.run import major_after, refusals
-from lakehouse_spark.schema.drift import Drift, Found, after, drift
+from lakehouse_spark.schema.drift import Drift, drift
 from lakehouse_spark.schema.policy import readers
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
@@ -108,7 +108,7 @@ def take(settings: Settings) -> Plan:
     left = [(migration, migration.operations[place.done_of(migration) :]) for migration in pending]
     held = {table: _loaded(catalog, table) for table in TABLES}
     tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
-    refused = [*refusals(place, known, tables), *_applied(left, tables)]
+    refused = list(refusals(place, known, tables))
     drifts = (drift(table, tables.get(table.name)) for table in TABLES)
     return Plan(
         is_new=False,
@@ -136,18 +136,6 @@ def _changes(left: Left) -> Iterator[Change]:
             else:
                 kind = "breaking" if operation.is_breaking else "additive"
                 yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
-
-
-def _applied(left: Left, tables: dict[str, Found]) -> Iterator[str]:
-    """What cannot be applied; leaves `tables` as they will be once the rest is."""
-    for migration, operations in left:
-        for operation in operations:
-            if isinstance(operation, Step):
-                continue
-            try:
-                tables[operation.table] = after(tables.get(operation.table), operation)
-            except ValueError as error:
-                yield f"{migration.version} ({migration.description}): {error}"
 
 
 def _derivations(held: Mapping[Table, IcebergTable | None]) -> Iterator[Derivation]:

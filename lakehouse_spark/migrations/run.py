@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,7 +20,7 @@ from lakehouse_spark.migrations import baseline, ledger
 from lakehouse_spark.migrations.ledger import Ledger
 from lakehouse_spark.migrations.migration import Migration, Operation, Step
 from lakehouse_spark.schema import ddl, operations, policy
-from lakehouse_spark.schema.drift import Found, drift
+from lakehouse_spark.schema.drift import Found, after, drift
 from lakehouse_spark.settings import Settings
 
 _POLL_SECONDS = 0.5
@@ -51,7 +51,7 @@ class Run:
 
     def bring_up(self) -> None:
         found = self._read() or self._create()
-        _refuse_what_breaks(self.spark, found, self.known)
+        refuse_what_breaks(self.spark, found, self.known)
         try:
             while found.pending(self.known):
                 if found.is_held_by_another(self.id):
@@ -82,7 +82,7 @@ class Run:
 
     def _create(self) -> Ledger:
         """A new lakehouse, of the declarations, recorded with all versions in one commit; or what another run made."""
-        was_begun = self.spark.catalog.tableExists(TABLE.identifier)
+        was_begun = any(self.spark.catalog.tableExists(table.identifier) for table in catalog.TABLES)
         baseline.create_tables(self.spark)
         if was_begun:  # maybe by an earlier release, whose tables lack what was declared since
             for table in catalog.TABLES:
@@ -90,6 +90,8 @@ class Run:
                     changes = drift(table, _found(self.spark, table.name)).operations
                     apply(self.spark, [o for o in changes if not isinstance(o, operations.DropColumn)])
         baseline.fill(self.spark, self.settings, self.now)
+        if was_begun:  # maybe filled by it too, by what it knew
+            apply(self.spark, [o for migration in self.known for o in migration.operations if isinstance(o, Step)])
 
         def attempt() -> Ledger:
             if found := self._read():
@@ -117,7 +119,7 @@ class Run:
         if (newest.run, newest.version, newest.operations) != (self.id, held.version, held.operations):
             return
         done = min(done + 1, len(migration.operations))
-        place = replace(newest, version=migration.version, operations=done, major=row["major"])
+        place = replace(newest, version=migration.version, operations=done, major=row["major"], begun=None)
         if is_whole and len(todo) == 1:
             place = replace(place, run=None, until=None)
         ledger.record(self.spark, place, self.known, [row], self.now)
@@ -171,7 +173,7 @@ def major_after(before: int, applied: Sequence[Migration]) -> int:
     return max([before, *(migration.agreed.major for migration in applied if migration.agreed)])
 
 
-def _refuse_what_breaks(spark: SparkSession, found: Ledger, known: Sequence[Migration]) -> None:
+def refuse_what_breaks(spark: SparkSession, found: Ledger, known: Sequence[Migration]) -> None:
     """Raises RefusedError where a migration that is not begun may not be carried out."""
     named = {o.table for m in found.pending(known) for o in m.operations if o.table is not None}
     held = {name: table for name in sorted(named) if (table := _found(spark, name))}
@@ -179,19 +181,27 @@ def _refuse_what_breaks(spark: SparkSession, found: Ledger, known: Sequence[Migr
         raise RefusedError(sentence)
 
 
-def refusals(found: Ledger, known: Sequence[Migration], held: Mapping[str, Found]) -> Iterator[str]:
-    """Why migrations that are not begun may not be carried out, a sentence each; `held` are the tables, by name."""
-    before: list[operations.Operation] = []
+def refusals(found: Ledger, known: Sequence[Migration], held: dict[str, Found]) -> Iterator[str]:
+    """Why migrations may not be carried out, or cannot be, a sentence each.
+
+    `held` are the tables, by name, and then what the rest of the operations makes of them. What was begun was allowed.
+    """
+    start, before = dict(held), list[operations.Operation]()
     major = found.major
     for migration in found.pending(known):
-        begun = found.done_of(migration)
+        begun, reasons = found.done_of(migration), list[str]()
         left = [o for o in migration.operations[begun:] if not isinstance(o, Step)]
         if not begun:
-            reasons = policy.refusals(
-                left, major=major, found=held, tables=catalog.TABLES, agreement=migration.agreed, before=before
+            reasons += policy.refusals(
+                left, major=major, found=start, tables=catalog.TABLES, agreement=migration.agreed, before=before
             )
-            if reasons:
-                yield f"{migration.version} ({migration.description}): {'; '.join(reasons)}"
+        for operation in left:
+            try:
+                held[operation.table] = after(held.get(operation.table), operation)
+            except ValueError as error:
+                reasons.append(str(error))
+        if reasons:
+            yield f"{migration.version} ({migration.description}): {'; '.join(reasons)}"
         before += left
         major = major_after(major, [migration])
 

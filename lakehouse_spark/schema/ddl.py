@@ -186,7 +186,7 @@ def _quoted(term: str) -> str:
 
 
 def _name(column: str) -> str:
-    return f"`{column}`"
+    return f"`{column.replace('`', '``')}`"
 
 
 def _text(value: str) -> str:

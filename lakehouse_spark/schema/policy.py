@@ -108,6 +108,7 @@ def _of_columns(operations: Sequence[Operation], found: Mapping[str, Found]) -> 
     names_of: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for operation in operations:
         table, added = operation.table, ""
+        own: set[tuple[str, str]] = set()
         match operation:
             case DropColumn(column=name):
                 names = names_of.pop((table, name), {(table, name)})
@@ -115,17 +116,17 @@ def _of_columns(operations: Sequence[Operation], found: Mapping[str, Found]) -> 
                 if names & partitioned:
                     yield f"{undroppable(table, name)}; {_instead(operation)}"
             case RenameColumn(old=old, new=added):
-                names_of[table, added] = {*names_of.pop((table, old), {(table, old)}), (table, added)}
+                own = names_of.pop((table, old), {(table, old)})
+                names_of[table, added] = {*own, (table, added)}
             case AddColumn(column=column):
                 added = column.name
-                if (table, added) in fields:
-                    yield (
-                        f"{table} has, or had, a partition field {added}, and Iceberg adds no column of that name: "
-                        "choose another"
-                    )
             case ChangePartitioning(added=transforms):
                 partitioned |= {(table, column_of(transform)) for transform in transforms}
                 fields |= {(table, transform) for transform in transforms}
+        if (table, added) in fields - own:
+            yield (
+                f"{table} has, or had, a partition field {added}, and Iceberg gives no column that name: choose another"
+            )
         if (table, added) in gone:
             yield (
                 f"{table} had another column {added} that was dropped, and snapshots of before hold its values: choose "

@@ -66,7 +66,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 _NYSE, _PRE_MARKET_OPENS, _AFTER_HOURS_CLOSES = "XNYS", time(4), time(20)
 
 Hours = tuple[str, date, datetime, datetime, datetime, datetime]
-Settlement = tuple[str, date, datetime, datetime, date]
+Settlement = tuple[str, date, datetime, datetime, date | None]
 Session = tuple[date, datetime, datetime]
 """A trading day, and the instants between which it is REGULAR."""
 
@@ -113,7 +113,12 @@ def settlements(exchanges: Iterable[Any], days: Sequence[tuple[date, date]]) -> 
     A trade counts to its exchange's trading day, by the local clock and by `hours`; what is traded on a closed day, to
     the next one. From there it settles `settlement_days` trading days later, SETTLEMENT_DAYS where that is not known.
     """
-    return [row for exchange in exchanges for first_last in days for row in _settlements_of(exchange, *first_last)]
+    wanted = {first + n * _DAY for first, last in days for n in range((last - first).days + 1)}
+    if not wanted:
+        return []
+    # The calendars are asked once for all of the days: to make them for many years takes hardly longer than for one.
+    made = (_settlements_of(exchange, min(wanted), max(wanted)) for exchange in exchanges)
+    return [row for rows in made for row in rows if row[1] in wanted]
 
 
 def _settlements_of(exchange: Any, first: date, last: date) -> Iterator[Settlement]:
@@ -125,11 +130,13 @@ def _settlements_of(exchange: Any, first: date, last: date) -> Iterator[Settleme
     while sum(day > last + _DAY for day, _, _ in sessions) <= later:
         until += 2 * _WEEK
         sessions = sorted(_sessions(exchange, zone, first - _DAY, until))
+    calendar = _calendar(exchange["mic"])
+    known_until = date.max if calendar is None else _known(calendar)[1]
     begins = midnight = datetime.combine(first, time(), UTC)
     for ends, (settles, _, _) in zip(_ends(sessions, zone), sessions[later:], strict=False):
         for utc_day in _utc_days(begins, ends):
             if utc_day <= last:
-                yield exchange["exchange_code"], utc_day, begins, ends, settles
+                yield exchange["exchange_code"], utc_day, begins, ends, settles if settles <= known_until else None
         begins = max(midnight, ends)
 
 

@@ -95,7 +95,7 @@ VERSIONS = [
     ("V003", "log of maintenance", "2025-06-01 12:00:00"),
     ("V004", "ledger by operation", "2025-06-01 12:00:00"),
     ("V005", "settlement date", "2025-06-01 12:00:00"),
-    ("V006", "leases of all work", "2025-06-01 12:00:00"),
+    ("V006", "control tables described anew", "2025-06-01 12:00:00"),
 ]
 
 
@@ -272,10 +272,15 @@ def test_exchanges_of_before_state_their_settlement_once_and_what_users_state_wi
     spark = sessions()
     baseline.create_tables(spark)
     dimension = dim_exchange.DIMENSION
-    stated: tuple[tuple[str, str | None], ...] = (("NYSE", None), ("TSX", "3"), ("LSE", None))
+    stated: tuple[tuple[str, str, dict[str, str]], ...] = (
+        ("NYSE", "XNYS", {}),
+        ("TSX", "XTSE", {"settlement_days": "3"}),
+        ("LSE", "XLON", {}),
+        ("SSE", "XSTO", {}),
+    )
     records = [
-        (number, {"exchange_code": code, "effective_date": "1900-01-01", **({"settlement_days": days} if days else {})})
-        for number, (code, days) in enumerate(stated)
+        (number, {"exchange_code": code, "mic": mic, "effective_date": "1900-01-01", **more})
+        for number, (code, mic, more) in enumerate(stated)
     ]
     given = spark.createDataFrame(records, "_source_row long, attributes map<string,string>")
     names = {"raw_payload": "string", "_kafka_topic": "string", "_kafka_partition": "int", "_kafka_offset": "long",
@@ -288,13 +293,13 @@ def test_exchanges_of_before_state_their_settlement_once_and_what_users_state_wi
     [state] = [migration.operations for migration in migrations.migrations() if migration.version == "V005"]
     for _ in range(2):
         migrations.apply(spark, state)
-    assert exchange_records(spark)[3:] == [
+    assert exchange_records(spark)[4:] == [
         ("V005__settlement_date", code,
          {"exchange_code": code, "settlement_days": "1", "effective_date": "1899-12-31"}) for code in ("NYSE", "TSX")
     ]  # fmt: skip
     dimension_members.apply(spark, dimension)
     held = spark.table("lake.dim.dim_exchange").orderBy("exchange_code").select("exchange_code", "settlement_days")
-    assert [tuple(row) for row in held.collect()] == [("LSE", None), ("NYSE", 1), ("TSX", 3)]
+    assert [tuple(row) for row in held.collect()] == [("LSE", None), ("NYSE", 1), ("SSE", None), ("TSX", 3)]
     assert not snapshots.state(spark, dimension.table).is_outdated
 
 

@@ -232,8 +232,8 @@ def test_status_says_which_of_its_numbers_are_upper_bounds(
 
     del tables["gold.fact_trades"]
     assert lakehouse("status", monkeypatch=monkeypatch) == 3
-    older = "refused: the lakehouse is older than this release and lacks gold.fact_trades. Run: lakehouse migrate"
-    assert capsys.readouterr().err.splitlines() == [older]
+    missing = "refused: tables are missing: gold.fact_trades. What to do: lakehouse doctor"
+    assert capsys.readouterr().err.splitlines() == [missing]
 
 
 def test_the_layers_that_plan_lists_are_those_of_the_catalog() -> None:

@@ -1,12 +1,14 @@
 """How far a lakehouse is, by the rows of its ledger, and what is refused of them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from lakehouse_spark.errors import RefusedError
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.snapshots import State
-from lakehouse_spark.migrations.ledger import Ledger, of_rows
+from lakehouse_spark.migrations.ledger import Ledger, _history, at, of_rows
 from lakehouse_spark.migrations.migration import Migration, Step
 
 Record = dict[str, Any]
@@ -57,6 +59,20 @@ def test_what_is_pending_begins_with_a_version_that_is_half_done() -> None:
     assert pending("V002", 3) == ["V003"]
     assert pending("V003", 1) == []
     assert [Ledger(STATE, "V002", 2).done_of(found) for found in KNOWN] == [0, 2, 0]
+
+
+def test_what_a_later_release_began_is_refused_though_nothing_of_it_is_recorded() -> None:
+    def read(**notes: Any) -> Ledger | None:
+        history = _history(KNOWN, "V003")
+        said = {"version": "V003", "operations": 1, "major": 1, "history": history, **notes}
+        return at(State(1, Cursor(stamp=datetime(2025, 6, 1, tzinfo=UTC), notes=said), None), KNOWN, lambda: [])
+
+    found = read()
+    assert found is not None
+    assert (found.version, found.operations, found.begun) == ("V003", 1, None)
+    with pytest.raises(RefusedError, match=r"V004 was begun here and is unknown to this release"):
+        read(begun="V004")
+    assert read(begun="V003") is not None
 
 
 def test_a_checksum_of_before_counts() -> None:

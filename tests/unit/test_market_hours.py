@@ -81,7 +81,9 @@ def test_every_moment_of_the_days_asked_for_has_one_settlement_date() -> None:
             day = first + timedelta(days=number)
             reached = midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
             of_day = [(max(row[2], midnight), row[3], row[4]) for row in rows if row[1] == day]
-            assert [row[2] for row in of_day] == sorted(row[2] for row in of_day)
+            settled = [row[2] for row in of_day if row[2] is not None]
+            assert len(settled) == len(of_day)
+            assert settled == sorted(settled)
             for begins, ends, _ in of_day:
                 assert begins == reached
                 reached = ends
@@ -94,3 +96,19 @@ def test_days_far_apart_are_asked_for_one_by_one_and_come_out_as_in_one_range() 
     whole = market_hours.settlements([exchange(**NYSE)], [(days[0], days[-1])])
     assert {(row[1], row[3], row[4]) for row in apart} == {(r[1], r[3], r[4]) for r in whole if r[1] in days}
     assert len(apart) == len(set(apart)) == 6
+
+
+def test_what_settles_after_the_last_day_that_a_calendar_knows_has_no_date() -> None:
+    shanghai = exchange(exchange_code="SSE", mic="XSHG", timezone="Asia/Shanghai", settlement_days=1)
+    until = market_hours._known("XSHG")[1]
+    rows = market_hours.settlements([shanghai], [(until - timedelta(days=14), until)])
+    *_, before, last = sorted({row[4] for row in rows if row[4] is not None})
+    assert before < last <= until
+    assert max(rows, key=lambda row: row[2])[4] is None
+
+
+def test_days_far_apart_are_asked_for_at_once_and_alone() -> None:
+    days = [(date(2005, 6, 6), date(2005, 6, 6)), (date(2025, 6, 6), date(2025, 6, 6))]
+    rows = market_hours.settlements([exchange(**LSE)], days)
+    assert sorted({row[1] for row in rows}) == [date(2005, 6, 6), date(2025, 6, 6)]
+    assert market_hours.settlements([exchange(**LSE)], []) == []

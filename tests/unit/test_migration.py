@@ -46,7 +46,12 @@ def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those
         ("V003", "log of maintenance", "d93c68c3b39ce6dfd560f753ac3a520e2d7e0e81ec53a0e35dd7d10157520361", ()),
         ("V004", "ledger by operation", "502f7ba8948c9a7029351bd75182a5dbc48f089cc53b778348c8d09f52461462", ()),
         ("V005", "settlement date", "8445c6370e7c2954b9eaf5c5d1ec58ffbdfc24efa66fc2d59ecda3402ab98c00", ()),
-        ("V006", "leases of all work", "284454f8b827c1ea8394213e6a93782bd7d81a2046a88452e26ac0e7fa1e3260", ()),
+        (
+            "V006",
+            "control tables described anew",
+            "d11cb8c8cebca099a483d4e42ac0d07f5f1d73ea3d7697eefd7e31f692e4254b",
+            (),
+        ),
     ]  # fmt: skip
     for migration in migrations.migrations():
         assert migration.is_recorded_as(migration.checksum)

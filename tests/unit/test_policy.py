@@ -189,6 +189,7 @@ def test_a_column_that_the_table_was_ever_partitioned_by_stays_whoever_agreed(
     [
         ((added("symbol_bucket"),), "symbol_bucket"),
         ((RenameColumn(READ, "half", "part"), added("half")), "half"),
+        ((RenameColumn(READ, "note", "symbol_bucket"),), "symbol_bucket"),
         ((ChangePartitioning(READ, added=("qty",)), RenameColumn(READ, "qty", "shares"), added("qty")), "qty"),
     ],
 )
@@ -196,8 +197,14 @@ def test_no_column_is_given_the_name_of_a_partition_field(operations: tuple[Oper
     """Iceberg would refuse it half way through the migration (iceberg#11762)."""
     table = Found((), partition_names=frozenset({"half", "symbol_bucket"}))
     assert refused(*operations, agreement=NEXT, silver_trades=table) == [
-        f"silver.trades has, or had, a partition field {name}, and Iceberg adds no column of that name: choose another"
+        f"silver.trades has, or had, a partition field {name}, and Iceberg gives no column that name: choose another"
     ]
+
+
+def test_a_column_that_named_a_partition_field_may_have_its_name_back() -> None:
+    table = Found((), partition_names=frozenset({"half"}))
+    there_and_back = RenameColumn(READ, "half", "part"), RenameColumn(READ, "part", "half")
+    assert refused(*there_and_back, agreement=NEXT, silver_trades=table) == []
 
 
 def test_what_was_carried_out_before_counts_and_is_not_refused_again() -> None:

@@ -9,7 +9,7 @@ from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.lake import session
 from lakehouse_spark.local import rehearsal
-from lakehouse_spark.settings import CatalogSettings, S3Settings, Settings
+from lakehouse_spark.settings import CatalogSettings, S3Settings, Settings, SparkSettings
 from tests.support.lakehouses import unpack
 
 
@@ -49,6 +49,16 @@ def test_a_copy_of_tables_on_s3_reads_there_and_writes_into_the_folder(tmp_path:
     assert "header.x" not in catalog
     assert catalog["warehouse"] == f"file://{tmp_path}/rehearsal/warehouse"
     assert catalog["uri"].startswith(f"jdbc:sqlite:{tmp_path}/rehearsal/catalog.db?")
+
+
+def test_no_setting_of_spark_leads_a_rehearsal_back_to_the_lakehouse(tmp_path: Path) -> None:
+    unpack("7e782d6", tmp_path / "home")
+    conf = {"spark.sql.catalog.lake.uri": "jdbc:sqlite:/elsewhere", "spark.sql.shuffle.partitions": "3"}
+    settings = Settings(home=tmp_path / "home", spark=SparkSettings(master="spark://cluster:7077", conf=conf))
+    staged = rehearsal.stage(settings, tmp_path / "rehearsal")
+    found = session.spark_conf(staged)
+    assert found["spark.sql.catalog.lake.uri"].startswith(f"jdbc:sqlite:{tmp_path}/rehearsal/catalog.db?")
+    assert (staged.spark.master, found["spark.sql.shuffle.partitions"]) == ("local[*]", "3")
 
 
 def test_without_a_lakehouse_there_is_nothing_to_rehearse(tmp_path: Path) -> None:

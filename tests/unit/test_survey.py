@@ -60,16 +60,17 @@ def policy(name: str, **changed: Mapping[str, Mapping[str, int]]) -> Policy:
 
 def test_without_settings_policies_are_as_declared() -> None:
     assert policy(RAW) == Policy(snapshot_days=7, max_snapshots=1_000, row_days=90)
-    assert policy(SILVER) == Policy(snapshot_days=14)
-    assert policy(GOLD) == policy("dim.dim_trader") == policy(LOG) == Policy(snapshot_days=30)
+    assert policy(SILVER) == Policy(snapshot_days=14, max_snapshots=3_000)
+    assert policy(GOLD) == policy("dim.dim_trader") == Policy(snapshot_days=30, max_snapshots=3_000)
+    assert policy(LOG) == Policy(snapshot_days=30, max_snapshots=1_000)
     assert policy("bronze.raw_reference") == Policy(snapshot_days=7, max_snapshots=1_000)
 
 
 def test_settings_of_a_layer_change_what_they_name_of_its_tables_only() -> None:
     layers = {"silver": {"snapshot_days": 3, "min_snapshots": 2}}
-    assert policy(SILVER, layers=layers) == Policy(snapshot_days=3, min_snapshots=2)
-    assert policy("silver._rejected_records", layers=layers) == Policy(snapshot_days=3, min_snapshots=2)
-    assert policy(GOLD, layers=layers) == Policy(snapshot_days=30)
+    assert policy(SILVER, layers=layers) == Policy(snapshot_days=3, min_snapshots=2, max_snapshots=3_000)
+    assert policy("silver._rejected_records", layers=layers) == policy(SILVER, layers=layers)
+    assert policy(GOLD, layers=layers) == Policy(snapshot_days=30, max_snapshots=3_000)
 
 
 def test_settings_of_a_table_win_over_those_of_its_layer() -> None:
@@ -78,7 +79,7 @@ def test_settings_of_a_table_win_over_those_of_its_layer() -> None:
         layers={"silver": {"snapshot_days": 3, "settle_minutes": 5}},
         tables={SILVER: {"snapshot_days": 1, "orphan_days": 0}, GOLD: {"snapshot_days": 9}},
     )
-    assert found == Policy(snapshot_days=1, settle_minutes=5, orphan_days=0)
+    assert found == Policy(snapshot_days=1, max_snapshots=3_000, settle_minutes=5, orphan_days=0)
 
 
 def test_every_field_of_a_policy_may_be_changed() -> None:
@@ -112,8 +113,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LAKEHOUSE_MAINTENANCE__LAYERS", '{"_metadata": {"snapshot_days": 2}}')
     monkeypatch.setenv("LAKEHOUSE_MAINTENANCE__TABLES", '{"silver.trades": {"min_input_files": 9}}')
     found = module.load().maintenance
-    assert survey.policy_of(BY_NAME[LOG], found) == Policy(snapshot_days=2)
-    assert survey.policy_of(BY_NAME[SILVER], found) == Policy(snapshot_days=14, min_input_files=9)
+    assert survey.policy_of(BY_NAME[LOG], found) == Policy(snapshot_days=2, max_snapshots=1_000)
+    assert survey.policy_of(BY_NAME[SILVER], found) == Policy(snapshot_days=14, max_snapshots=3_000, min_input_files=9)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The log of maintenance holds the leases of live mode and of continuous writers too, and says so."""  # noqa: N999
+"""The log of maintenance holds the leases of live mode and of continuous writers too; a checksum is of operations."""  # noqa: N999
 
 from lakehouse_spark.schema.operations import CommentColumn, SetProperties
 
@@ -16,6 +16,12 @@ OPERATIONS = (
         "job",
         "compaction, snapshot_expiration, orphan_cleanup, manifest_rewrite or bronze_retention",
         "The job of maintenance; live, drain or bronze_writer where it is a lease alone",
+    ),
+    CommentColumn(
+        "_metadata.schema_migrations",
+        "checksum",
+        "SHA-256 of its source when it was applied",
+        "SHA-256 of its operations, as they were applied",
     ),
     SetProperties(
         _LOG,
