@@ -108,7 +108,7 @@ def test_a_job_of_what_is_installed_starts_spark_in_an_empty_folder(installed: I
     asked = installed.run("lakehouse", "run", "gold_aggregator")
     assert (asked.returncode, asked.stdout) == (2, "")
     (said,) = asked.stderr.splitlines()
-    assert said.startswith("gold_aggregator: tables are missing in file://")
+    assert said.startswith("tables are missing in file://")
 
 
 @pytest.mark.soak
