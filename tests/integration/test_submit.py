@@ -208,6 +208,7 @@ def stopped_in_a_beat(process: "subprocess.Popen[str]") -> Done:
     return done
 
 
+@pytest.mark.soak
 def test_sigterm_in_a_beat_ends_live_mode_behind_what_is_being_committed(shell: Shell, spark: SparkSession) -> None:
     shell.produce("raw_trades", trade(trade_id="L1"), trade(trade_id="L2"), b"{")
     shell.produce("raw_marketdata", b"{}")

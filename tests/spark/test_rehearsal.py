@@ -16,6 +16,8 @@ from lakehouse_spark.schema.operations import ColumnDefinition, CreateTable
 from lakehouse_spark.settings import Settings
 from tests.support.lakehouses import connect, unpack
 
+pytestmark = pytest.mark.soak  # all jobs and all invariants, once: how a copy is staged, the unit tests say
+
 NOTES = CreateTable("_metadata.notes", "Notes.", (ColumnDefinition("note", "string", "Its text"),))
 
 
