@@ -12,7 +12,6 @@ from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.iceberg import embedded
-from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.settings import S3Settings, Settings
 from lakehouse_spark.table import CATALOG, Table
 
@@ -49,18 +48,6 @@ def load(catalog: Catalog, table: Table) -> IcebergTable:
 def file_io(settings: Settings) -> FileIO:
     """What reads the files of an embedded catalog's tables."""
     return LiteralPaths(dict(_s3(settings.s3)))
-
-
-def newest_cursor(iceberg: IcebergTable) -> Cursor | None:
-    """The newest cursor of a table's current snapshot or its ancestors."""
-    snapshot = iceberg.current_snapshot()
-    while snapshot is not None:
-        written = snapshot.summary.additional_properties.get(CURSOR) if snapshot.summary else None
-        if written is not None:
-            return from_json(written)
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else iceberg.snapshot_by_id(parent)
-    return None
 
 
 def _embedded(settings: Settings) -> Catalog:

@@ -1,15 +1,14 @@
 """What migrating would do to a lakehouse, and what drifted in it: from the catalog and the ledger, without Spark."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.metadata import TableMetadataUtil
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.iceberg import embedded, found, metadata, pyiceberg, rows
+from lakehouse_spark.iceberg import embedded, found, metadata, rows
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.metadata.schema_migrations import TABLE as LEDGER
 from lakehouse_spark.migrations import ledger
@@ -19,7 +18,6 @@ from lakehouse_spark.migrations.run import major_after, refusals
 from lakehouse_spark.schema.drift import Drift, drift
 from lakehouse_spark.schema.policy import readers
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
 Left = Sequence[tuple[Migration, Sequence[Operation]]]
@@ -98,16 +96,15 @@ def take(settings: Settings) -> Plan:
     """
     known = migrations.migrations()
     try:
-        catalog = pyiceberg.open_catalog(settings)
-        place = ledger_of(metadata.read(settings, [LEDGER]).get(LEDGER.name), known)
+        held = metadata.read(settings, TABLES)
     except embedded.MissingError:
         return Plan(is_new=True)
+    place = ledger_of(held.get(LEDGER.name), known)
     if place is None:  # its start was interrupted
         return Plan(is_new=True)
     pending = place.pending(known)
     left = [(migration, migration.operations[place.done_of(migration) :]) for migration in pending]
-    held = {table: _loaded(catalog, table) for table in TABLES}
-    tables = {table.name: found.read(iceberg) for table, iceberg in held.items() if iceberg is not None}
+    tables = {name: found.of(TableMetadataUtil.parse_obj({**each.said})) for name, each in held.items()}
     refused = list(refusals(place, known, tables))
     drifts = (drift(table, tables.get(table.name)) for table in TABLES)
     return Plan(
@@ -116,16 +113,9 @@ def take(settings: Settings) -> Plan:
         changes=tuple(_changes(left)),
         major=major_after(place.major, pending),
         refused=tuple(refused),
-        derivations=tuple(_derivations(held)),
+        derivations=tuple(_derivations(held.values())),
         drifts=tuple(each for each in drifts if each.sentences),
     )
-
-
-def _loaded(catalog: Catalog, table: Table) -> IcebergTable | None:
-    try:
-        return pyiceberg.load(catalog, table)
-    except embedded.MissingError:
-        return None
 
 
 def _changes(left: Left) -> Iterator[Change]:
@@ -138,10 +128,7 @@ def _changes(left: Left) -> Iterator[Change]:
                 yield Change(migration.version, operation.sentence, kind, readers(operation.table, TABLES))
 
 
-def _derivations(held: Mapping[Table, IcebergTable | None]) -> Iterator[Derivation]:
-    for table, iceberg in held.items():
-        cursor = pyiceberg.newest_cursor(iceberg) if iceberg is not None and table.follows else None
-        if iceberg is not None and cursor is not None and cursor.rules < RULES_VERSION:
-            snapshot = iceberg.current_snapshot()
-            rows = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
-            yield Derivation(table.name, cursor.rules, int(rows or 0))
+def _derivations(held: Iterable[Metadata]) -> Iterator[Derivation]:
+    for each in held:
+        if each.table.follows and each.cursor is not None and each.cursor.rules < RULES_VERSION:
+            yield Derivation(each.table.name, each.cursor.rules, each.total("records"))
