@@ -64,7 +64,10 @@ class Size:
 
 @dataclass(frozen=True)
 class Job:
-    """`run` gets the session, the settings and the options by name; `topics` are those it reads from Kafka."""
+    """`run` gets the session, the settings and the options by name; `topics` are those it reads from Kafka.
+
+    One that `migrates` brings an older lakehouse to this release itself.
+    """
 
     name: str
     line: str
@@ -72,3 +75,4 @@ class Job:
     run: Callable[..., list[Summary]]
     options: tuple[Option, ...] = ()
     topics: tuple[str, ...] = ()
+    migrates: bool = False

@@ -146,6 +146,7 @@ _JOBS = (
         "create the tables, or bring them to this release",
         Size("1g", executors=1, executor_memory="1g", executor_cores=1),  # metadata only, and the minutes of dim_time
         schema_migration.run,
+        migrates=True,
     ),
     Job(
         "bronze_writer",
@@ -222,6 +223,7 @@ _JOBS = (
             ),
         ),
         tuple(TOPICS),
+        migrates=True,
     ),
     _maintains("compaction", "small files into large ones", _REWRITING),
     _maintains("snapshot_expiration", "drop snapshots that need not be kept", _LISTING),
@@ -249,7 +251,7 @@ def _guarded(job: Job) -> Job:
         migrations.require_current(spark, settings)
         return job.run(spark, settings, **options)
 
-    return job if job.run in (schema_migration.run, _run_pipeline) else replace(job, run=run)
+    return job if job.migrates else replace(job, run=run)
 
 
 JOBS: Mapping[str, Job] = {job.name: _guarded(job) for job in _JOBS}
