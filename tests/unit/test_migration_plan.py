@@ -65,13 +65,17 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             patch.setattr(migrations, "migrations", lambda: [*released, *later])
             patch.setenv("LAKEHOUSE_HOME", str(home))
             patch.setattr(sys, "argv", ["lakehouse", "migrate", *options])
+            patch.setattr(SparkContext, "_ensure_initialized", _refuse_spark)
             with pytest.raises(SystemExit) as ended:
                 cli.main()
-        assert SparkContext._gateway is None
         said = capsys.readouterr()
         return int(ended.value.code or 0), said.out or said.err
 
     return run
+
+
+def _refuse_spark(*_: object, **__: object) -> None:
+    raise AssertionError("Spark was asked")
 
 
 def as_json(answer: tuple[int, str]) -> dict[str, Any]:
