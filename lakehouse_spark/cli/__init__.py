@@ -33,6 +33,7 @@ app.command("report")(commands.write_report)
 app.command("migrate")(migrate.run)
 app.command("plan")(commands.show_plan)
 app.command("query")(commands.query)
+app.command("warm-up")(commands.warm_up)
 app.command("doctor")(commands.run_doctor)
 app.add_typer(
     typer.Typer(

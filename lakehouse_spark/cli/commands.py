@@ -218,6 +218,17 @@ def run_doctor(as_json: Json = False) -> None:
     raise typer.Exit(1 if any(check.verdict == doctor.FAIL for check in checks) else 0)
 
 
+def warm_up(as_json: Json = False) -> None:
+    """Keep the classes that Spark loads in the cache (180 MB), so that each later command and job starts sooner."""
+    from lakehouse_spark.local import startup
+
+    archive = startup.make_archive(load(), announcer(as_json))
+    size = archive.stat().st_size
+    print_json({"archive": str(archive), "bytes": size}) if as_json else out.print(
+        f"Java starts from {archive} ({size / 1e6:.0f} MB); remove it at any time", highlight=False
+    )
+
+
 def query(
     sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
     limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,

@@ -1,5 +1,6 @@
 """The only SparkSession builder."""
 
+import hashlib
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ _COMPILER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
+_LOOKED_INTO_MOST = ("spark-sql_2.13", "spark-catalyst_2.13", "spark-core_2.13", "scala-library", "spark-sql-api_2.13")
 _S3_OF_ICEBERG = {
     "region": "client.region",
     "path_style": "s3.path-style-access",
@@ -202,7 +204,6 @@ def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]
 def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda message: None) -> dict[str, str]:
     """What has to be known before the JVM starts; stands on its command line, so nothing secret."""
     conf = {
-        "spark.jars": ",".join(map(str, jar_paths(settings, announce))),
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
@@ -210,12 +211,38 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
         "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
         "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "10s",
     }
-    if is_local(settings):
+    if not is_local(settings):
+        conf["spark.jars"] = ",".join(map(str, jar_paths(settings, announce)))  # Spark takes them to the executors
+    else:
+        conf["spark.driver.extraClassPath"] = class_path(settings, announce)
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         log4j = (conf_dir() / "log4j2.properties").as_uri()
         conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
         conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)} {_COMPILER}"
+        archive = startup_archive(settings, conf["spark.driver.extraClassPath"])
+        if archive.exists():  # one that does not fit, of another Java, it would speak of, and then do without
+            conf["spark.driver.extraJavaOptions"] += f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off'
     return conf | dict(settings.spark.conf)
+
+
+def class_path(settings: Settings, announce: Callable[[str], None]) -> str:
+    """What a JVM that is driver and executor at once is to look into first, all of Spark, and the other jars.
+
+    It looks for a class, and Spark for the code of each function that it sends to a task, in one jar after the other,
+    and Spark has 280 of them.
+    """
+    paths = jar_paths(settings, announce)
+    often = [path for name in _LOOKED_INTO_MOST for path in jars.SPARK_JARS.glob(f"{name}-[0-9]*.jar")]
+    iceberg = [path for path in paths if "iceberg-spark-runtime" in path.name]
+    return os.pathsep.join(map(str, [*often, *iceberg, jars.SPARK_JARS / "*", *paths]))
+
+
+def startup_archive(settings: Settings, class_path: str) -> Path:
+    """Where `lakehouse warm-up` keeps the classes of these jars as a JVM has them in memory.
+
+    To find, check and link them anew is a third of what a short command costs.
+    """
+    return settings.jar_cache / "startup" / f"{hashlib.sha256(class_path.encode()).hexdigest()[:16]}.jsa"
 
 
 def launch_environment(settings: Settings) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """What a new lakehouse starts with: the tables as declared, the exchanges, and the minutes of some years."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -11,15 +12,16 @@ from lakehouse_spark.ingest import reference_files
 from lakehouse_spark.lake import calendar, change_log, commit, dimension_members
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.settings import Settings, conf_dir
+from lakehouse_spark.table import Table
 
 EXCHANGES = Path("reference") / "exchanges.csv"
 
 
-def create_tables(spark: SparkSession) -> None:
-    """Every namespace and table, each with one snapshot to build on; those that are there already stay as they are."""
+def create_tables(spark: SparkSession, tables: Sequence[Table] = TABLES) -> None:
+    """Every namespace, and these tables, each with one snapshot to build on; what is there already stays as it is."""
     for statement in ddl.create_namespaces():
         spark.sql(statement)
-    for table in TABLES:
+    for table in tables:
         for statement in ddl.create_table(table):
             spark.sql(statement)
         commit.open_table(spark, table)

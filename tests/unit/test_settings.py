@@ -107,6 +107,33 @@ def test_secrets_come_from_a_mounted_folder_too(monkeypatch: pytest.MonkeyPatch,
     assert loaded.catalog.uri == "https://catalog.example"
 
 
+def test_one_jvm_looks_into_the_jars_used_most_first_and_takes_no_copies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = [tmp_path / "org.apache.iceberg_iceberg-spark-runtime-4.1.jar", tmp_path / "org.xerial_sqlite-jdbc.jar"]
+    monkeypatch.setattr(jars, "ensure", lambda *_, **__: {"spark": [*reversed(ours)], "s3": []})
+    local, docker = profile(monkeypatch, "local"), profile(monkeypatch, "docker", SPARK__MASTER="spark://cluster:7077")
+    found = session.launch_conf(local)["spark.driver.extraClassPath"].split(":")
+    assert [Path(name).name for name in found] == [
+        "spark-sql_2.13-4.1.1.jar", "spark-catalyst_2.13-4.1.1.jar", "spark-core_2.13-4.1.1.jar",
+        "scala-library-2.13.17.jar", "spark-sql-api_2.13-4.1.1.jar", ours[0].name, "*", ours[1].name, ours[0].name,
+    ]  # fmt: skip
+    assert "spark.jars" not in session.launch_conf(local)
+    assert session.launch_conf(docker)["spark.jars"] == f"{ours[1]},{ours[0]}"
+    assert "spark.driver.extraClassPath" not in session.launch_conf(docker)
+
+
+def test_a_start_up_archive_is_used_once_it_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jars, "ensure", lambda *_, **__: {"spark": []})
+    local = profile(monkeypatch, "local", CACHE=str(tmp_path))
+    assert "SharedArchiveFile" not in session.launch_conf(local)["spark.driver.extraJavaOptions"]
+    archive = session.startup_archive(local, session.launch_conf(local)["spark.driver.extraClassPath"])
+    archive.parent.mkdir()
+    archive.touch()
+    options = session.launch_conf(local)["spark.driver.extraJavaOptions"]
+    assert options.endswith(f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off')
+
+
 def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
     loaded = profile(
