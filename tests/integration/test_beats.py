@@ -1,16 +1,18 @@
-"""What a beat costs, table by table: how many executions, Spark jobs and new data files.
+"""What a beat reads and costs, table by table: its sources, how many executions, Spark jobs and new data files.
 
 A beat brings all tables up to what bronze holds. Each execution is planned anew, whatever it finds, so their number is
 what a small beat takes. A number here that grows is a step that got dearer: if that is meant, write the new one down.
 The jobs are those without adaptive execution, as all tests run; a user has more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
 from lakehouse_spark.bronze import raw_marketdata, raw_orderbook
 from lakehouse_spark.catalog import BY_NAME, TABLES
@@ -22,24 +24,70 @@ from tests.support.executions import Spent, counted
 from tests.support.lake import Lake, arrive, bar, book, create_tables, trade
 from tests.support.market import Market, change
 
+LOG, LETTERS = "bronze.raw_reference", "silver._rejected_records"
+TRADES, BOOKS, SUMMARY = "silver.trades", "silver.orderbook_snapshots", "gold.daily_trading_summary"
+SYMBOLS, TRADERS, ACCOUNTS, EXCHANGES = (f"dim.dim_{name}" for name in ("symbol", "trader", "account", "exchange"))
+
+READ = {
+    ("dim.dim_exchange",): {LOG},
+    ("dim.dim_symbol",): {LOG},
+    ("dim.dim_trader",): {LOG},
+    ("dim.dim_account",): {LOG},
+    ("silver.trades",): {"bronze.raw_trades", EXCHANGES},
+    ("silver.orderbook_snapshots",): {"bronze.raw_orderbook", EXCHANGES},
+    ("silver.market_data",): {"bronze.raw_marketdata", EXCHANGES},
+    ("silver.trader_activity",): {TRADES},
+    ("gold.fact_trades",): {TRADES, SYMBOLS, TRADERS, EXCHANGES, "dim.dim_time"},
+    ("gold.fact_orderbook",): {BOOKS, SYMBOLS, "dim.dim_time"},
+    ("gold.daily_trading_summary",): {TRADES, BOOKS, SYMBOLS},
+    ("gold.market_overview",): {TRADES, BOOKS, SUMMARY},
+    ("gold.trade_analytics",): {TRADES, SYMBOLS, EXCHANGES},
+    ("gold._open_lots", "gold.trader_performance", "gold.portfolio_positions"): {TRADES, ACCOUNTS, TRADERS, SUMMARY},
+}  # fmt: skip
+"""What the derivation of some tables reads beside these themselves, dead letters and control tables; and beside the
+change log, which facts and gold read on behalf of their dimensions."""
+BY_FILES = {"dim.dim_time"}
+"""Looked at by the files of its years alone: a fact's minute is computed."""
+
 
 @dataclass
 class Beat:
-    """By table: its executions, jobs and new data files, and which of our lines asked for the executions."""
+    """By table: its executions, jobs and new data files, which of our lines asked for the executions, and the names of
+    the tables that were read."""
 
+    read: dict[str, set[str]] = field(default_factory=dict)
     costs: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     spent: dict[str, Spent] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
 def beats(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Beat]:
-    """Four beats, one after the other, of a lakehouse that has had one before."""
+    """Beats, one after the other, of a lakehouse that has had one before; the last derives all tables anew."""
     lake = Lake.copied(spark, "127.0.0.1:9", tmp_path_factory.mktemp("beats"), "beats", _begin)
-    return {name: _beat(lake, news) for name, news in NEWS.items()}
+    made = {name: _beat(lake, news) for name, news in NEWS.items()}
+    return {**made, "rebuild": _beat(lake, lambda lake: None, rebuild=True)}
+
+
+@contextmanager
+def _reading() -> Iterator[set[str]]:
+    """The names of the tables that are read from here on."""
+    found: set[str] = set()
+
+    def noting(read: Any) -> Any:
+        def table(self: Any, name: str) -> DataFrame:
+            found.add(name.removeprefix("lake."))
+            return read(self, name)  # type: ignore[no-any-return]
+
+        return table
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (SparkSession, DataFrameReader):
+            patch.setattr(kind, "table", noting(kind.table))
+        yield found
 
 
 def _begin(spark: SparkSession) -> None:
-    """Members of every dimension but accounts, and a beat with two days of trades, a book and a bar."""
+    """Members of every dimension, and a beat with two days of trades, a book and a bar."""
     create_tables(spark, [table.name for table in TABLES])
     lake = Lake(spark, Settings())
     market = Market(lake)
@@ -54,14 +102,14 @@ def _begin(spark: SparkSession) -> None:
     _run(lake, lambda summary: None)
 
 
-def _run(lake: Lake, report: Callable[[Summary], None]) -> None:
+def _run(lake: Lake, report: Callable[[Summary], None], *, rebuild: bool = False) -> None:
     """One table after the other, so that it is known what each costs."""
-    dimension_loader.run(lake.spark, report=report)
+    dimension_loader.run(lake.spark, rebuild=rebuild, report=report)
     for job in (silver_processor, fact_loader, gold_aggregator):
-        job.run(lake.spark, lake.one_by_one, report=report)
+        job.run(lake.spark, lake.one_by_one, rebuild=rebuild, report=report)
 
 
-def _beat(lake: Lake, news: Callable[[Lake], None]) -> Beat:
+def _beat(lake: Lake, news: Callable[[Lake], None], *, rebuild: bool = False) -> Beat:
     """What each table costs once the news are there; what a job does before its first table counts to that one."""
     news(lake)
     beat = Beat()
@@ -69,9 +117,11 @@ def _beat(lake: Lake, news: Callable[[Lake], None]) -> Beat:
     def note(summary: Summary) -> None:
         spent = beat.spent[summary.table] = counter.spent()
         beat.costs[summary.table] = (len(spent.executions), spent.jobs, _new_files(lake, summary))
+        beat.read[summary.table] = {*read}
+        read.clear()
 
-    with counted(lake.spark) as counter:
-        _run(lake, note)
+    with counted(lake.spark) as counter, _reading() as read:
+        _run(lake, note, rebuild=rebuild)
     return beat
 
 
@@ -97,7 +147,15 @@ def _late(lake: Lake) -> None:
     arrive(lake, trade(trade_id="T6", timestamp="2025-01-14T16:00:00Z"))
 
 
-NEWS = {"in all": _in_all, "in trades": _in_trades, "late": _late, "none": lambda lake: None}
+def _restated(lake: Lake) -> None:
+    """A member of each dimension that has versions or a history changes, and an account opens earlier."""
+    market, day = Market(lake), date(2025, 1, 10)
+    market.refer("dim_symbol", [change("AAPL", day, company_name="Apfel")])
+    market.refer("dim_trader", [change("TR1", day, name="Eins")])
+    market.refer("dim_account", [change("AC1", date(2024, 5, 1), trader_id="TR1", tier="GOLD")])
+
+
+NEWS = {"in all": _in_all, "in trades": _in_trades, "late": _late, "none": lambda lake: None, "restated": _restated}
 
 
 def _assert_costs(beat: Beat, expected: dict[str, tuple[int, int, int]]) -> None:
@@ -171,3 +229,16 @@ def test_what_nothing_new_costs(beats: dict[str, Beat]) -> None:
             "dim.dim_exchange": (1, 1, 0),
         },
     )
+
+
+def test_jobs_read_what_their_tables_declare_and_nothing_else(beats: dict[str, Beat]) -> None:
+    beside = {LETTERS, *(table.name for table in TABLES if table.namespace == "_metadata")}
+    for tables, sources in READ.items():
+        read = set().union(*(beat.read[name] for beat in beats.values() for name in tables))
+        on_behalf = {LOG} if any(name.startswith("dim.") for name in sources) else set()
+        assert read - beside - on_behalf - set(tables) == sources - BY_FILES, tables
+        declared = {source for name in tables for source in BY_NAME[name].sources}
+        assert declared - set(tables) == sources, tables
+    assert {name for tables in READ for name in tables} == {
+        table.name for table in TABLES if table.sources and table.name != LETTERS
+    }
