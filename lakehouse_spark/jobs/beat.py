@@ -22,7 +22,8 @@ from lakehouse_spark.jobs import (
     steps,
 )
 from lakehouse_spark.jobs.steps import Step
-from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.jobs.summary import Summary, tell
+from lakehouse_spark.lake.log import ERROR
 from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance.schedule import Schedule
 from lakehouse_spark.settings import Settings
@@ -63,12 +64,12 @@ class Watch:
 
     def done(self, summary: Summary) -> None:
         if summary.snapshot_id is not None or summary.notes:
-            print(summary, flush=True)
+            tell(summary)
 
     def ended(self, beat: Beat, skipped: int) -> None:
         """A beat, and how many were skipped until now."""
         for table, why in beat.failed.items():
-            complain(f"{table}: {why}")
+            complain(f"{table}: {why}", ERROR, table=table)
         print(json.dumps({"job": "pipeline", **beat.as_dict(), "skipped": skipped}), flush=True)
 
     def waits(self, beat_at: datetime, due_at: datetime, due: Schedule) -> None:
@@ -76,7 +77,7 @@ class Watch:
 
     def failed(self, what: str, error: Exception) -> None:
         """Something that is no table of a beat."""
-        complain(f"{what}: {in_a_sentence(error)}")
+        complain(f"{what}: {in_a_sentence(error)}", ERROR)
 
 
 @dataclass(frozen=True)
