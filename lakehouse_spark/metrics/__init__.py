@@ -107,10 +107,10 @@ class _Telling(Observer):
 
     def ended(self, exit_code: int, error: str = "") -> None:
         self.values.set(self.of.JOB_SECONDS, time.monotonic() - self.began, self.job.name)
+        self.values.set(self.of.JOB_EXIT_CODE, exit_code, self.job.name)
+        self.values.add(self.of.JOB_FAILURES, exit_code != 0, self.job.name)
         if exit_code == 0:
             self.values.set(self.of.JOB_SUCCEEDED_AT, time.time(), self.job.name)
-        else:
-            self.values.add(self.of.JOB_FAILURES, 1, self.job.name, str(exit_code))
 
     def done(self, summary: Summary) -> None:
         self.values.set(self.of.TABLE_SUCCEEDED_AT, time.time(), summary.job, summary.table)

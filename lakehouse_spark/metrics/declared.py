@@ -97,10 +97,11 @@ JOB_SUCCEEDED_AT = _gauge(
     alert="Older than twice the job's schedule.",
 )  # fmt: skip
 JOB_SECONDS = _gauge("job_seconds", "seconds", "How long a job's last run took, whatever came of it.", "job_name")
-JOB_FAILURES = _counter(
-    "job_failures", "runs", "Runs of a job that ended with another exit code than 0.", "job_name", "exit_code",
-    alert="Any; with exit code 3 someone has to decide.",
+JOB_EXIT_CODE = _gauge(
+    "job_exit_code", "exit code", "How a job's last run ended; 0 is well.", "job_name",
+    alert="Above 0; at 3 someone has to decide.",
 )  # fmt: skip
+JOB_FAILURES = _counter("job_failures", "runs", "Runs of a job that ended with another exit code than 0.", "job_name")
 TABLE_SUCCEEDED_AT = _gauge(
     "table_last_success_timestamp_seconds", "Unix time",
     "When a job last ended well for a table, with something to do or without.",
@@ -126,7 +127,7 @@ OF_TABLES = (
 )  # fmt: skip
 OF_WORK = (
     REJECTED, COMMITS, COMMIT_SECONDS, COMMIT_RECORDS, COMMIT_FILES, COMMIT_BYTES, RETRIES, LOST_RACES,
-    JOB_SUCCEEDED_AT, JOB_SECONDS, JOB_FAILURES, TABLE_SUCCEEDED_AT, BEATS, BEATS_SKIPPED, BEAT_SECONDS, BEAT_AT,
+    JOB_SUCCEEDED_AT, JOB_SECONDS, JOB_EXIT_CODE, JOB_FAILURES, TABLE_SUCCEEDED_AT, BEATS, BEATS_SKIPPED, BEAT_SECONDS, BEAT_AT,
     TABLE_FAILING, TABLE_FAILURES,
 )  # fmt: skip
 METRICS = {metric.name: metric for metric in (*OF_TABLES, *OF_WORK)}
