@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from docs import drawing
 from lakehouse_spark import cli, errors, settings
 from lakehouse_spark.lake import cursor
-from lakehouse_spark.metrics import declared
+from lakehouse_spark.metrics.declared import OF_TABLES, OF_WORK, Metric
 from lakehouse_spark.schema import dictionary
 from lakehouse_spark.schema.dictionary import escaped
 from lakehouse_spark.transforms.reasons import REASONS
@@ -195,11 +195,11 @@ def _keyed(name: str, line: str) -> tuple[str, str]:
 def metrics() -> str:
     return "\n\n".join(
         f"## {title}\n\n" + _grid("metric | kind | unit | labels | what it is | worry when", map(_told, metrics))
-        for title, metrics in (("Of the tables", declared.OF_TABLES), ("Of the work", declared.OF_WORK))
+        for title, metrics in (("Of the tables", OF_TABLES), ("Of the work", OF_WORK))
     )
 
 
-def _told(metric: declared.Metric) -> tuple[str, ...]:
+def _told(metric: Metric) -> tuple[str, ...]:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
     return f"`{metric.name}`", metric.kind, metric.unit, labels, escaped(metric.help), escaped(metric.alert)
 
