@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
-from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
 from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer, maintenance
@@ -203,6 +203,9 @@ class _Live:
                 )
         except Exception as error:
             self.watch.failed(due.name, error)
+            last_errors.keep(spark, settings, due.name, in_a_sentence(error))
+        else:
+            last_errors.clear(spark, due.name)
 
     def _is_to_end(self) -> bool:
         """Whether it was asked to end, by a signal or through the lakehouse; raises where it lost its lease."""

@@ -31,8 +31,8 @@ class LastError:
 
 def keep(spark: SparkSession, settings: Settings, job: str, error: str) -> None:
     """Keeps it without the secrets of the settings. What keeps it from being kept is left: the error itself is told."""
-    said = settings.without_secrets(error)[:LONGEST]
     with suppress(Exception):
+        said = settings.without_secrets(error)[:LONGEST]
         kept = json.dumps({"at": to_text(datetime.now(UTC)), "error": said})
         load(spark, TABLE).updateProperties().set(_PROPERTY + job, kept).commit()
 

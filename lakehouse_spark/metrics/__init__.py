@@ -6,15 +6,16 @@ work: it is said once, and left.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import LakehouseError, in_a_sentence
+from lakehouse_spark.iceberg.embedded import MissingError
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs.beat import Beat, Watch
 from lakehouse_spark.jobs.job import Job, Options
@@ -23,13 +24,14 @@ from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.commit import Commit
 from lakehouse_spark.lake.log import ERROR
 from lakehouse_spark.lake.session import complain, join_session
-from lakehouse_spark.maintenance.schedule import Schedule
+from lakehouse_spark.maintenance.schedule import SCHEDULES, Schedule
 from lakehouse_spark.settings import Settings
 
 if TYPE_CHECKING:  # what only those wait for who have asked for it
     from lakehouse_spark.metrics.alerts import Alert
     from lakehouse_spark.metrics.reading import Reader, Reading
 
+_P = ParamSpec("_P")
 _LAST_LOOK_SECONDS = 5.0
 """How long the end of a job waits for a look that is under way."""
 
@@ -68,6 +70,17 @@ class Observer:
         """The run is over."""
 
 
+def _harmless(hear: Callable[_P, None]) -> Callable[_P, None]:
+    """What hears of a job, and fails it in no way."""
+
+    @wraps(hear)
+    def heard(*given: _P.args, **named: _P.kwargs) -> None:
+        with suppress(Exception):
+            hear(*given, **named)
+
+    return heard
+
+
 class _Telling(Observer):
     """Keeps the values of the metrics while a job runs."""
 
@@ -94,13 +107,13 @@ class _Telling(Observer):
     def close(self) -> None:
         """Gives back what it holds."""
 
+    @_harmless
     def begin(self, spark: SparkSession, settings: Settings) -> None:
         from lakehouse_spark.metrics.reading import Reader
 
         asked = partial(kafka.offered, spark, settings) if self.job.topics else None
         self.reader = Reader(settings, asked, self.counts_small_files)
-        with suppress(Exception):  # there may be no lakehouse yet
-            self.reader.begin()
+        self.reader.begin()
 
     def heard_by(self, options: Options) -> Options:
         return {**options, "report": self.done}
@@ -112,6 +125,7 @@ class _Telling(Observer):
         if exit_code == 0:
             self.values.set(self.of.JOB_SUCCEEDED_AT, time.time(), self.job.name)
 
+    @_harmless
     def done(self, summary: Summary) -> None:
         self.values.set(self.of.TABLE_SUCCEEDED_AT, time.time(), summary.job, summary.table)
 
@@ -135,7 +149,8 @@ class _Telling(Observer):
         try:
             reading = self.reader.read(datetime.now(UTC))
         except Exception as error:
-            self.left("the tables cannot be read", error)
+            if not isinstance(error, MissingError):  # which a lakehouse is until its first job has made it
+                self.left("the tables cannot be read", error)
             values.replace((m for m in of.OF_TABLES if m is not of.READ_AT), {(of.READABLE, ()): 0})
             return None
         self._has_complained = False
@@ -173,7 +188,7 @@ class _Passing(_Telling):
 
 
 class _Enduring(_Telling):
-    """Of a job that goes on: a thread of its own looks at the tables now and then, and behind every beat."""
+    """Of a job that goes on: a thread of its own looks at the tables now and then, and posts alerts behind beats."""
 
     def __init__(self, settings: Settings, job: Job) -> None:
         from lakehouse_spark.metrics import alerts
@@ -219,20 +234,20 @@ class _Enduring(_Telling):
     def _look_on(self, spark: SparkSession) -> None:
         with suppress(Exception):
             join_session(spark)
+        look_at = 0.0
         while not self._is_over:
+            self._is_due.clear()
             try:
-                self._look_and_tell()
+                if time.monotonic() >= look_at:
+                    look_at = time.monotonic() + self.settings.metrics.refresh_seconds
+                    reading = self.look()
+                    if reading is not None:  # else what fires goes on to: nobody knows
+                        self._of_tables = [*self._alerts.of_reading(reading, self.settings)]
+                if self._webhook is not None and not self._is_over:
+                    self._webhook.tell(self._firing)
             except Exception as error:
                 self.left("nothing is told", error)
-            self._is_due.wait(self.settings.metrics.refresh_seconds)
-            self._is_due.clear()
-
-    def _look_and_tell(self) -> None:
-        reading = self.look()
-        if reading is not None:  # else what fires goes on to: nobody knows
-            self._of_tables = [*self._alerts.of_reading(reading, self.settings)]
-        if self._webhook is not None and not self._is_over:
-            self._webhook.tell(self._firing)
+            self._is_due.wait(max(0.0, look_at - time.monotonic()))
 
     @property
     def _firing(self) -> "list[Alert]":
@@ -241,8 +256,12 @@ class _Enduring(_Telling):
     def heard_by(self, options: Options) -> Options:
         if not options.get("every"):
             return super().heard_by(options)
+        self.values.set(self.of.BEATS_SKIPPED, 0)  # whose growth is asked for, which begins at a value
+        for each in SCHEDULES:
+            self.values.set(self.of.MAINTENANCE_FAILURES, 0, each.name)
         return {**options, "watch": _Hearing(options.get("watch") or Watch(), self)}
 
+    @_harmless
     def beat(self, beat: Beat, skipped: int) -> None:
         of, values = self.of, self.values
         values.add(of.BEATS, 1)
@@ -261,6 +280,11 @@ class _Enduring(_Telling):
             values.set(of.JOB_SUCCEEDED_AT, time.time(), self.job.name)
         self._is_due.set()
 
+    @_harmless
+    def maintenance_failed(self, schedule: str) -> None:
+        self.values.add(self.of.MAINTENANCE_FAILURES, 1, schedule)
+
+    @_harmless
     def ended(self, exit_code: int, error: str = "") -> None:
         super().ended(exit_code, error)
         self._look_no_more()
@@ -287,3 +311,4 @@ class _Hearing(Watch):
 
     def failed(self, what: str, error: Exception) -> None:
         self._shown.failed(what, error)
+        self._observer.maintenance_failed(what)

@@ -116,6 +116,10 @@ BEAT_SECONDS = _gauge("beat_seconds", "seconds", "How long the last beat took.")
 BEAT_AT = _gauge(
     "beat_timestamp_seconds", "Unix time", "When the last beat ended.", alert="Older than some beats: live mode hangs."
 )
+MAINTENANCE_FAILURES = _counter(
+    "maintenance_failures", "runs", "Maintenance of live mode that failed, by its schedule.", "schedule",
+    alert="Any: what it was to tidy stays as it is until its next time.",
+)  # fmt: skip
 TABLE_FAILING = _gauge(
     "table_failing", "1 or 0", "Whether live mode tried to bring a table up to date, and could not.", "table",
     alert="1: it is told why on stderr and by `lakehouse status`.",
@@ -128,6 +132,6 @@ OF_TABLES = (
 OF_WORK = (
     REJECTED, COMMITS, COMMIT_SECONDS, COMMIT_RECORDS, COMMIT_FILES, COMMIT_BYTES, RETRIES, LOST_RACES,
     JOB_SUCCEEDED_AT, JOB_SECONDS, JOB_EXIT_CODE, JOB_FAILURES, TABLE_SUCCEEDED_AT, BEATS, BEATS_SKIPPED,
-    BEAT_SECONDS, BEAT_AT, TABLE_FAILING, TABLE_FAILURES,
+    BEAT_SECONDS, BEAT_AT, MAINTENANCE_FAILURES, TABLE_FAILING, TABLE_FAILURES,
 )  # fmt: skip
 METRICS = {metric.name: metric for metric in (*OF_TABLES, *OF_WORK)}

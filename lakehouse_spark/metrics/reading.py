@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse_spark.catalog import BY_NAME, FEEDS, TABLES, TOPICS
-from lakehouse_spark.iceberg import inventory, letters, metadata, rows
+from lakehouse_spark.iceberg import embedded, inventory, letters, metadata, rows
 from lakehouse_spark.iceberg.inventory import Lag
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.ingest.kafka import Offered
@@ -84,8 +85,10 @@ class Reader:
 
     def begin(self) -> None:
         """Only what is rejected from here on counts."""
-        found = metadata.read(self.settings, [rejected_records.TABLE])
-        self._letters = _stamp(found.get(rejected_records.TABLE.name)) or datetime.now(UTC)
+        self._letters = datetime.now(UTC)
+        with suppress(embedded.MissingError):  # there is no lakehouse yet
+            found = metadata.read(self.settings, [rejected_records.TABLE])
+            self._letters = _stamp(found.get(rejected_records.TABLE.name)) or self._letters
 
     def read(self, now: datetime) -> Reading:
         """Raises what keeps the catalog or the tables from being read; a silent broker only leaves its lags out."""

@@ -129,8 +129,21 @@ def test_records_go_through_bronze_and_silver(shell: Shell) -> None:
     assert bronze.report["job"] == "bronze_writer"
     assert bronze.counts == {"bronze.raw_trades": {"records": 4}}
 
-    silver = shell.run("silver_processor", "--table", "trades")
-    assert (silver.code, silver.complaints) == (0, [])
+    textfiles = shell.home.parent / "textfiles"
+    silver = shell.run(
+        "silver_processor", "--table", "trades",
+        LAKEHOUSE_LOG__FORMAT="json", LAKEHOUSE_METRICS__TEXTFILE_DIR=str(textfiles),
+    )  # fmt: skip
+    committed = [json.loads(line) for line in silver.complaints]
+    assert (silver.code, [(each["job"], each["table"], each["message"]) for each in committed]) == (
+        0, [("silver_processor", table, "committed") for table in ("silver._rejected_records", "silver.trades")],
+    )  # fmt: skip
+    assert committed[-1]["cursor"]["counts"]["rejected"] == 1
+    assert json.loads(silver.lines[0])["snapshot"] == committed[-1]["snapshot"]
+    told = (textfiles / "lakehouse.prom").read_text().splitlines()
+    assert 'lakehouse_job_exit_code{job_name="silver_processor"} 0.0' in told
+    assert 'lakehouse_judged_records_total{outcome="accepted",table="silver.trades"} 2.0' in told
+    assert 'lakehouse_commits_total{table="silver.trades"} 1.0' in told
     counts = silver.counts["silver.trades"]
     assert (counts["accepted"], counts["duplicates"], counts["rejected"]) == (2, 1, 1)
 
@@ -272,6 +285,8 @@ def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> 
         traced = shell.run("submit", "silver_processor", "--table", "market_data", LAKEHOUSE_DEBUG="true")
     finally:
         metadata.with_name("lost").rename(metadata)
+    [kept] = shell.run(LAKEHOUSE, "status", "--errors").lines
+    shell.run("submit", "silver_processor", "--table", "market_data")
 
     assert (done.code, done.lines) == (1, [])
     assert len(done.complaints) == 1
@@ -280,6 +295,9 @@ def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> 
     assert str(metadata) in done.complaints[0]
     assert (traced.code, traced.lines) == (1, [])
     assert "Traceback (most recent call last):" in traced.complaints
+    assert kept.startswith("silver_processor failed at 20")
+    assert str(metadata) in kept
+    assert shell.run(LAKEHOUSE, "status", "--errors").lines == []
     assert traced.complaints[-1] == done.complaints[0].removesuffix(" (LAKEHOUSE_DEBUG=true shows the trace)")
 
 

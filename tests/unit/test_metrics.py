@@ -41,7 +41,7 @@ from lakehouse_spark.metrics.declared import (
     SNAPSHOTS,
     TABLE_SUCCEEDED_AT,
 )
-from lakehouse_spark.metrics.reading import Ends, Reader
+from lakehouse_spark.metrics.reading import Ends, Reader, Reading
 from lakehouse_spark.metrics.values import Values
 from lakehouse_spark.settings import MetricsSettings, Settings
 from lakehouse_spark.silver.rejected_records import TABLE as LETTERS
@@ -54,7 +54,8 @@ def home(tmp_path: Path) -> Home:
 
 
 def with_metrics(settings: Settings, **given: Any) -> Settings:
-    return settings.model_copy(update={"metrics": MetricsSettings(**given)})
+    soon = MetricsSettings.model_construct(**{"refresh_seconds": 0.05, **given})  # sooner than a user may ask for
+    return settings.model_copy(update={"metrics": soon})
 
 
 def feed(stamp: datetime, upto: datetime, **totals: int) -> FeedCursor:
@@ -337,25 +338,46 @@ def test_live_mode_answers_with_its_beats_its_commits_and_the_tables(home: Home)
 
 
 def test_a_lakehouse_that_cannot_be_read_is_said_to_be_so_and_lags_are_not_guessed(
-    home: Home, capsys: pytest.CaptureFixture[str]
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[datetime] = []
+    read = Reader.read
+
+    def counted(reader: Reader, now: datetime) -> Reading:
+        looks.append(now)
+        return read(reader, now)
+
+    monkeypatch.setattr(Reader, "read", counted)
     with observed(with_metrics(home.settings, port=0), every=timedelta(minutes=15)) as live:
         live.begin(NOTHING, home.settings)
         awaited(live, f'lakehouse_table_rows{{table="{RAW}"}}')
         (home.folder / "catalog.db").rename(home.folder / "away")
-        for number in (1, 2):
-            live.beat(Beat(number, at(1), 1, [], {}, {}), 0)
-            deadline = time.monotonic() + 30
-            while scraped(live)["lakehouse_readable"] == 1:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        (home.folder / "catalog.db").write_text("no database")
+        looks.clear()
+        deadline = time.monotonic() + 30
+        while len(looks) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert scraped(live)["lakehouse_readable"] == 0
         assert not [name for name in scraped(live) if "lag" in name or "table_rows" in name]
         assert "lakehouse_read_timestamp_seconds" in scraped(live)
         (home.folder / "away").rename(home.folder / "catalog.db")
-        live.beat(Beat(3, at(1), 1, [], {}, {}), 0)
         assert awaited(live, f'lakehouse_table_rows{{table="{RAW}"}}')["lakehouse_readable"] == 1
     complaints = [line for line in capsys.readouterr().err.splitlines() if "cannot be read" in line]
-    assert complaints == ["metrics: the tables cannot be read: there is no lakehouse here yet; run: lakehouse migrate"]
+    assert complaints == [
+        f"metrics: the tables cannot be read: {home.folder}/catalog.db is no catalog: "
+        "DatabaseError: file is not a database"
+    ]
+
+
+def test_a_lakehouse_that_is_not_there_yet_is_no_complaint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = with_metrics(Settings(home=tmp_path / "none"), port=0)
+    with observed(settings, every=timedelta(minutes=15)) as live:
+        live.begin(NOTHING, settings)
+        assert awaited(live, "lakehouse_readable")["lakehouse_readable"] == 0
+        live.ended(0)
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith("metrics: http://127.0.0.1:")
 
 
 def test_a_job_that_ends_leaves_a_textfile_well_or_not(home: Home, tmp_path: Path) -> None:

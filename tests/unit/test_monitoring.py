@@ -100,7 +100,7 @@ def test_prometheus_takes_the_rules_and_the_configuration(prometheus: Path) -> N
             [prometheus / "promtool", "check", what, SHIPPED / file], capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0, checked.stderr
-    assert "12 rules found" in checked.stdout
+    assert "13 rules found" in checked.stdout
 
 
 FIRES = {
@@ -110,6 +110,7 @@ FIRES = {
     "LakehouseTableFails": 'lakehouse_table_failing{table="t"}: 1x60',
     "LakehouseBeatLate": "lakehouse_beat_timestamp_seconds: -7200x60",
     "LakehouseBeatsSkipped": "lakehouse_beats_skipped_total: 0+1x60",
+    "LakehouseMaintenanceFails": 'lakehouse_maintenance_failures_total{schedule="s"}: 0x30 1x30',
     "LakehouseJobFailed": 'lakehouse_job_exit_code{job_name="j"}: 3x60',
     "LakehouseJobOverdue": 'lakehouse_job_last_success_timestamp_seconds{job_name="j"}: -180000x60',
     "LakehouseRejects": (
