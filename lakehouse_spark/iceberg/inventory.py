@@ -1,8 +1,9 @@
 """The tables that are there, with sizes, stamps and what waits for them: from metadata, without Spark."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.dim.reference_log import LOG
@@ -17,6 +18,8 @@ from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.metadata import maintenance_log
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -138,16 +141,15 @@ def _lag(table: Table, source: Source, of: Metadata) -> Lag:
 
 
 def _first_later(of: Metadata, consumed: datetime | None) -> datetime | None:
-    """The stamp of the oldest commit whose place is later than what is consumed."""
-    first = None
-    for snapshot in of.history():
-        if CURSOR in snapshot["summary"]:
-            cursor = from_json(snapshot["summary"][CURSOR])
-            place = progress.offered(of.table.name, cursor, cursor.stamp).stamp
-            if place is None or (consumed is not None and place <= consumed):
-                break
-            first = cursor.stamp
-    return first
+    """The stamp of the oldest commit that is known whose place is later than what is consumed."""
+    written = [snapshot["summary"][CURSOR] for snapshot in of.history() if CURSOR in snapshot["summary"]][::-1]
+
+    def place(said: str) -> datetime:
+        cursor = from_json(said)
+        return progress.offered(of.table.name, cursor, cursor.stamp).stamp or _BEFORE_ALL
+
+    before = bisect_right(written, consumed or _BEFORE_ALL, key=place)
+    return from_json(written[before]).stamp if before < len(written) else None
 
 
 def _is_dimension(name: str) -> bool:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -185,18 +186,36 @@ def test_a_run_finds_nothing_new(shell: Shell) -> None:
 
 @pytest.mark.soak
 def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: Shell) -> None:
-    with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous") as process:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"LAKEHOUSE_METRICS__PORT": str(port), "LAKEHOUSE_METRICS__REFRESH_SECONDS": "1"}
+    with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous", **told) as process:
         assert process.stdout is not None
         shell.produce("raw_marketdata", b"{}", b"{}")
         first = process.stdout.readline()
+        assert 'lakehouse_commits_total{table="bronze.raw_marketdata"} 1.0' in scraped(
+            port, until='lakehouse_lag_records{table="bronze.raw_marketdata",upstream="kafka"} 0.0'
+        )
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         done = finished(process)
 
     assert first.startswith("bronze_writer: bronze.raw_marketdata: ")
-    assert (done.code, done.complaints) == (0, [])
+    assert (done.code, done.complaints) == (0, [f"metrics: http://127.0.0.1:{port}/metrics"])
     assert time.monotonic() - began < 60
     assert done.counts == {"bronze.raw_marketdata": {"records": 2}}
+
+
+def scraped(port: int, until: str) -> list[str]:
+    """What the endpoint answers once it has a line."""
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+        if until in lines:
+            return lines
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.1)
 
 
 INGESTED = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for)
