@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from lakehouse_spark.errors import UsageError
@@ -163,6 +163,13 @@ class AlertSettings(_Part):
     """A table is late once something has waited for it as long."""
     rejected_share: float = Field(default=0.05, ge=0, le=1)
     """The share of an hour's records that may be rejected."""
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("expected http://… or https://…")
+        return url
 
 
 class Settings(BaseSettings):

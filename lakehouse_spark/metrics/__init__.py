@@ -256,6 +256,7 @@ class _Enduring(_Telling):
     def heard_by(self, options: Options) -> Options:
         if not options.get("every"):
             return super().heard_by(options)
+        self.values.set(self.of.BEAT_AT, time.time())
         self.values.set(self.of.BEATS_SKIPPED, 0)  # whose growth is asked for, which begins at a value
         for each in SCHEDULES:
             self.values.set(self.of.MAINTENANCE_FAILURES, 0, each.name)

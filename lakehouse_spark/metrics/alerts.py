@@ -20,10 +20,10 @@ _SECONDS = 10
 
 @dataclass(frozen=True)
 class Alert:
-    """Something that is wrong with a table, or with a job; with the same name and `of` it is the same one."""
+    """Something that is wrong with a table, or with a job; with the same name and subject it is the same one."""
 
     name: str
-    of: str
+    subject: str
     said: str = field(compare=False)
 
 
@@ -72,7 +72,7 @@ class Webhook:
         assert url is not None
         said = self.settings.without_secrets(alert.said)
         sent = {
-            "alert": alert.name, "status": status, "of": alert.of, "text": f"{alert.name} {status}: {said}",
+            "alert": alert.name, "status": status, "subject": alert.subject, "text": f"{alert.name} {status}: {said}",
             "at": datetime.now(UTC).isoformat(timespec="seconds"), "lakehouse": self.settings.warehouse,
         }  # fmt: skip
         try:

@@ -114,8 +114,9 @@ BEATS_SKIPPED = _counter(
 )  # fmt: skip
 BEAT_SECONDS = _gauge("beat_seconds", "seconds", "How long the last beat took.")
 BEAT_AT = _gauge(
-    "beat_timestamp_seconds", "Unix time", "When the last beat ended.", alert="Older than some beats: live mode hangs."
-)
+    "beat_timestamp_seconds", "Unix time", "When the last beat ended, or else live mode began.",
+    alert="Older than some beats: live mode hangs.",
+)  # fmt: skip
 MAINTENANCE_FAILURES = _counter(
     "maintenance_failures", "runs", "Maintenance of live mode that failed, by its schedule.", "schedule",
     alert="Any: what it was to tidy stays as it is until its next time.",

@@ -50,7 +50,7 @@ class Receiver(HTTPServer):
 
     @property
     def told(self) -> list[tuple[str, str, str]]:
-        return [(each["alert"], each["of"], each["status"]) for each in self.posted]
+        return [(each["alert"], each["subject"], each["status"]) for each in self.posted]
 
 
 class _Taking(BaseHTTPRequestHandler):
@@ -97,7 +97,7 @@ def test_an_alert_is_posted_when_it_begins_and_when_it_ends(receiver: Receiver) 
         ("LakehouseTableFails", SILVER, "resolved"),
         ("LakehouseTableFails", SILVER, "firing"),
     ]
-    assert {*receiver.posted[0]} == {"alert", "status", "of", "text", "at", "lakehouse"}
+    assert {*receiver.posted[0]} == {"alert", "status", "subject", "text", "at", "lakehouse"}
     assert receiver.posted[0]["text"] == "LakehouseTableFails firing: broke"
 
 
@@ -115,9 +115,7 @@ def test_what_a_webhook_did_not_take_is_posted_again_and_complained_of_once(rece
     assert "hush-hush" not in complaint
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:9/hush-hush", "no url hush-hush", "ftp://hush-hush/", "http://[hush"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/hush-hush", "http://hush hush/", "https://[hush"])
 def test_a_webhook_that_cannot_be_reached_fails_nothing_and_is_not_named(url: str) -> None:
     complaints: list[str] = []
     Webhook(settings_for(url), complaints.append).tell([fails(SILVER)])
@@ -137,7 +135,7 @@ def test_lags_and_rejects_fire_above_their_limits() -> None:
     judged = {SILVER: Judged(1_000, 100), "silver.market_data": Judged(1_000, 50), "silver.few": Judged(99, 99)}
     reading = Reading({}, {SILVER: 700, "gold.fact_trades": 601, "dim.dim_symbol": 600}, judged, {})
     found = [*alerts.of_reading(reading, settings_for("http://127.0.0.1:9/", lag_seconds=600))]
-    assert [(each.name, each.of, each.said) for each in found] == [
+    assert [(each.name, each.subject, each.said) for each in found] == [
         ("LakehouseLag", SILVER, "silver.trades: something has waited for 700 s that it has not consumed"),
         ("LakehouseLag", "gold.fact_trades",
          "gold.fact_trades: something has waited for 601 s that it has not consumed"),

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pytest
 
 from lakehouse_spark import metrics
+from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import LakehouseError, LostRaceError, UsageError
-from lakehouse_spark.iceberg import live_files
+from lakehouse_spark.iceberg import inventory, live_files, metadata
 from lakehouse_spark.ingest.kafka import Offered
 from lakehouse_spark.jobs.beat import Beat, Watch
 from lakehouse_spark.jobs.registry import JOBS
@@ -134,6 +135,15 @@ def test_rejected_records_are_counted_by_reason_once_each_and_none_from_before(h
         (RAW, "invalid_price"): 2, (RAW, "invalid_quantity"): 1, ("bronze.raw_orderbook", "crossed_book"): 1,
     }  # fmt: skip
     assert reader.read(at(6)).reasons == {}
+
+
+def test_what_follows_a_dimension_waits_since_the_commit_that_moved_it_on(home: Home) -> None:
+    for minute in (1, 2, 3):
+        home.land(SYMBOLS, at(10 + minute), cursor=follows("bronze.raw_reference", at(10 + minute), at(minute)))
+    symbols = metadata.read(home.settings, [BY_NAME[SYMBOLS]])[SYMBOLS]
+    assert [inventory._first_later(symbols, consumed) for consumed in (None, at(1), at(2), at(3))] == [
+        at(11), at(12), at(13), None,
+    ]  # fmt: skip
 
 
 # What Kafka says

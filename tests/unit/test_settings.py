@@ -172,3 +172,10 @@ def test_a_text_is_rid_of_every_secret_of_the_settings(monkeypatch: pytest.Monke
 def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"^wrong settings: metrics\.port: "):
         profile(monkeypatch, "local", METRICS__PORT=port)
+
+
+def test_a_webhook_is_reached_by_http_and_its_url_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError) as refused:
+        profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="ftp://hush")
+    assert str(refused.value) == ("wrong settings: alerts.webhook_url: Value error, expected http://… or https://…")
+    assert "hush" not in repr(profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="https://hook/hush"))
