@@ -1,12 +1,13 @@
 """Alerts to a webhook, for who has no Prometheus: what has begun to be wrong, and what no longer is, once each."""
 
 import json
+import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from lakehouse_spark.errors import in_a_sentence
 from lakehouse_spark.metrics.reading import Reading
 from lakehouse_spark.settings import Settings
 
@@ -83,8 +84,16 @@ class Webhook:
                 self._is_down = False
         except Exception as error:
             if not self._is_down:
-                why = self.settings.without_secrets(in_a_sentence(error))
-                self.complain(f"alerts: the webhook did not take one, and is tried again: {why}")
+                self.complain(f"alerts: the webhook did not take one, and is tried again: {_why(error)}")
             self._is_down = True
             return False
         return True
+
+
+def _why(error: Exception) -> str:
+    """What kept it, in words that hold nothing of the URL, as those of others may."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"it answered {error.code}"
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    is_plain = isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError)
+    return (reason.strerror if is_plain else None) or type(reason).__name__
