@@ -167,9 +167,27 @@ class AlertSettings(_Part):
     @field_validator("webhook_url")
     @classmethod
     def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("expected http://… or https://…")
-        return url
+        return _http(url)
+
+
+class OpenLineageSettings(_Part):
+    file: Path | None = None
+    """A file to which each commit adds an event of OpenLineage; for these the extra openlineage has to be installed."""
+    url: SecretStr | None = None
+    """A server of OpenLineage's to which each commit posts an event."""
+    api_key: SecretStr | None = None
+    """What the server wants as a bearer token."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        return _http(url)
+
+
+def _http(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("expected http://… or https://…")
+    return url
 
 
 class Settings(BaseSettings):
@@ -207,6 +225,7 @@ class Settings(BaseSettings):
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()
     alerts: AlertSettings = AlertSettings()
+    openlineage: OpenLineageSettings = OpenLineageSettings()
 
     @classmethod
     def settings_customise_sources(

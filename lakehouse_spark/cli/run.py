@@ -14,7 +14,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 from typer.core import TyperCommand
 
-from lakehouse_spark import metrics, migrations
+from lakehouse_spark import lineage, metrics, migrations
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.groups import OF_JOBS, Group, completing, list_commands
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence, is_caused_by
@@ -134,7 +134,12 @@ def execute(job: Job, options: Options) -> int:
         settings = load()
         log.use(settings.log, job.name)
         serving = broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings)
-        with metrics.observing(settings, job, given) as observer, _telling_of_commits(), serving as here:
+        with (
+            metrics.observing(settings, job, given) as observer,
+            _telling_of_commits(),
+            serving as here,
+            lineage.telling(here),
+        ):
             spark = open_session(here, job.name, announce=complain)
             try:
                 observer.begin(spark, here)

@@ -95,5 +95,6 @@ def _why(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"it answered {error.code}"
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    is_plain = isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError)
-    return (reason.strerror if is_plain else None) or type(reason).__name__
+    if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) and reason.strerror:
+        return reason.strerror
+    return type(reason).__name__

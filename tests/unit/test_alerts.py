@@ -1,11 +1,8 @@
 """Alerts to a real HTTP server: each once when it begins and once when it ends; a webhook that is down."""
 
-import json
-import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from lakehouse_spark.metrics.alerts import Alert, Webhook
 from lakehouse_spark.metrics.reading import Reading
 from lakehouse_spark.settings import AlertSettings, KafkaSettings, Settings
 from tests.support.home import NOTHING, Home, at
+from tests.support.receiver import Receiver, receiving
 
 SILVER = "silver.trades"
 EVERY = {"every": timedelta(minutes=15)}
@@ -33,51 +31,14 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
 
 
-class Receiver(HTTPServer):
-    """Takes what is posted; with `status`, answers that."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Taking)
-        self.posted: list[dict[str, Any]] = []
-        self.status = 200
-        self.has_taken = threading.Event()
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/hook?key=hush-hush"
-
-    @property
-    def told(self) -> list[tuple[str, str, str]]:
-        return [(each["alert"], each["subject"], each["status"]) for each in self.posted]
-
-
-class _Taking(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        posted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.has_taken.set()
-        self.server.may_answer.wait(30)
-        if self.server.status == 200:
-            self.server.posted.append(posted)
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *given: object) -> None:
-        pass
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.may_answer.set()
-        server.shutdown()
-        thread.join()
+    with receiving() as running:
+        yield running
+
+
+def told(receiver: Receiver) -> list[tuple[str, str, str]]:
+    return [(each["alert"], each["subject"], each["status"]) for each in receiver.posted]
 
 
 def settings_for(url: str, **given: Any) -> Settings:
@@ -92,7 +53,7 @@ def test_an_alert_is_posted_when_it_begins_and_when_it_ends(receiver: Receiver) 
     webhook = Webhook(settings_for(receiver.url), pytest.fail)
     for firing in ([fails(SILVER)], [fails(SILVER, "broke otherwise")], [], [], [fails(SILVER)]):
         webhook.tell(firing)
-    assert receiver.told == [
+    assert told(receiver) == [
         ("LakehouseTableFails", SILVER, "firing"),
         ("LakehouseTableFails", SILVER, "resolved"),
         ("LakehouseTableFails", SILVER, "firing"),
@@ -109,7 +70,7 @@ def test_what_a_webhook_did_not_take_is_posted_again_and_complained_of_once(rece
         webhook.tell([fails(SILVER)])
     receiver.status = 200
     webhook.tell([fails(SILVER)])
-    assert receiver.told == [("LakehouseTableFails", SILVER, "firing")]
+    assert told(receiver) == [("LakehouseTableFails", SILVER, "firing")]
     assert complaints == ["alerts: the webhook did not take one, and is tried again: it answered 503"]
 
 
@@ -166,7 +127,7 @@ def test_live_mode_posts_behind_its_beats_and_when_it_ends_badly(receiver: Recei
 
     with pytest.raises(LakehouseError):
         live_until_it_fails()
-    assert receiver.told == [
+    assert told(receiver) == [
         ("LakehouseTableFails", SILVER, "firing"),
         ("LakehouseTableFails", "gold.fact_trades", "firing"),
         ("LakehouseTableFails", SILVER, "resolved"),
@@ -196,4 +157,4 @@ def test_a_webhook_that_does_not_answer_holds_no_beat(receiver: Receiver, home: 
         receiver.may_answer.set()
         awaited(receiver, 1)
         live.ended(0)
-    assert receiver.told == [("LakehouseTableFails", SILVER, "firing")]
+    assert told(receiver) == [("LakehouseTableFails", SILVER, "firing")]
