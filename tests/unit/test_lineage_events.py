@@ -93,13 +93,14 @@ def test_a_server_is_posted_each_event_with_its_key(tmp_path: Path) -> None:
         assert receiver.headers[0]["Authorization"] == "Bearer s3cret"
 
 
-def test_a_server_that_does_not_answer_holds_no_commit(tmp_path: Path) -> None:
+def test_a_server_that_does_not_answer_holds_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lineage, "_WAITING", 10)
     with receiving() as receiver:
         receiver.may_answer.clear()
         with lineage.telling(asking(tmp_path, url=SecretStr(receiver.base))):
             committed("silver.trades")
             assert receiver.has_taken.wait(30)
-            for number in range(lineage._WAITING + 100):
+            for number in range(100):
                 committed("_metadata.retired_keys", number)
             assert receiver.posted == []  # all of these commits went by while it waited
             receiver.may_answer.set()
