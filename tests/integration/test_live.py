@@ -131,7 +131,7 @@ def hearing(observer: metrics.Observer, shown: Watch) -> Watch:
 
 def scraped(observer: Any, until: str) -> dict[str, float]:
     """What the endpoint answers once it has a line."""
-    host, port = observer._server.server_address
+    host, port = observer.server.server_address
     deadline = time.monotonic() + 60
     while True:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:

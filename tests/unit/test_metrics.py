@@ -290,7 +290,7 @@ def test_a_port_that_is_taken_is_one_clear_error(home: Home) -> None:
 
 def scraped(observer: Any) -> dict[str, float]:
     """What the endpoint answers, by series."""
-    host, port = observer._server.server_address
+    host, port = observer.server.server_address
     with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
