@@ -41,7 +41,7 @@ def observing(settings: Settings, job: Job, options: Options) -> Iterator[Observ
         return
     from lakehouse_spark.metrics import observers  # which nobody waits for who asks for nothing
 
-    observer = observers.Enduring(settings, job) if goes_on else observers.Passing(settings, job)
+    observer = observers.Enduring(settings, job, options) if goes_on else observers.Passing(settings, job)
     with observer.open():
         try:
             yield observer

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -11,10 +11,12 @@ from wsgiref.simple_server import WSGIServer
 
 from pyspark.sql import SparkSession
 
+from lakehouse_spark import catalog
+from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.errors import in_a_sentence
 from lakehouse_spark.iceberg.embedded import MissingError
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.jobs.beat import Beat, Watch
+from lakehouse_spark.jobs.beat import TABLES, Beat, Watch
 from lakehouse_spark.jobs.job import Job, Options
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit
@@ -146,8 +148,9 @@ class Passing(_Telling):
 class Enduring(_Telling):
     """Of a job that goes on: a thread of its own looks at the tables now and then, and posts alerts behind beats."""
 
-    def __init__(self, settings: Settings, job: Job) -> None:
+    def __init__(self, settings: Settings, job: Job, options: Options) -> None:
         super().__init__(settings, job)
+        self.tables = _tables(options)
         self.failing: Mapping[str, str] = {}
         has_webhook = settings.alerts.webhook_url is not None
         self._webhook = Webhook(settings, partial(complain, level=ERROR)) if has_webhook else None
@@ -185,7 +188,8 @@ class Enduring(_Telling):
                     look_at = time.monotonic() + self.settings.metrics.refresh_seconds
                     reading = self.look()
                     if reading is not None:  # else what fires goes on to: nobody knows
-                        self._of_tables = [*alerts.of_reading(reading, self.settings)]
+                        found = alerts.of_reading(reading, self.settings)
+                        self._of_tables = [alert for alert in found if alert.subject in self.tables]
                 if self._webhook is not None and not self._is_over:
                     self._webhook.tell(self._firing)
             except Exception as error:
@@ -238,6 +242,13 @@ class Enduring(_Telling):
         self._look_no_more()
         if exit_code and self._webhook is not None:
             self._webhook.tell([*self._firing, Alert(alerts.JOB_FAILED, self.job.name, error)])
+
+
+def _tables(options: Options) -> Collection[str]:
+    """The tables that live mode, or a continuous stream, is to keep up to date: alerts are of these."""
+    if named := options.get("tables"):
+        return {catalog.table(name).name for name in named}
+    return {topic.table.name for topic in TOPICS.values()} if options.get("continuous") else TABLES
 
 
 class _Hearing(Watch):

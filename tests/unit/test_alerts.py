@@ -17,9 +17,10 @@ from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.metrics import alerts
 from lakehouse_spark.metrics.alerts import Alert, Webhook
+from lakehouse_spark.metrics.observers import Enduring
 from lakehouse_spark.metrics.reading import Reading
 from lakehouse_spark.settings import AlertSettings, KafkaSettings, Settings
-from tests.support.home import NOTHING, Home, at
+from tests.support.home import NOTHING, RAW, Home, at, topic
 from tests.support.receiver import Receiver, receiving
 
 SILVER = "silver.trades"
@@ -141,6 +142,30 @@ def awaited(receiver: Receiver, number: int) -> None:
     while len(receiver.posted) < number:
         assert time.monotonic() < deadline, receiver.posted
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("options", "late"),
+    [
+        ({"every": timedelta(minutes=15), "tables": ["silver.market_data"]}, []),
+        ({"every": timedelta(minutes=15), "tables": [SILVER]}, [SILVER]),
+        ({"continuous": True, "tables": []}, []),
+    ],
+)
+def test_alerts_are_of_the_tables_that_are_kept_up_to_date(
+    options: dict[str, Any], late: list[str], receiver: Receiver, home: Home
+) -> None:
+    home.land(RAW, at(1), cursor=topic(at(1)))  # long ago, and silver has not consumed it
+    settings = settings_for(receiver.url).model_copy(update={"home": home.folder})
+    with metrics.observing(settings, JOBS["pipeline"], options) as observer:
+        assert isinstance(observer, Enduring)
+        observer.begin(NOTHING, settings)
+        observer.beat(beat(1, {"the last": "broke"}), 0)
+        awaited(receiver, len(late) + 1)
+        observer.ended(0)
+    assert told(receiver) == [
+        *(("LakehouseLag", table, "firing") for table in late), ("LakehouseTableFails", "the last", "firing"),
+    ]  # fmt: skip
 
 
 def test_a_webhook_that_does_not_answer_holds_no_beat(receiver: Receiver, home: Home) -> None:
