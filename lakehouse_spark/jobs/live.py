@@ -30,6 +30,8 @@ from lakehouse_spark.settings import Settings
 
 JOB, DRAIN = "live", "drain"
 """As the log of maintenance names the leases of live mode, and of who asks it to end."""
+_PIPELINE = "pipeline"
+"""The job as which live mode runs, and fails."""
 _DRAINING = timedelta(minutes=1)
 """For how long one who asks for the end, and is killed, keeps live mode from beginning."""
 _POLL_SECONDS = 10.0
@@ -160,8 +162,9 @@ class _Live:
         wrong = {table: why for table, why in (self.wrong or {}).items() if table not in well} | {**beat.failed}
         if wrong and wrong != self.wrong:
             last_errors.keep(self.beats.spark, self.beats.settings, JOB, "; ".join(_named(wrong)))
-        elif not wrong and self.wrong != {}:  # at first, what another live mode left
-            last_errors.clear(self.beats.spark, JOB)
+        elif not wrong and self.wrong != {}:  # at first, what another live mode left, by its end too
+            for job in (JOB, _PIPELINE):
+                last_errors.clear(self.beats.spark, job)
         self.wrong = wrong
 
     def _rest(self) -> None:
