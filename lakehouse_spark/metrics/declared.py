@@ -56,7 +56,7 @@ LAG_RECORDS = _gauge(
 LAG_SECONDS = _gauge(
     "lag_seconds", "seconds",
     "For how long the oldest commit upstream has waited that a table has not consumed; of Kafka, how long ago a look "
-    "first saw what waits.",
+    "first saw what waits, or, while the broker is silent, last saw that nothing does.",
     "table", "upstream",
     alert="Above your limit, such as an hour or four beats.",
 )  # fmt: skip

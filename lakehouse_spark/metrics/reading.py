@@ -58,9 +58,13 @@ class Ends:
     """Where a topic ended at earlier looks: by the oldest that is not consumed it is known how long something waits."""
 
     looks: deque[tuple[datetime, Mapping[int, int]]] = field(default_factory=deque)
+    """Those of which something waits."""
+    heard: datetime | None = None
+    """When the broker last answered."""
 
     def lag(self, offered: Offered, following: Mapping[int, int], now: datetime) -> tuple[int, float]:
         """Records that wait, and for how many seconds the oldest has."""
+        self.heard = now
         place = {partition: following.get(partition, first) for partition, first in offered.earliest.items()}
         if len(self.looks) < _LOOKS:
             self.looks.append((now, offered.latest))
@@ -69,6 +73,11 @@ class Ends:
         waiting = sum(max(0, end - place.get(p, 0)) for p, end in offered.latest.items())
         since = self.looks[0][0] if waiting and self.looks else now
         return waiting, (now - since).total_seconds()
+
+    def lag_unheard(self, now: datetime) -> float | None:
+        """For how many seconds something may have waited of which a broker that is silent says nothing."""
+        since = self.looks[0][0] if self.looks else self.heard
+        return (now - since).total_seconds() if since else None
 
 
 @dataclass
@@ -124,17 +133,20 @@ class Reader:
     def _lags_behind_kafka(
         self, found: Mapping[str, Metadata], now: datetime
     ) -> Iterator[tuple[str, str, int | None, float]]:
+        offered = self.offered
         for name, topic in TOPICS.items():
-            of = found.get(topic.table.name)
+            of, ends = found.get(topic.table.name), self._ends.setdefault(name, Ends())
             cursor = of.cursor if of else None
-            if self.offered is None or not isinstance(cursor, TopicCursor) or cursor.topic is None:
+            if not isinstance(cursor, TopicCursor) or cursor.topic is None:
                 continue
-            try:
-                offered = self.offered(self.settings.topic(name))
-            except Exception:  # the jobs that need the broker tell why
-                return
-            records, seconds = self._ends.setdefault(name, Ends()).lag(offered, cursor.following, now)
-            yield topic.table.name, KAFKA, records, seconds
+            records, seconds = None, ends.lag_unheard(now)
+            if offered is not None:
+                try:
+                    records, seconds = ends.lag(offered(self.settings.topic(name)), cursor.following, now)
+                except Exception:  # the jobs that need the broker tell why
+                    offered = None
+            if seconds is not None:
+                yield topic.table.name, KAFKA, records, seconds
 
     def _small_files(self, found: Mapping[str, Metadata]) -> dict[Series, float]:
         from lakehouse_spark.maintenance import plan, survey  # which bring PyIceberg

@@ -185,6 +185,23 @@ def test_a_silent_broker_leaves_out_its_lags_and_nothing_else(home: Home) -> Non
     assert found[LAG_RECORDS, (RAW, "kafka")] == 6
 
 
+def test_while_the_broker_is_silent_the_time_goes_on_since_nothing_waited(home: Home) -> None:
+    home.land(RAW, at(1), cursor=topic(at(1)))
+    answers = [1, 1, None, None, 5, None]
+
+    def answer(topic: str) -> Offered:
+        end = answers[minute]
+        if end is None:
+            raise LakehouseError("Kafka does not answer")
+        return offered(end)
+
+    reader, lags = Reader(home.settings, answer), []
+    for minute in range(len(answers)):
+        found = reader.read(at(minute)).values
+        lags.append((found.get((LAG_RECORDS, (RAW, "kafka"))), found[LAG_SECONDS, (RAW, "kafka")]))
+    assert lags == [(0, 0), (0, 0), (None, 60), (None, 120), (4, 0), (None, 60)]
+
+
 # How Prometheus gets it
 
 
