@@ -50,6 +50,8 @@ class Beat:
     """By table, why it was not brought up to date."""
     left: Mapping[str, str]
     """By table, why it was left alone."""
+    well: Collection[str] = ()
+    """The tables that were brought up to date, or had nothing to be brought up to."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -107,7 +109,7 @@ class Beats:
     def run(self, number: int, streamed: Collection[str] = ()) -> Beat:
         """One beat; the tables that are `streamed` are a continuous bronze_writer's, and left to it."""
         began, at = time.monotonic(), datetime.now(UTC)
-        summaries, failed = list[Summary](), dict[str, str]()
+        summaries, failed, well = list[Summary](), dict[str, str](), set[str]()
         left = dict.fromkeys(streamed, "a continuous bronze_writer writes it")
         left |= {
             table: f"failed {trouble.times} times; tried again at beat {trouble.again_at}"
@@ -128,10 +130,10 @@ class Beats:
             for step, failure in outcome.failures:
                 failed |= self._note(number, _names(step), failure)
             left |= {table: "waits" for step in outcome.left for table in _names(step)}
-        for summary in summaries:
-            if summary.table not in failed:
-                self._troubles.pop(summary.table, None)
-        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left)
+            well |= chosen - {*failed, *left}
+        for table in well:
+            self._troubles.pop(table, None)
+        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left, well)
 
     def _layers(self) -> Iterable[tuple[Sequence[str], Callable[[], list[Step]], int]]:
         """The tables of each layer, their steps, and how many of these go at once."""

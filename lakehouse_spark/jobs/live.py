@@ -158,8 +158,8 @@ class _Live:
 
     def _remember(self, beat: Beat) -> None:
         """Keeps in the lakehouse what stands wrong, where that is not what stood wrong behind the beat before."""
-        well = {summary.table for summary in beat.summaries}
-        wrong = {table: why for table, why in (self.wrong or {}).items() if table not in well} | {**beat.failed}
+        stood = (self.wrong or {}).items()
+        wrong = {table: why for table, why in stood if table not in beat.well} | {**beat.failed}
         if wrong and wrong != self.wrong:
             last_errors.keep(self.beats.spark, self.beats.settings, JOB, "; ".join(_named(wrong)))
         elif not wrong and self.wrong != {}:  # at first, what another live mode left, by its end too

@@ -224,9 +224,9 @@ class Enduring(_Telling):
         self.values.set(declared.BEAT_AT, time.time())
         for table in beat.failed:
             self.values.add(declared.TABLE_FAILURES, 1, table)
-        well = {summary.table for summary in beat.summaries}
-        self.failing = {table: why for table, why in self.failing.items() if table not in well} | {**beat.failed}
-        for table in {*well, *self.failing}:
+        stood = self.failing.items()
+        self.failing = {table: why for table, why in stood if table not in beat.well} | {**beat.failed}
+        for table in {*beat.well, *self.failing}:
             self.values.set(declared.TABLE_FAILING, table in self.failing, table)
         if not self.failing:
             self.values.set(declared.JOB_SUCCEEDED_AT, time.time(), self.job.name)

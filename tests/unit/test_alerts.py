@@ -14,7 +14,6 @@ from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.iceberg.letters import Judged
 from lakehouse_spark.jobs.beat import Beat
 from lakehouse_spark.jobs.registry import JOBS
-from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.metrics import alerts
 from lakehouse_spark.metrics.alerts import Alert, Webhook
 from lakehouse_spark.metrics.observers import Enduring
@@ -110,7 +109,7 @@ def test_lags_and_rejects_fire_above_their_limits() -> None:
 
 
 def beat(number: int, failed: dict[str, str], *done: str) -> Beat:
-    return Beat(number, at(number), 1.0, [Summary("job", table) for table in done], failed, {})
+    return Beat(number, at(number), 1.0, [], failed, {}, done)
 
 
 def test_live_mode_posts_behind_its_beats_and_when_it_ends_badly(receiver: Receiver, home: Home) -> None:

@@ -198,6 +198,7 @@ def test_a_table_that_fails_stops_what_follows_it_and_no_other(failing: Failing,
     assert [each.table for each in beat.summaries] == ["dim.dim_symbol", "silver.market_data"]
     assert beat.failed == {"silver.trades": "ValueError: broke"}
     assert beat.left == {"silver.trader_activity": "waits"}
+    assert beat.well == {"dim.dim_symbol", "silver.market_data"}
 
 
 def test_a_table_that_fails_again_and_again_is_tried_later_and_later(failing: Failing, some: Beats) -> None:
@@ -229,6 +230,8 @@ def test_what_fails_before_any_table_is_told_of_all_of_the_layer(
     beat = some.run(1)
     assert beat.failed == {"dim.dim_symbol": "Kafka does not answer"}
     assert failing.done == ["silver.trades", "silver.market_data", "silver.trader_activity"]
+    layers[0] = (("dim.dim_symbol",), list, 1)  # it answers, and there is no topic to read
+    assert "dim.dim_symbol" in some.run(2).well
 
 
 def test_a_table_that_a_stream_writes_is_left_to_it(failing: Failing, some: Beats) -> None:
@@ -258,7 +261,7 @@ def test_what_stands_wrong_is_kept_until_every_table_of_it_is_well(monkeypatch: 
 
     def after(failed: dict[str, str], *well: str) -> list[str]:
         kept.clear()
-        loop._remember(Beat(1, NOON, 1.0, [Summary("job", table) for table in well], failed, {}))
+        loop._remember(Beat(1, NOON, 1.0, [], failed, {}, well))
         return [*kept]
 
     assert after({}, "silver.trades") == ["live is well", "pipeline is well"]  # of what was left by others

@@ -339,7 +339,7 @@ def test_live_mode_answers_with_its_beats_its_commits_and_the_tables(home: Home)
         watch = live.heard_by({"every": timedelta(minutes=15), "watch": Shown()})["watch"]
         summaries = [Summary("bronze_writer", RAW, {"records": 1}, 1)]
         watch.done(summaries[0])
-        watch.ended(Beat(1, at(1), 2.5, summaries, {SILVER: "broke"}, {}), 0)
+        watch.ended(Beat(1, at(1), 2.5, summaries, {SILVER: "broke"}, {}, [RAW]), 0)
         watch.ended(Beat(4, at(2), 2.5, summaries, {}, {SILVER: "waits"}), 2)
         added = {"records": 7, "data-files": 2, "files-size": 900}
         for listen in commit.LISTENERS:
