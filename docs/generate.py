@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from docs import drawing
 from lakehouse_spark import cli, errors, settings
 from lakehouse_spark.lake import cursor
+from lakehouse_spark.metrics.declared import OF_TABLES, OF_WORK, Metric
 from lakehouse_spark.schema import dictionary
 from lakehouse_spark.schema.dictionary import escaped
 from lakehouse_spark.transforms.reasons import REASONS
@@ -188,6 +189,21 @@ def _keyed(name: str, line: str) -> tuple[str, str]:
     return (named[1], named[2][0].upper() + named[2][1:]) if named else (name, line)
 
 
+# Metrics
+
+
+def metrics() -> str:
+    return "\n\n".join(
+        f"## {title}\n\n" + _grid("metric | kind | unit | labels | what it is | worry when", map(_told, metrics))
+        for title, metrics in (("Of the tables", OF_TABLES), ("Of the work", OF_WORK))
+    )
+
+
+def _told(metric: Metric) -> tuple[str, ...]:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    return f"`{metric.name}`", metric.kind, metric.unit, labels, escaped(metric.help), escaped(metric.alert)
+
+
 def _grid(head: str, rows: Iterable[Iterable[str]]) -> str:
     """A Markdown table."""
     lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
@@ -204,6 +220,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "exit_codes": exit_codes,
     "cursors": cursors,
+    "metrics": metrics,
 }
 """What can stand in a page."""
 

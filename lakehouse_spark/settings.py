@@ -6,12 +6,12 @@ Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), n
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from lakehouse_spark.errors import UsageError
@@ -140,6 +140,56 @@ class LiveSettings(_Part):
     tables from the beats of one."""
 
 
+class LogSettings(_Part):
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or a JSON object a line, with job, table, snapshot and cursor, a line for each commit too."""
+
+
+class MetricsSettings(_Part):
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Where live mode and a continuous bronze_writer answer Prometheus, at /metrics; without one they do not."""
+    address: str = "127.0.0.1"
+    """The address that they listen on."""
+    textfile_dir: Path | None = None
+    """Where the other jobs keep lakehouse.prom for node-exporter's textfile collector: a folder for each lakehouse."""
+    refresh_seconds: float = Field(default=60, ge=1)
+    """How often the tables are looked at for what metrics and alerts say of them."""
+
+
+class AlertSettings(_Part):
+    webhook_url: SecretStr | None = None
+    """Where live mode and a continuous bronze_writer post alerts as JSON; without one they post none."""
+    lag_seconds: float = Field(default=3_600, gt=0)
+    """A table is late once something has waited for it as long."""
+    rejected_share: float = Field(default=0.05, ge=0, le=1)
+    """The share of an hour's records that may be rejected."""
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        return _http(url)
+
+
+class OpenLineageSettings(_Part):
+    file: Path | None = None
+    """A file to which each commit adds an event of OpenLineage; for these the extra openlineage has to be installed."""
+    url: SecretStr | None = None
+    """A server of OpenLineage's to which each commit posts an event."""
+    api_key: SecretStr | None = None
+    """What the server wants as a bearer token."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: SecretStr | None) -> SecretStr | None:
+        return _http(url)
+
+
+def _http(url: SecretStr | None) -> SecretStr | None:
+    if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
+        raise ValueError("expected http://… or https://…")
+    return url
+
+
 class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
@@ -172,6 +222,10 @@ class Settings(BaseSettings):
     gold: GoldSettings = GoldSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     live: LiveSettings = LiveSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    alerts: AlertSettings = AlertSettings()
+    openlineage: OpenLineageSettings = OpenLineageSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -229,6 +283,29 @@ class Settings(BaseSettings):
         """Options for every Kafka client, secrets in clear: never to be logged."""
         secrets = {name: secret.get_secret_value() for name, secret in self.kafka.secrets.items()}
         return {**self.kafka.options, **secrets}
+
+    def without_secrets(self, text: str) -> str:
+        """The text with *** where it repeats a secret: for what is kept, or sent away."""
+        for secret in _secrets(self):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
+
+
+_SHORTEST_SECRET = 4
+"""A shorter one would be found in words."""
+
+
+def _secrets(part: object) -> Iterator[str]:
+    match part:
+        case SecretStr():
+            yield part.get_secret_value()
+        case BaseModel():
+            for name in type(part).model_fields:
+                yield from _secrets(getattr(part, name))
+        case Mapping():
+            for value in part.values():
+                yield from _secrets(value)
 
 
 def conf_dir() -> Path:

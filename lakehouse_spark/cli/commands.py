@@ -1,7 +1,7 @@
 """The commands that look at a lakehouse as a whole, and the demo."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse_spark.iceberg.inventory import TableState
+    from lakehouse_spark.lake.last_errors import LastError
 
 _EXACT, _AT_MOST = "exact", "at most"
 
@@ -75,11 +76,19 @@ def run_demo(
     raise typer.Exit(0 if outcome.proved else 1)
 
 
-def status(as_json: Json = False) -> None:
-    """Rows, newest stamp and lag behind upstream of every table; read from metadata, without Spark."""
+def status(
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Only the last error of each job that has not ended well since.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Rows, newest stamp and lag behind upstream of every table, and what failed last; read without Spark."""
     from lakehouse_spark.iceberg import inventory
 
     found = inventory.read(load())
+    if errors:
+        _show_errors(found.errors, as_json)
+        return
     if found.absent:
         raise RefusedError(f"tables are missing: {', '.join(found.absent)}", "What to do: lakehouse doctor")
     rows = [_status(table) for table in found.tables.values()]
@@ -91,6 +100,9 @@ def status(as_json: Json = False) -> None:
         counts = [_number(row["rows"], row["rows_are"]), *(f"{row[name]:,}" for name in ("files", "snapshots"))]
         grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), _behind(row))
     out.print(grid)
+    if found.errors:
+        out.print()
+        _show_errors(found.errors, as_json)
 
 
 def run_verify(
@@ -267,6 +279,15 @@ def with_instants_as_text(rows: "DataFrame") -> "DataFrame":
         for number, field in zip(numbers, rows.schema, strict=True)
     ]
     return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
+
+
+def _show_errors(errors: "Sequence[LastError]", as_json: bool) -> None:
+    if as_json:
+        print_json([{"job": each.job, "at": to_text(each.at), "error": each.error} for each in errors])
+        return
+    for each in errors:
+        when = f" at {each.at:%Y-%m-%d %H:%M:%S} UTC" if each.at else ""
+        out.print(f"{each.job} failed{when}: {each.error}", markup=False, highlight=False)
 
 
 def _status(table: "TableState") -> dict[str, Any]:

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import GenericAlias
 from typing import Any
 
@@ -14,13 +14,15 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 from typer.core import TyperCommand
 
-from lakehouse_spark import migrations
+from lakehouse_spark import lineage, metrics, migrations
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.groups import OF_JOBS, Group, completing, list_commands
-from lakehouse_spark.errors import LakehouseError, UsageError, is_caused_by
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.jobs.job import Job, Option, Options
 from lakehouse_spark.jobs.registry import JOBS
-from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.jobs.summary import Summary, tell
+from lakehouse_spark.lake import commit, last_errors, log
+from lakehouse_spark.lake.commit import Commit
 from lakehouse_spark.lake.session import complain, open_session
 from lakehouse_spark.local import broker
 from lakehouse_spark.settings import Settings, load
@@ -130,31 +132,63 @@ def execute(job: Job, options: Options) -> int:
     given = {name: value for name, value in options.items() if name != _AS_JSON}
     try:
         settings = load()
-        with broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings) as here:
+        log.use(settings.log, job.name)
+        serving = broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings)
+        with (
+            metrics.observing(settings, job, given) as observer,
+            _telling_of_commits(),
+            serving as here,
+            lineage.telling(here),
+        ):
             spark = open_session(here, job.name, announce=complain)
             try:
-                summaries = _run(spark, here, job, given)
+                observer.begin(spark, here)
+                summaries = _run(spark, here, job, observer.heard_by(given))
+                observer.ended(0)
                 for summary in () if options.get(_AS_JSON) else summaries:
-                    _say(summary)
+                    tell(summary)
                 _say(_as_json(job, summaries, time.monotonic() - began))
             finally:
                 with suppress(Py4JError, OSError):  # where the JVM is gone, that is not what failed first
                     spark.stop()
     except Exception as error:
-        complain(explained(job.name, error, complain))
+        complain(explained(job.name, error, complain), log.ERROR)
         return getattr(error, "exit_code", LakehouseError.exit_code)
     return 0
 
 
 def _run(spark: SparkSession, settings: Settings, job: Job, options: Options) -> list[Summary]:
+    """What the job did; where it fails, the lakehouse keeps why until it ends well."""
     try:
-        return job.run(spark, settings, **options)
-    except LakehouseError:
+        done = job.run(spark, settings, **options)
+    except UsageError:  # of who calls it: the job has begun nothing
         raise
     except Exception as error:
-        if is_caused_by(error, *_NO_TABLES):
+        if not isinstance(error, LakehouseError) and is_caused_by(error, *_NO_TABLES):
             raise migrations.no_tables(settings) from error
+        last_errors.keep(spark, settings, job.name, in_a_sentence(error))
         raise
+    last_errors.clear(spark, job.name)
+    return done
+
+
+@contextmanager
+def _telling_of_commits() -> Iterator[None]:
+    """Where lines are JSON, there is one for each commit."""
+
+    def say(done: Commit) -> None:
+        if done.state is not None:
+            cursor = json.loads(done.state.cursor.to_json()) if done.state.cursor else None
+            seconds = {phase: round(took, 3) for phase, took in done.seconds.items()}
+            complain("committed", table=done.table, snapshot=done.state.snapshot_id, cursor=cursor, seconds=seconds)
+
+    told = [say] if log.is_json() else []
+    commit.LISTENERS.extend(told)
+    try:
+        yield
+    finally:
+        for each in told:
+            commit.LISTENERS.remove(each)
 
 
 def _as_json(job: Job, summaries: Sequence[Summary], seconds: float) -> str:

@@ -1,19 +1,25 @@
 """The tables that are there, with sizes, stamps and what waits for them: from metadata, without Spark."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.iceberg import metadata, rows
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.iceberg.rows import Count
-from lakehouse_spark.lake import progress
+from lakehouse_spark.lake import last_errors, progress
+from lakehouse_spark.lake.cursor import CURSOR, from_json
+from lakehouse_spark.lake.last_errors import LastError
 from lakehouse_spark.lake.progress import Source
 from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.metadata import maintenance_log
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class Lag:
     rows: int | None
     seconds: float | None
     is_exact: bool = True
+    since: datetime | None = field(default=None, compare=False)
+    """When the first commit was made of those that it has not consumed, as far as these are known."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ class Inventory:
 
     tables: Mapping[str, TableState]
     states: Mapping[str, State]
+    errors: Sequence[LastError] = ()
+    """Of jobs that have not ended well since."""
 
     @property
     def absent(self) -> Sequence[str]:
@@ -75,13 +85,19 @@ class Inventory:
 
 def read(settings: Settings) -> Inventory:
     """Every table that is there; raises MissingError where there is no lakehouse, and writes nothing."""
-    found = metadata.read(settings, TABLES)
+    return of(metadata.read(settings, TABLES))
+
+
+def of(found: Mapping[str, Metadata]) -> Inventory:
+    """The tables by their metadata."""
     states = {name: each.state for name, each in found.items() if each.table.stamp and each.state is not None}
     counted = {name: rows.count(each) for name, each in found.items()}
+    log = found.get(maintenance_log.TABLE.name)
     return Inventory(
         {name: _state_of(each, counted[name], _followed(each.table, states, counted), found, states.get(name))
          for name, each in found.items()},
         states,
+        last_errors.of(log.said.get("properties") or {}) if log else (),
     )  # fmt: skip
 
 
@@ -116,11 +132,24 @@ def _lag(table: Table, source: Source, of: Metadata) -> Lag:
     """How much of a source that has moved the table has not consumed; of the change log, of its own dimension."""
     newest, consumed = source.offers.stamp, source.consumed.stamp
     seconds = (newest - consumed).total_seconds() if newest and consumed else None
+    since = _first_later(of, consumed)
     if _is_dimension(source.name):
-        return Lag(source.name, None, seconds)
+        return Lag(source.name, None, seconds, since=since)
     only = ("dimension", table.short_name) if source.name == LOG.name else None
     waiting = rows.count_later(of, consumed, only=only)
-    return Lag(source.name, waiting.rows, seconds, waiting.is_exact)
+    return Lag(source.name, waiting.rows, seconds, waiting.is_exact, since)
+
+
+def _first_later(of: Metadata, consumed: datetime | None) -> datetime | None:
+    """The stamp of the oldest commit that is known whose place is later than what is consumed."""
+    written = [snapshot["summary"][CURSOR] for snapshot in of.history() if CURSOR in snapshot["summary"]][::-1]
+
+    def place(said: str) -> datetime:
+        cursor = from_json(said)
+        return progress.offered(of.table.name, cursor, cursor.stamp).stamp or _BEFORE_ALL
+
+    before = bisect_right(written, consumed or _BEFORE_ALL, key=place)
+    return from_json(written[before]).stamp if before < len(written) else None
 
 
 def _is_dimension(name: str) -> bool:

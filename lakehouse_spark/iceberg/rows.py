@@ -42,7 +42,7 @@ def count_later(of: Metadata, after: datetime | None, *, only: tuple[str, str] |
         return count(of)
     deletes = _Deletes.of(of) if of.total("delete-files") else _Deletes(Counter(), True)
     rows, is_exact = 0, deletes.are_known
-    for file in _written_later(of, after):
+    for file in written_later(of, after):
         if only is not None and of.partition_value(file, only[0]) != only[1]:
             continue
         oldest, newest = file.oldest(of.stamp_id), file.newest(of.stamp_id)
@@ -96,7 +96,7 @@ class _Deletes(NamedTuple):
         return cls(found, all(file.deletes_from is not None for file in table.delete_files))
 
 
-def _written_later(of: Metadata, after: datetime | None) -> Iterator[LiveFile]:
+def written_later(of: Metadata, after: datetime | None) -> Iterator[LiveFile]:
     """The data files that may have rows stamped later: those of commits that came after, and of compactions."""
     consumed = of.commit_at(after) if after else None
     known = consumed["sequence-number"] if consumed else 0

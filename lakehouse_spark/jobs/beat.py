@@ -22,7 +22,8 @@ from lakehouse_spark.jobs import (
     steps,
 )
 from lakehouse_spark.jobs.steps import Step
-from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.jobs.summary import Summary, tell
+from lakehouse_spark.lake.log import ERROR
 from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance.schedule import Schedule
 from lakehouse_spark.settings import Settings
@@ -49,6 +50,8 @@ class Beat:
     """By table, why it was not brought up to date."""
     left: Mapping[str, str]
     """By table, why it was left alone."""
+    well: Collection[str] = ()
+    """The tables that were brought up to date, or had nothing to be brought up to."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -63,12 +66,12 @@ class Watch:
 
     def done(self, summary: Summary) -> None:
         if summary.snapshot_id is not None or summary.notes:
-            print(summary, flush=True)
+            tell(summary)
 
     def ended(self, beat: Beat, skipped: int) -> None:
         """A beat, and how many were skipped until now."""
         for table, why in beat.failed.items():
-            complain(f"{table}: {why}")
+            complain(f"{table}: {why}", ERROR, table=table)
         print(json.dumps({"job": "pipeline", **beat.as_dict(), "skipped": skipped}), flush=True)
 
     def waits(self, beat_at: datetime, due_at: datetime, due: Schedule) -> None:
@@ -76,7 +79,7 @@ class Watch:
 
     def failed(self, what: str, error: Exception) -> None:
         """Something that is no table of a beat."""
-        complain(f"{what}: {in_a_sentence(error)}")
+        complain(f"{what}: {in_a_sentence(error)}", ERROR)
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Beats:
     def run(self, number: int, streamed: Collection[str] = ()) -> Beat:
         """One beat; the tables that are `streamed` are a continuous bronze_writer's, and left to it."""
         began, at = time.monotonic(), datetime.now(UTC)
-        summaries, failed = list[Summary](), dict[str, str]()
+        summaries, failed, well = list[Summary](), dict[str, str](), set[str]()
         left = dict.fromkeys(streamed, "a continuous bronze_writer writes it")
         left |= {
             table: f"failed {trouble.times} times; tried again at beat {trouble.again_at}"
@@ -127,10 +130,10 @@ class Beats:
             for step, failure in outcome.failures:
                 failed |= self._note(number, _names(step), failure)
             left |= {table: "waits" for step in outcome.left for table in _names(step)}
-        for summary in summaries:
-            if summary.table not in failed:
-                self._troubles.pop(summary.table, None)
-        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left)
+            well |= chosen - {*failed, *left}
+        for table in well:
+            self._troubles.pop(table, None)
+        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left, well)
 
     def _layers(self) -> Iterable[tuple[Sequence[str], Callable[[], list[Step]], int]]:
         """The tables of each layer, their steps, and how many of these go at once."""

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -13,12 +13,13 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
-from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
+from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
 from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import bronze_writer, maintenance
-from lakehouse_spark.jobs.beat import TABLES, Beats, Watch
+from lakehouse_spark.jobs.beat import TABLES, Beat, Beats, Watch
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import last_errors
 from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance import journal, schedule
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, LEASES
@@ -29,6 +30,8 @@ from lakehouse_spark.settings import Settings
 
 JOB, DRAIN = "live", "drain"
 """As the log of maintenance names the leases of live mode, and of who asks it to end."""
+_PIPELINE = "pipeline"
+"""The job as which live mode runs, and fails."""
 _DRAINING = timedelta(minutes=1)
 """For how long one who asks for the end, and is killed, keeps live mode from beginning."""
 _POLL_SECONDS = 10.0
@@ -136,6 +139,8 @@ class _Live:
     number: int = 1
     skipped: int = 0
     totals: dict[str, Summary] = field(default_factory=dict)
+    wrong: Mapping[str, str] | None = None
+    """By table, why it is not brought up to date; None before the first beat."""
     read: tuple[Snapshot | None, journal.Journal] | None = None
     """The leases as of the snapshot of the log that was read last: it is looked for often, and changes rarely."""
 
@@ -145,10 +150,22 @@ class _Live:
             beat = self.beats.run(self.number, self._streamed())
             self.totals |= {each.table: each.after(self.totals.get(each.table)) for each in beat.summaries}
             self.watch.ended(beat, self.skipped)
+            self._remember(beat)
             if beat.failed and not self.beats.stop.is_set() and not _answers(self.beats.spark):
                 raise LakehouseError(f"Spark is gone, and live mode with it: {next(iter(beat.failed.values()))}")
             self._rest()
         return list(self.totals.values())
+
+    def _remember(self, beat: Beat) -> None:
+        """Keeps in the lakehouse what stands wrong, where that is not what stood wrong behind the beat before."""
+        stood = (self.wrong or {}).items()
+        wrong = {table: why for table, why in stood if table not in beat.well} | {**beat.failed}
+        if wrong and wrong != self.wrong:
+            last_errors.keep(self.beats.spark, self.beats.settings, JOB, "; ".join(_named(wrong)))
+        elif not wrong and self.wrong != {}:  # at first, what another live mode left, by its end too
+            for job in (JOB, _PIPELINE):
+                last_errors.clear(self.beats.spark, job)
+        self.wrong = wrong
 
     def _rest(self) -> None:
         """Does the maintenance that has become due, then waits for the next beat; beats whose time passes meanwhile are
@@ -189,6 +206,9 @@ class _Live:
                 )
         except Exception as error:
             self.watch.failed(due.name, error)
+            last_errors.keep(spark, settings, due.name, in_a_sentence(error))
+        else:
+            last_errors.clear(spark, due.name)
 
     def _is_to_end(self) -> bool:
         """Whether it was asked to end, by a signal or through the lakehouse; raises where it lost its lease."""
@@ -216,6 +236,13 @@ class _Live:
         except Exception:
             return self.read[1] if self.read else journal.Journal()
         return self.read[1]
+
+
+def _named(wrong: Mapping[str, str]) -> Iterator[str]:
+    """Each error once, behind its tables unless it begins with one."""
+    for why in dict.fromkeys(wrong.values()):
+        tables = [table for table, of_table in wrong.items() if of_table == why]
+        yield why if why.startswith(tables[0]) else f"{', '.join(tables)}: {why}"
 
 
 def _answers(spark: SparkSession) -> bool:

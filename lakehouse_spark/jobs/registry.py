@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -24,7 +24,8 @@ from lakehouse_spark.jobs import (
 )
 from lakehouse_spark.jobs.job import Job, Option, Size
 from lakehouse_spark.jobs.stopping import asked_by_signal
-from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.jobs.summary import Summary, tell
+from lakehouse_spark.lake import last_errors
 from lakehouse_spark.settings import Settings
 
 
@@ -76,7 +77,14 @@ def _write_bronze(spark: SparkSession, settings: Settings, *, continuous: bool, 
     held = [TOPICS[name].table.name for name in tables]
     own = journal.Run(spark, None, timedelta(minutes=settings.live.lease_minutes))
     own.announce(held, bronze_writer.JOB, "written continuously")
-    report = partial(print, flush=True)
+    heard = options.pop("report", lambda summary: None)
+    forget = cache(partial(last_errors.clear, spark, bronze_writer.JOB))  # with the first commit, not by its end
+
+    def report(summary: Summary) -> None:
+        tell(summary)
+        heard(summary)
+        forget()
+
     with asked_by_signal(spark) as stop, own.renewing(bronze_writer.JOB, *held):
         return bronze_writer.run(spark, settings, tables, continuous=True, stop=stop, report=report, **options)
 

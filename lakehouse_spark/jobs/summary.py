@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from lakehouse_spark.lake import log
 from lakehouse_spark.lake.reconcile import Done
 
 
@@ -54,6 +55,15 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value or name not in ("before", "planned")}
+
+
+def tell(summary: Summary) -> None:
+    """Prints it."""
+    said = log.line(
+        summary, job=summary.job, table=summary.table, snapshot=summary.snapshot_id, counts=summary.counts,
+        seconds=summary.seconds,
+    )  # fmt: skip
+    print(said, flush=True)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -9,10 +9,11 @@ was made, so that maintenance drops it once no write can take so long; an author
 """
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -44,6 +45,33 @@ class Rewritten:
 
     sequences: tuple[int, ...] = ()
     given_up: int = 0
+
+
+@dataclass
+class Commit:
+    """What became of one commit, and what it took; `state` None: there was none, and it `is_lost` to another writer or
+    failed."""
+
+    table: str
+    state: State | None = None
+    is_lost: bool = False
+    tries: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By phase: `branch`, `write` and `publish`, all tries together."""
+    added: Mapping[str, int] = field(default_factory=dict)
+    """As Iceberg counted: `data-files`, `files-size` in bytes, `records`."""
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+
+
+LISTENERS: list[Callable[[Commit], None]] = []
+"""They hear of every commit of this process, in its thread; what they raise is left."""
 
 
 def open_table(spark: SparkSession, table: Table) -> None:
@@ -288,21 +316,48 @@ def _publish(
     cursor: Cursor | None,
     write: Callable[[str, Cursor | None], None],
 ) -> State:
-    """Stages on a branch grown from `base`, then fast-forwards; maintenance in between only costs another try."""
-    for _ in range(_ATTEMPTS):
-        iceberg = load(spark, table)
-        start, newest = _carried_over(iceberg, table, base)
-        if cursor is not None and newest is not base.cursor:
-            cursor = cursor.with_all_of(newest)
+    """Stages on a branch grown from `base`, then fast-forwards; the LISTENERS hear what came of it."""
+    done = Commit(table.name)
+    try:
+        done.state = _published(spark, table, base, cursor, write, done)
+        return done.state
+    except LostRaceError:
+        done.is_lost = True
+        raise
+    finally:
+        for listen in LISTENERS:
+            with suppress(Exception):
+                listen(done)
+
+
+def _published(
+    spark: SparkSession,
+    table: Table,
+    base: State,
+    cursor: Cursor | None,
+    write: Callable[[str, Cursor | None], None],
+    done: Commit,
+) -> State:
+    """The state behind the commit; maintenance in between only costs another try."""
+    for done.tries in range(1, _ATTEMPTS + 1):
         branch = staging_branch("commit")
-        if not branched(iceberg, branch, start):
-            continue
+        with done.phase("branch"):
+            iceberg = load(spark, table)
+            start, newest = _carried_over(iceberg, table, base)
+            if cursor is not None and newest is not base.cursor:
+                cursor = cursor.with_all_of(newest)
+            if not branched(iceberg, branch, start):
+                continue
         try:
-            write(branch, cursor)
-            iceberg.refresh()
-            staged = iceberg.snapshot(branch).snapshotId()
-            if _fast_forwarded(iceberg, branch, staged):
-                return State(staged, cursor, cursor.stamp if cursor else base.stamp)
+            with done.phase("write"):
+                write(branch, cursor)
+            with done.phase("publish"):
+                iceberg.refresh()
+                snapshot = iceberg.snapshot(branch)
+                staged = snapshot.snapshotId()
+                done.added = _added(snapshot) if LISTENERS else {}
+                if _fast_forwarded(iceberg, branch, staged):
+                    return State(staged, cursor, cursor.stamp if cursor else base.stamp)
         except BaseException as error:
             if isinstance(error, Exception) and _was_dropped(iceberg, branch):
                 continue
@@ -310,6 +365,11 @@ def _publish(
             raise
         drop(iceberg, branch)
     raise _overtaken(table)
+
+
+def _added(snapshot: Any) -> dict[str, int]:
+    summary = snapshot.summary()
+    return {counted: int(summary.get(f"added-{counted}") or 0) for counted in ("data-files", "files-size", "records")}
 
 
 def _overtaken(table: Table) -> LostRaceError:

@@ -80,16 +80,17 @@ def of(tables: Sequence[Table], states: Mapping[str, State]) -> Progress:
 
 
 def _source(name: str, state: State, bases: Iterable[State]) -> Source:
-    offers = _offered(name, state)
+    offers = offered(name, state.cursor, state.stamp)
     return Source(name, offers, _least([_consumed(base.cursor, name, state, offers) for base in bases]))
 
 
-def _offered(name: str, state: State) -> Consumed:
-    """A dimension is followed by its place in the change log: a version that vanished leaves no row with a stamp."""
-    rebuilt = state.cursor.rebuilt if state.cursor else None
+def offered(name: str, cursor: Cursor | None, stamp: datetime | None) -> Consumed:
+    """What a commit of a table offers, by its cursor and its stamp. A dimension is followed by its place in the change
+    log: a version that vanished leaves no row with a stamp."""
+    rebuilt = cursor.rebuilt if cursor else None
     if not _is_dimension(name):
-        return Consumed(state.stamp, rebuilt)
-    return Consumed(state.cursor.upto if isinstance(state.cursor, UpstreamCursor) else None, rebuilt)
+        return Consumed(stamp, rebuilt)
+    return Consumed(cursor.upto if isinstance(cursor, UpstreamCursor) else None, rebuilt)
 
 
 def _consumed(cursor: Cursor | None, name: str, state: State, offers: Consumed) -> Consumed:

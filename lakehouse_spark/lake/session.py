@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.lake import log
 from lakehouse_spark.settings import S3Settings, Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
@@ -184,12 +185,13 @@ def is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def complain(line: object) -> None:
-    """A line on stderr, also under spark-submit, which sends this process's own stderr to stdout."""
+def complain(said: object, level: str = log.INFO, **known: Any) -> None:
+    """A line on stderr, also under spark-submit, which sends this process's own stderr to stdout; see `log.line`."""
+    line = log.line(said, level, **known)
     if is_submitted():
         with suppress(Py4JError, OSError):  # the JVM may be what failed
             SparkContext._ensure_initialized()
-            SparkContext._jvm.System.err.println(str(line))  # type: ignore[union-attr]
+            SparkContext._jvm.System.err.println(line)  # type: ignore[union-attr]
             return
     print(line, file=sys.stderr, flush=True)
 

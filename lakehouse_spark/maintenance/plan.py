@@ -13,7 +13,7 @@ from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Sna
 from lakehouse_spark.maintenance.orphan_files import Found
 from lakehouse_spark.table import Policy, Table
 
-_SMALL, _LARGE = 0.75, 1.8
+SMALL, _LARGE = 0.75, 1.8
 """Shares of the target size below and above which Iceberg takes a file up."""
 _STALE = timedelta(days=1)
 """A partition that never settles is compacted once what it gathered is as old."""
@@ -343,7 +343,7 @@ def _only(partition: Partition, files: Sequence[File]) -> Partition:
 
 def _of_wrong_size(policy: Policy, partition: Partition) -> list[File]:
     """Files that Iceberg takes up for their size."""
-    low, high = policy.target_file_bytes * _SMALL, policy.target_file_bytes * _LARGE
+    low, high = policy.target_file_bytes * SMALL, policy.target_file_bytes * _LARGE
     return [file for file in partition.files if not low <= file.bytes <= high]
 
 

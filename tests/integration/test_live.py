@@ -1,27 +1,34 @@
 """Live mode on real tables and a real broker: what a beat brings up to date, who else may work, and how it ends."""
 
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse_spark import metrics
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import inventory, pyiceberg
 from lakehouse_spark.jobs import bronze_writer, live
 from lakehouse_spark.jobs.beat import Beat, Watch
+from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.lake.last_errors import LastError
 from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.maintenance import journal
 from lakehouse_spark.maintenance.journal import LAKEHOUSE
-from lakehouse_spark.settings import LiveSettings
+from lakehouse_spark.settings import LiveSettings, MetricsSettings
 from tests.support.lake import Lake, book, trade
 
 RAW, SILVER, BOOKS = "bronze.raw_trades", "silver.trades", "bronze.raw_orderbook"
@@ -48,7 +55,13 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
     return made
 
 
-def live_for(lake: Lake, number: int, *tables: str, then: Callable[[Beat], None] = lambda beat: None) -> list[Beat]:
+def live_for(
+    lake: Lake,
+    number: int,
+    *tables: str,
+    then: Callable[[Beat], None] = lambda beat: None,
+    heard_by: Callable[[Watch], Watch] = lambda watch: watch,
+) -> list[Beat]:
     """So many beats; behind each that another follows, `then`."""
     stop = threading.Event()
 
@@ -59,7 +72,7 @@ def live_for(lake: Lake, number: int, *tables: str, then: Callable[[Beat], None]
             then(beat)
 
     watch = Acting(act)
-    live.run(lake.spark, lake.settings, every=SECOND, tables=tables, stop=stop, watch=watch)
+    live.run(lake.spark, lake.settings, every=SECOND, tables=tables, stop=stop, watch=heard_by(watch))
     return watch.beats
 
 
@@ -74,12 +87,59 @@ def leases(lake: Lake, job: str) -> list[str]:
 
 def test_every_beat_brings_every_layer_up_to_what_kafka_holds(lake: Lake) -> None:
     lake.produce("raw_trades", trade(trade_id="T1"), b"{")
-    first, second = live_for(lake, 2, then=lambda beat: lake.produce("raw_trades", trade(trade_id="T2")))
+    settings = lake.settings.model_copy(update={"metrics": MetricsSettings(port=0, refresh_seconds=1)})
+    with metrics.observing(settings, JOBS["pipeline"], EVERY) as observer:
+        observer.begin(lake.spark, settings)
+        heard_by = partial(hearing, observer)
+        first, second = live_for(
+            lake, 2, then=lambda beat: lake.produce("raw_trades", trade(trade_id="T2")), heard_by=heard_by
+        )
+        found = scraped(observer, until=f'lakehouse_judged_records_total{{outcome="records",table="{SILVER}"}} 3.0')
+        observer.ended(0)
     assert [{**beat.failed, **beat.left} for beat in (first, second)] == [{}, {}]
     assert [row["trade_id"] for row in lake.rows("gold.fact_trades", "trade_id")] == ["T1", "T2"]
     changed = [each.table for each in second.summaries if each.snapshot_id is not None]
     assert [changed[0], changed[-1]] == [RAW, "gold.portfolio_positions"]
     assert leases(lake, live.JOB) == ["STARTED", "DONE"]
+    of_trades = {
+        'judged_records_total{outcome="rejected",table="silver.trades"}': 1,
+        'rejected_reasons_total{reason="malformed_json",source="bronze.raw_trades"}': 1,
+        'lag_records{table="bronze.raw_trades",upstream="kafka"}': 0,
+        'lag_records{table="silver.trades",upstream="bronze.raw_trades"}': 0,
+        'commits_total{table="silver.trades"}': 2,
+        'commit_records_total{table="silver.trades"}': 2,
+        'commit_files_total{table="silver.trades"}': 2,
+        'commit_retries_total{table="silver.trades"}': 0,
+        'lost_races_total{table="silver.trades"}': 0,
+        'table_failing{table="silver.trades"}': 0,
+        "beats_total": 2,
+    }
+    assert {name: found["lakehouse_" + name] for name in of_trades} == of_trades
+    for phase in ("branch", "write", "publish"):
+        assert found[f'lakehouse_commit_seconds_total{{phase="{phase}",table="silver.trades"}}'] > 0
+    assert commit.LISTENERS == []
+
+
+EVERY = {"every": SECOND}
+
+
+def hearing(observer: metrics.Observer, shown: Watch) -> Watch:
+    """As a door has an observer hear of live mode."""
+    watch: Watch = observer.heard_by({**EVERY, "watch": shown})["watch"]
+    return watch
+
+
+def scraped(observer: Any, until: str) -> dict[str, float]:
+    """What the endpoint answers once it has a line."""
+    host, port = observer.server.server_address
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        if until in lines:
+            return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[:1] != "#"}
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.1)
 
 
 def test_a_refused_topic_is_told_at_every_beat_and_the_others_go_on(lake: Lake) -> None:
@@ -106,7 +166,20 @@ def test_a_table_that_fails_is_brought_up_to_date_once_it_can_be(lake: Lake, mon
             raise OSError(28, "No space left on device")
 
         patch.setattr("lakehouse_spark.jobs.silver_processor.write", full)
-        first, second = live_for(lake, 2, RAW, SILVER, then=lambda beat: patch.undo())
+        kept: list[LastError] = []
+
+        def mend(beat: Beat) -> None:
+            patch.undo()
+
+        def remember(run: live._Live, beat: Beat) -> None:
+            remembered(run, beat)
+            kept.extend(inventory.read(lake.settings).errors)
+
+        remembered = live._Live._remember
+        monkeypatch.setattr(live._Live, "_remember", remember)
+        first, second = live_for(lake, 2, RAW, SILVER, then=mend)
+    assert [(each.job, each.error) for each in kept] == [("live", "silver.trades: No space left on device")]
+    assert inventory.read(lake.settings).errors == []
     assert first.failed == {SILVER: "No space left on device"}
     assert second.failed == {}
     assert [row["trade_id"] for row in lake.rows(SILVER, "trade_id")] == ["T1"]

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -129,8 +130,21 @@ def test_records_go_through_bronze_and_silver(shell: Shell) -> None:
     assert bronze.report["job"] == "bronze_writer"
     assert bronze.counts == {"bronze.raw_trades": {"records": 4}}
 
-    silver = shell.run("silver_processor", "--table", "trades")
-    assert (silver.code, silver.complaints) == (0, [])
+    textfiles = shell.home.parent / "textfiles"
+    silver = shell.run(
+        "silver_processor", "--table", "trades",
+        LAKEHOUSE_LOG__FORMAT="json", LAKEHOUSE_METRICS__TEXTFILE_DIR=str(textfiles),
+    )  # fmt: skip
+    committed = [json.loads(line) for line in silver.complaints]
+    assert (silver.code, [(each["job"], each["table"], each["message"]) for each in committed]) == (
+        0, [("silver_processor", table, "committed") for table in ("silver._rejected_records", "silver.trades")],
+    )  # fmt: skip
+    assert committed[-1]["cursor"]["counts"]["rejected"] == 1
+    assert json.loads(silver.lines[0])["snapshot"] == committed[-1]["snapshot"]
+    told = (textfiles / "lakehouse.prom").read_text().splitlines()
+    assert 'lakehouse_job_exit_code{job_name="silver_processor"} 0.0' in told
+    assert 'lakehouse_judged_records_total{outcome="accepted",table="silver.trades"} 2.0' in told
+    assert 'lakehouse_commits_total{table="silver.trades"} 1.0' in told
     counts = silver.counts["silver.trades"]
     assert (counts["accepted"], counts["duplicates"], counts["rejected"]) == (2, 1, 1)
 
@@ -172,18 +186,36 @@ def test_a_run_finds_nothing_new(shell: Shell) -> None:
 
 @pytest.mark.soak
 def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: Shell) -> None:
-    with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous") as process:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"LAKEHOUSE_METRICS__PORT": str(port), "LAKEHOUSE_METRICS__REFRESH_SECONDS": "1"}
+    with shell.start("bronze_writer", "--table", "raw_marketdata", "--continuous", **told) as process:
         assert process.stdout is not None
         shell.produce("raw_marketdata", b"{}", b"{}")
         first = process.stdout.readline()
+        assert 'lakehouse_commits_total{table="bronze.raw_marketdata"} 1.0' in scraped(
+            port, until='lakehouse_lag_records{table="bronze.raw_marketdata",upstream="kafka"} 0.0'
+        )
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         done = finished(process)
 
     assert first.startswith("bronze_writer: bronze.raw_marketdata: ")
-    assert (done.code, done.complaints) == (0, [])
+    assert (done.code, done.complaints) == (0, [f"metrics: http://127.0.0.1:{port}/metrics"])
     assert time.monotonic() - began < 60
     assert done.counts == {"bronze.raw_marketdata": {"records": 2}}
+
+
+def scraped(port: int, until: str) -> list[str]:
+    """What the endpoint answers once it has a line."""
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines: list[str] = answer.read().decode().splitlines()
+        if until in lines:
+            return lines
+        assert time.monotonic() < deadline, lines
+        time.sleep(0.1)
 
 
 INGESTED = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for)
@@ -272,6 +304,8 @@ def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> 
         traced = shell.run("submit", "silver_processor", "--table", "market_data", LAKEHOUSE_DEBUG="true")
     finally:
         metadata.with_name("lost").rename(metadata)
+    [kept] = shell.run(LAKEHOUSE, "status", "--errors").lines
+    shell.run("submit", "silver_processor", "--table", "market_data")
 
     assert (done.code, done.lines) == (1, [])
     assert len(done.complaints) == 1
@@ -280,6 +314,9 @@ def test_an_error_that_nobody_foresaw_ends_with_a_sentence_too(shell: Shell) -> 
     assert str(metadata) in done.complaints[0]
     assert (traced.code, traced.lines) == (1, [])
     assert "Traceback (most recent call last):" in traced.complaints
+    assert kept.startswith("silver_processor failed at 20")
+    assert str(metadata) in kept
+    assert shell.run(LAKEHOUSE, "status", "--errors").lines == []
     assert traced.complaints[-1] == done.complaints[0].removesuffix(" (LAKEHOUSE_DEBUG=true shows the trace)")
 
 

@@ -19,16 +19,21 @@ from lakehouse_spark.catalog import LAYERS, TABLES
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
-from lakehouse_spark.errors import RefusedError, UsageError
+from lakehouse_spark.errors import LostRaceError, RefusedError, UsageError
 from lakehouse_spark.iceberg import inventory
 from lakehouse_spark.iceberg.inventory import Inventory, Lag, TableState
 from lakehouse_spark.jobs import live, maintenance, registry, schema_migration
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import session
-from lakehouse_spark.settings import Settings
+from lakehouse_spark.lake import commit, last_errors, log, session
+from lakehouse_spark.lake.commit import Commit
+from lakehouse_spark.lake.cursor import TopicCursor
+from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.settings import LogSettings, Settings
+from tests.support.home import SCHEMA, Home
 
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 LISTED = [
     "schema_migration     create the tables, or bring them to this release",
     "bronze_writer        Kafka to bronze",
@@ -311,6 +316,93 @@ def test_a_job_that_fails_says_why_and_has_its_exit_code(
     assert run.execute(job_that(work), {}) == code
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines(), opened.is_stopped) == ("", [sentence], True)
+
+
+def test_lines_are_json_objects_where_the_settings_ask_for_it(
+    opened: _Session, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(spark: object, settings: Settings) -> list[Summary]:
+        cursor = TopicCursor(stamp=NOON, topic="trades", topic_id="id", following={0: 7})
+        for listen in commit.LISTENERS:
+            listen(Commit("bronze.raw_trades", State(7, cursor, NOON), tries=1, seconds={"write": 0.25}))
+            listen(Commit("bronze.raw_orderbook", is_lost=True))
+        return [Summary("some_job", "bronze.raw_trades", {"records": 1200}, 7, 0.5)]
+
+    monkeypatch.setenv("LAKEHOUSE_LOG__FORMAT", "json")
+    assert run.execute(job_that(work), {}) == 0
+    said = capsys.readouterr()
+    first, last = map(json.loads, said.out.splitlines())
+    assert first.pop("at").endswith("+00:00")
+    assert first == {
+        "level": "info", "job": "some_job", "table": "bronze.raw_trades", "snapshot": 7, "counts": {"records": 1200},
+        "seconds": 0.5, "message": "some_job: bronze.raw_trades: 1,200 records in 0.5 s",
+    }  # fmt: skip
+    assert {*last} == {"job", "tables", "seconds"}
+    [committed] = map(json.loads, said.err.splitlines())
+    assert (committed["job"], committed["table"], committed["snapshot"]) == ("some_job", "bronze.raw_trades", 7)
+    assert committed["cursor"]["to"] == {"0": 7}
+    assert (committed["seconds"], committed["message"], commit.LISTENERS) == ({"write": 0.25}, "committed", [])
+
+    def fail(spark: object, settings: Settings) -> list[Summary]:
+        raise RefusedError("the topic is gone", "Do this")
+
+    assert run.execute(job_that(fail), {}) == 3
+    [refused] = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (refused["level"], refused["job"], refused["message"]) == (
+        "error", "some_job", "the topic is gone. Do this",
+    )  # fmt: skip
+    monkeypatch.undo()
+    log.use(LogSettings(), "")
+
+
+def test_the_lakehouse_keeps_why_a_job_failed_until_it_ends_well(
+    opened: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[tuple[str, ...]] = []
+    monkeypatch.setattr(last_errors, "keep", lambda spark, settings, job, error: kept.append((job, error)))
+    monkeypatch.setattr(last_errors, "clear", lambda spark, job: kept.append((job,)))
+    outcomes: list[Exception | None] = [ValueError("oh"), UsageError("no such day"), LostRaceError("lost"), None]
+
+    def work(spark: object, settings: Settings) -> list[Summary]:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return []
+
+    assert [run.execute(job_that(work), {}) for _ in range(4)] == [1, 2, 3, 0]
+    assert kept == [("some_job", "ValueError: oh"), ("some_job", "lost"), ("some_job",)]
+
+
+def test_what_fails_while_an_error_is_kept_hides_no_error(opened: _Session) -> None:
+    last_errors.keep(None, Settings(), "some_job", "oh")  # type: ignore[arg-type]
+    last_errors.clear(None, "some_job")  # type: ignore[arg-type]
+
+
+def test_status_shows_what_failed_last(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = {
+        "lakehouse.last-error.pipeline": '{"at": "2025-06-01T12:00:00.000000+00:00", "error": "[oh] a: b"}',
+        "lakehouse.last-error.compaction": "as someone else wrote it",
+        "write.format.default": "parquet",
+    }
+    home.catalog.create_namespace("_metadata")
+    home.catalog.create_table("_metadata.maintenance_log", SCHEMA, properties={"format-version": "2", **kept})
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home.folder))
+    assert lakehouse("status", "--errors", monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "compaction failed: as someone else wrote it", "pipeline failed at 2025-06-01 12:00:00 UTC: [oh] a: b",
+    ]  # fmt: skip
+    assert lakehouse("status", "--errors", "--json", monkeypatch=monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"job": "compaction", "at": None, "error": "as someone else wrote it"},
+        {"job": "pipeline", "at": "2025-06-01T12:00:00.000000+00:00", "error": "[oh] a: b"},
+    ]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
 
 
 def test_what_spark_submit_runs_refuses_wrong_use_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

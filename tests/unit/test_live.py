@@ -22,6 +22,7 @@ from lakehouse_spark.jobs.registry import span
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.lake import last_errors
 from lakehouse_spark.maintenance import journal
 from lakehouse_spark.maintenance.schedule import SCHEDULES, Schedule
 from lakehouse_spark.silver import market_data, trader_activity, trades
@@ -197,6 +198,7 @@ def test_a_table_that_fails_stops_what_follows_it_and_no_other(failing: Failing,
     assert [each.table for each in beat.summaries] == ["dim.dim_symbol", "silver.market_data"]
     assert beat.failed == {"silver.trades": "ValueError: broke"}
     assert beat.left == {"silver.trader_activity": "waits"}
+    assert beat.well == {"dim.dim_symbol", "silver.market_data"}
 
 
 def test_a_table_that_fails_again_and_again_is_tried_later_and_later(failing: Failing, some: Beats) -> None:
@@ -228,6 +230,8 @@ def test_what_fails_before_any_table_is_told_of_all_of_the_layer(
     beat = some.run(1)
     assert beat.failed == {"dim.dim_symbol": "Kafka does not answer"}
     assert failing.done == ["silver.trades", "silver.market_data", "silver.trader_activity"]
+    layers[0] = (("dim.dim_symbol",), list, 1)  # it answers, and there is no topic to read
+    assert "dim.dim_symbol" in some.run(2).well
 
 
 def test_a_table_that_a_stream_writes_is_left_to_it(failing: Failing, some: Beats) -> None:
@@ -246,6 +250,30 @@ def test_once_it_is_asked_to_end_no_other_table_is_begun(failing: Failing, some:
     some.report = lambda summary: some.stop.set()
     beat = some.run(1)
     assert [each.table for each in beat.summaries] == ["dim.dim_symbol"]
+
+
+def test_what_stands_wrong_is_kept_until_every_table_of_it_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(last_errors, "keep", lambda spark, settings, job, error: kept.append(f"{job}: {error}"))
+    monkeypatch.setattr(last_errors, "clear", lambda spark, job: kept.append(f"{job} is well"))
+    loop = Live(beats(Lasting), journal.Run(NOTHING, None, timedelta(minutes=10)), Heard(), Hand())
+    silent = dict.fromkeys(("bronze.raw_trades", "bronze.raw_orderbook"), "Kafka does not answer")
+
+    def after(failed: dict[str, str], *well: str) -> list[str]:
+        kept.clear()
+        loop._remember(Beat(1, NOON, 1.0, [], failed, {}, well))
+        return [*kept]
+
+    assert after({}, "silver.trades") == ["live is well", "pipeline is well"]  # of what was left by others
+    assert after({}, "silver.trades") == []
+    both = "live: bronze.raw_trades, bronze.raw_orderbook: Kafka does not answer"
+    assert after(silent) == [both]
+    assert after(silent) == []  # it stands already
+    assert after({}, "silver.trades") == []  # they were not tried
+    assert after({"silver.trades": "silver.trades: lost"}, "bronze.raw_orderbook") == [
+        "live: bronze.raw_trades: Kafka does not answer; silver.trades: lost"
+    ]
+    assert after({}, "bronze.raw_trades", "silver.trades") == ["live is well", "pipeline is well"]
 
 
 # How it is asked for, and to end

@@ -183,3 +183,26 @@ def test_a_wrong_secret_is_refused_without_being_shown(monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match=r"kafka\.secrets") as refused:
         settings.load()
     assert "hush" not in str(refused.value)
+
+
+def test_a_text_is_rid_of_every_secret_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "CATALOG__TOKEN": "t0ken", "S3__ACCESS_KEY_ID": "k3y-", "S3__SECRET_ACCESS_KEY": "s3cret",
+        "KAFKA__SECRETS": '{"ssl.truststore.password": "tru5t"}', "ALERTS__WEBHOOK_URL": "http://hook/hush",
+    }  # fmt: skip
+    loaded = profile(monkeypatch, "local", **given)
+    said = "t0ken k3y- s3cret tru5t http://hook/hush and local"
+    assert loaded.without_secrets(said) == "*** *** *** *** *** and local"
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_is_none_is_refused(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"^wrong settings: metrics\.port: "):
+        profile(monkeypatch, "local", METRICS__PORT=port)
+
+
+def test_a_webhook_is_reached_by_http_and_its_url_is_told_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError) as refused:
+        profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="ftp://hush")
+    assert str(refused.value) == ("wrong settings: alerts.webhook_url: Value error, expected http://… or https://…")
+    assert "hush" not in repr(profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="https://hook/hush"))
