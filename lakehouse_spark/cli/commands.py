@@ -1,7 +1,7 @@
 """The commands that look at a lakehouse as a whole, and the demo."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse_spark.iceberg.inventory import TableState
+    from lakehouse_spark.iceberg.payload_drift import Drift
 
 _EXACT, _AT_MOST = "exact", "at most"
 
@@ -76,13 +77,15 @@ def run_demo(
 
 
 def status(as_json: Json = False) -> None:
-    """Rows, newest stamp and lag behind upstream of every table; read from metadata, without Spark."""
-    from lakehouse_spark.iceberg import inventory
+    """Rows, newest stamp and lag behind upstream of every table, and payload drift; without Spark."""
+    from lakehouse_spark.iceberg import inventory, payload_drift
 
-    found = inventory.read(load())
+    settings = load()
+    found = inventory.read(settings)
     if found.absent:
         raise RefusedError(f"tables are missing: {', '.join(found.absent)}", "What to do: lakehouse doctor")
-    rows = [_status(table) for table in found.tables.values()]
+    drifts = payload_drift.read(settings)
+    rows = [_status(table, drifts) for table in found.tables.values()]
     if as_json:
         print_json(rows)
         return
@@ -91,6 +94,8 @@ def status(as_json: Json = False) -> None:
         counts = [_number(row["rows"], row["rows_are"]), *(f"{row[name]:,}" for name in ("files", "snapshots"))]
         grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), _behind(row))
     out.print(grid)
+    for drift in drifts:
+        out.print(f"{drift}", markup=False, highlight=False)
 
 
 def run_verify(
@@ -269,13 +274,14 @@ def with_instants_as_text(rows: "DataFrame") -> "DataFrame":
     return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
 
 
-def _status(table: "TableState") -> dict[str, Any]:
+def _status(table: "TableState", drifts: Sequence["Drift"]) -> dict[str, Any]:
     counts = {"rows": table.rows, "files": table.data_files + table.delete_files, "snapshots": table.snapshots}
     behind = sum(lag.rows or 0 for lag in table.lags) if table.follows else None
     return {
         "table": table.name, **counts, "stamp": to_text(table.stamp), "behind": behind,
         "waits_for": [lag.upstream for lag in table.lags], "rows_are": _sure(table.is_exact),
         "behind_is": _sure(all(lag.is_exact for lag in table.lags)),
+        "drift": [drift.as_dict() for drift in drifts if f"bronze.{drift.topic}" == table.name],
     }  # fmt: skip
 
 

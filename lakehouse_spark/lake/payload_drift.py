@@ -18,8 +18,11 @@ from lakehouse_spark.transforms import drift
 
 ENOUGH_RECORDS = 100
 """A field that none of so many records has is told to have vanished."""
+KEPT_DAYS = 30
+"""Notes of a topic's older batches go with the next one that is noted."""
 _START, _NONE = "start", "none"
-_COLUMNS = [name for name in TABLE.column_names if name != TABLE.stamp]
+_KINDS = 7
+"""Of values that JSON has, as `drift` tells them apart."""
 _ROW = pa.schema(
     [
         *((name, pa.string()) for name in ("topic", "batch", "name", "change", "json_type")),
@@ -41,40 +44,42 @@ class Found:
 
 
 def note(spark: SparkSession, topic: Topic, found: Found, after: datetime | None, upto: snapshots.State) -> None:
-    """Keeps what is not as declared in the batch of rows stamped later than `after`; nothing, where all is."""
+    """Keeps what is not as declared in the batch of rows stamped later than `after`; nothing, where all is.
+
+    Notes of an earlier attempt at the batch, which may have ended before, go with it.
+    """
     absent = drift.absent(found.has, topic.fields) if found.readable >= ENOUGH_RECORDS else []
     if not found.drifted and not absent:
         return
-    batch = _START if after is None else to_text(after)
-    most = MOST_NAMES + 7 * len(topic.fields)  # a declared field comes as one of seven kinds at most
-    fields = found.fields.orderBy(
-        ~F.col("name").isin(*topic.fields), F.desc("records"), "name", "json_type"
-    ).limit(most) if found.drifted else None  # fmt: skip
-    counted = [] if fields is None else [tuple(row) for row in fields.collect()]
+    batch = _START if after is None else str(to_text(after))
+    counted = _counted(topic, found) if found.drifted else []
 
     def attempt() -> None:
         base = snapshots.state(spark, TABLE)
         held = snapshots.at(spark, TABLE, base.snapshot_id).where(F.col("topic") == topic.name)
         is_held = snapshots.has_files(spark, TABLE, base, ("topic", "=", topic.name))
-        said = (
-            held.groupBy("name", "change").agg(F.max(F.col("batch").eqNullSafe(F.lit(batch))).alias("again")).collect()
-            if is_held
-            else []
-        )
-        again = any(row["again"] for row in said)
-        known = {row["name"] for row in said if row["change"] == UNKNOWN}
-        gone = {row["name"] for row in said if row["change"] == VANISHED and not row["again"]}
+        is_old = F.col("upto") < F.lit(upto.stamp) - F.expr(f"INTERVAL {KEPT_DAYS} DAYS")
+        goes = is_old | F.col("batch").eqNullSafe(F.lit(batch))
+        stay = held.where(~goes).select("name", "change").distinct().collect() if is_held else []
+        known = {row["name"] for row in stay if row["change"] == UNKNOWN}
+        gone = {row["name"] for row in stay if row["change"] == VANISHED}
         rows = _rows(topic, counted, found.drifted, known, [name for name in absent if name not in gone])
-        if not rows and not again:
+        if not rows:
             return
         whole = {"topic": topic.name, "batch": batch, "readable": found.readable, "upto": upto.stamp}
         fresh = spark.createDataFrame(pa.Table.from_pylist([{**row, **whole} for row in rows], schema=_ROW)).coalesce(1)
         cursor = Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes={"topic": topic.name, "batch": batch})
-        settle(
-            spark, TABLE, fresh, held.where(F.col("batch").eqNullSafe(F.lit(batch))) if again else None, base, cursor
-        )
+        settle(spark, TABLE, fresh, held.where(goes) if is_held else None, base, cursor)
 
     commit.again_if_overtaken(attempt)
+
+
+def _counted(topic: Topic, found: Found) -> list[tuple[str, str, int]]:
+    """The batch's fields by name and kind: all declared ones, and of others those of most records."""
+    declared = F.col("name").isin(*topic.fields)
+    most = MOST_NAMES * _KINDS + len(topic.fields) * _KINDS
+    fields = found.fields.orderBy(~declared, F.desc("records"), "name", "json_type").limit(most)
+    return [(row["name"], row["json_type"], row["records"]) for row in fields.collect()]
 
 
 def _rows(
