@@ -18,7 +18,7 @@ _COLUMNS = ("topic", "name", "change", "json_type", "records", "upto")
 
 @dataclass(frozen=True)
 class Drift:
-    """A field that was not as declared, in so many records of the batches that are noted; `json_types` are what it held.
+    """A field that was not as declared, in so many records of the batches that are noted, and what it held there; the
     `name` is empty for unknown fields beyond the names that are kept."""
 
     topic: str
@@ -60,7 +60,8 @@ class Drift:
     def as_dict(self) -> dict[str, Any]:
         return {
             "topic": self.topic, "name": self.name, "change": self.change, "json_types": list(self.json_types),
-            "records": self.records, "last": self.last.isoformat(), "operation": str(self.remedy) if self.remedy else None,
+            "records": self.records, "last": self.last.isoformat(),
+            "operation": str(self.remedy) if self.remedy else None,
         }  # fmt: skip
 
 

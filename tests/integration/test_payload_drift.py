@@ -1,6 +1,5 @@
 """Payload drift from the first record to the column that takes it in: counted once, told, and filled from bronze."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -26,9 +25,9 @@ def noted(lake: Lake) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture(scope="module")
-def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     tables = (*TABLES, "_metadata.payload_drift")
-    yield Lake.new(spark, "127.0.0.1:9", tmp_path_factory.mktemp("drift") / "home", tables)
+    return Lake.new(spark, "127.0.0.1:9", tmp_path_factory.mktemp("drift") / "home", tables)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_fifty_names_of_a_topic_are_kept_and_notes_of_a_month_ago_go(
     lake: Lake, drifted: list[list[tuple[Any, ...]]]
 ) -> None:
     many = {f"n{number:02}": number for number in range(60)}
-    arrive(lake, trade(trade_id="E1", **many), trade(trade_id="E2", **many, n59=0.5), at=LATER[4])
+    arrive(lake, trade(trade_id="E1", **many), trade(trade_id="E2", **{**many, "n59": 0.5}), at=LATER[4])
     lake.silver("trades")
     found = [note for note in noted(lake) if note not in drifted[2]]
     assert found[0] == ("", "OTHER", "none", 22, 2)
