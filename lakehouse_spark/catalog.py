@@ -21,7 +21,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.fact import Fact
-from lakehouse_spark.metadata import maintenance_log, retired_keys, schema_migrations, surrogate_keys
+from lakehouse_spark.metadata import maintenance_log, payload_drift, retired_keys, schema_migrations, surrogate_keys
 from lakehouse_spark.silver import market_data, orderbook_snapshots, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.table import Table
@@ -29,6 +29,7 @@ from lakehouse_spark.table import Table
 TABLES: tuple[Table, ...] = (
     schema_migrations.TABLE,
     maintenance_log.TABLE,
+    payload_drift.TABLE,
     surrogate_keys.TABLE,
     retired_keys.TABLE,
     raw_trades.TABLE,

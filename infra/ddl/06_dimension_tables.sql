@@ -59,6 +59,32 @@ TBLPROPERTIES (
   'write.distribution-mode' = 'none'
 );
 
+CREATE TABLE IF NOT EXISTS lake._metadata.payload_drift (
+  `topic` string COMMENT 'The topic, by its bronze table',
+  `batch` string COMMENT 'The bronze stamp after which the batch began; `start` is the first',
+  `name` string COMMENT 'The field; of OTHER none',
+  `change` string COMMENT 'UNKNOWN, RETYPED, VANISHED: no record has it; OTHER: unknown ones beyond 50 names',
+  `json_type` string COMMENT 'What it held: string, integer, number, boolean, array, object, null; else none',
+  `records` bigint COMMENT 'How many records of the batch had it so; how many fields of OTHER',
+  `readable` bigint COMMENT 'How many records of the batch are JSON objects',
+  `upto` timestamp COMMENT 'The bronze stamp that the batch ended with',
+  `_noted_at` timestamp COMMENT 'Commit stamp: when it was noted'
+)
+USING iceberg
+COMMENT 'Fields of payloads that are not as their topic declares them, counted for each batch that silver took in.'
+TBLPROPERTIES (
+  'format-version' = '2',
+  'write.format.default' = 'parquet',
+  'write.parquet.compression-codec' = 'zstd',
+  'write.parquet.dict-encoding.enabled' = 'true',
+  'write.metadata.delete-after-commit.enabled' = 'true',
+  'write.metadata.previous-versions-max' = '10',
+  'commit.retry.num-retries' = '4',
+  'commit.retry.min-wait-ms' = '100',
+  'read.split.target-size' = '134217728',
+  'write.distribution-mode' = 'none'
+);
+
 CREATE TABLE IF NOT EXISTS lake._metadata.surrogate_keys (
   `table_name` string COMMENT 'Dimension (e.g., dim_symbol)',
   `last_issued_key` bigint COMMENT 'The largest key ever reserved',

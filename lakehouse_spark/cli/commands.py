@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from lakehouse_spark.iceberg.inventory import TableState
+    from lakehouse_spark.iceberg.payload_drift import Drift
     from lakehouse_spark.lake.last_errors import LastError
 
 _EXACT, _AT_MOST = "exact", "at most"
@@ -82,7 +83,8 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rows, newest stamp and lag behind upstream of every table, and what failed last; read without Spark."""
+    """Rows, newest stamp and lag behind upstream of every table, what drifted in payloads and what failed last; read
+    without Spark."""
     from lakehouse_spark.iceberg import inventory
 
     found = inventory.read(load())
@@ -91,7 +93,7 @@ def status(
         return
     if found.absent:
         raise RefusedError(f"tables are missing: {', '.join(found.absent)}", "What to do: lakehouse doctor")
-    rows = [_status(table) for table in found.tables.values()]
+    rows = [_status(table, found.drifts) for table in found.tables.values()]
     if as_json:
         print_json(rows)
         return
@@ -100,6 +102,10 @@ def status(
         counts = [_number(row["rows"], row["rows_are"]), *(f"{row[name]:,}" for name in ("files", "snapshots"))]
         grid.add_row(row["table"], *counts, (row["stamp"] or "")[:19].replace("T", " "), _behind(row))
     out.print(grid)
+    if found.drifts:
+        out.print()
+        for drift in found.drifts:
+            out.print(f"{drift}", markup=False, highlight=False)
     if found.errors:
         out.print()
         _show_errors(found.errors, as_json)
@@ -290,13 +296,14 @@ def _show_errors(errors: "Sequence[LastError]", as_json: bool) -> None:
         out.print(f"{each.job} failed{when}: {each.error}", markup=False, highlight=False)
 
 
-def _status(table: "TableState") -> dict[str, Any]:
+def _status(table: "TableState", drifts: Sequence["Drift"]) -> dict[str, Any]:
     counts = {"rows": table.rows, "files": table.data_files + table.delete_files, "snapshots": table.snapshots}
     behind = sum(lag.rows or 0 for lag in table.lags) if table.follows else None
     return {
         "table": table.name, **counts, "stamp": to_text(table.stamp), "behind": behind,
         "waits_for": [lag.upstream for lag in table.lags], "rows_are": _sure(table.is_exact),
         "behind_is": _sure(all(lag.is_exact for lag in table.lags)),
+        "drift": [drift.as_dict() for drift in drifts if f"bronze.{drift.topic}" == table.name],
     }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.dim.reference_log import LOG
-from lakehouse_spark.iceberg import metadata, rows
+from lakehouse_spark.iceberg import metadata, payload_drift, rows
 from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.iceberg.payload_drift import Drift
 from lakehouse_spark.iceberg.rows import Count
 from lakehouse_spark.lake import last_errors, progress
 from lakehouse_spark.lake.cursor import CURSOR, from_json
@@ -16,6 +17,7 @@ from lakehouse_spark.lake.last_errors import LastError
 from lakehouse_spark.lake.progress import Source
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.metadata import maintenance_log
+from lakehouse_spark.metadata import payload_drift as drift_notes
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 
@@ -68,6 +70,8 @@ class Inventory:
     states: Mapping[str, State]
     errors: Sequence[LastError] = ()
     """Of jobs that have not ended well since."""
+    drifts: Sequence[Drift] = ()
+    """Fields of payloads that were not as declared."""
 
     @property
     def absent(self) -> Sequence[str]:
@@ -92,12 +96,13 @@ def of(found: Mapping[str, Metadata]) -> Inventory:
     """The tables by their metadata."""
     states = {name: each.state for name, each in found.items() if each.table.stamp and each.state is not None}
     counted = {name: rows.count(each) for name, each in found.items()}
-    log = found.get(maintenance_log.TABLE.name)
+    log, notes = (found.get(table.name) for table in (maintenance_log.TABLE, drift_notes.TABLE))
     return Inventory(
         {name: _state_of(each, counted[name], _followed(each.table, states, counted), found, states.get(name))
          for name, each in found.items()},
         states,
         last_errors.of(log.said.get("properties") or {}) if log else (),
+        payload_drift.of(notes) if notes else (),
     )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from lakehouse_spark.lake import payload_drift
 from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of, ranges
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.silver import judging
 from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.transforms import drift
 
 
 def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, days: Days | None = None) -> DataFrame:
@@ -22,12 +24,15 @@ def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, 
 @contextmanager
 def decided(
     feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool
-) -> Iterator[tuple[DataFrame, dict[str, int]]]:
-    """The judged records as decided beside the `rows` of the silver table, kept, and `judging.counts` of them."""
-    with measured(judged, days=judging.good_days(feed)) as (records, seen):
-        outcomes = decide(feed, records, rows, from_start=from_start, days=ranges(seen["days"]))
+) -> Iterator[tuple[DataFrame, dict[str, int], payload_drift.Found]]:
+    """The judged records as decided beside the `rows` of the silver table, kept; `judging.counts` of them; and what of
+    their payloads is not as declared."""
+    with measured(judged, days=judging.good_days(feed), **drift.measures()) as (records, seen):
+        found = payload_drift.Found(seen["readable"], seen["has"] or 0, seen["drifted"], drift.fields_of(records))
+        judged = records.drop(*drift.COLUMNS)
+        outcomes = decide(feed, judged, rows, from_start=from_start, days=ranges(seen["days"]))
         with measured(outcomes, **judging.counts()) as (once, counted):
-            yield once, counted.asDict()
+            yield once, counted.asDict(), found
 
 
 def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:

@@ -106,7 +106,7 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
         held = snapshots.at(spark, feed.table, base.snapshot_id)
-        with decided(feed, judged, held, from_start=True) as (again, counts):
+        with decided(feed, judged, held, from_start=True) as (again, counts, _):
             if counts["inserted"] or counts["updated"]:
                 totals = dict(last.totals)
                 totals["rows"] += counts["inserted"]

@@ -16,7 +16,7 @@ from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import judging, rejected_records
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.transforms import dedup
+from lakehouse_spark.transforms import dedup, drift
 
 
 def rejudge(
@@ -43,7 +43,7 @@ def rejudge(
     rejected_before = gone.count() if rows_removed(upstream.cursor) else 0
     letters = letters.join(places, on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = judging.set_aside(raw, letters)
-    judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes)
+    judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes).drop(*drift.COLUMNS)
     is_early = judging.is_early(feed, since)
     with (
         kept(judged.withColumn("_early", F.coalesce(is_early, F.lit(False)))) as records,

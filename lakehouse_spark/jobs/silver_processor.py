@@ -16,7 +16,7 @@ from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, dead_letters, snapshots, upstream
+from lakehouse_spark.lake import commit, dead_letters, payload_drift, snapshots, upstream
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
 from lakehouse_spark.lake.pruning import day_predicate, day_set, days_of, ranges, within_days
 from lakehouse_spark.lake.queries import measured
@@ -101,7 +101,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     if base.is_lost and not judging.made_by_rejected(feed, judged, held).isEmpty():
         # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
-    with decided(feed, judged, held, from_start=after is None) as (records, counts):
+    with decided(feed, judged, held, from_start=after is None) as (records, counts, drifted):
+        payload_drift.note(spark, feed.topic, drifted, after, arrived)
         if counts["rejected"]:
             rejected = rejected_records.build(judging.rejected(records), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)

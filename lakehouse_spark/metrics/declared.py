@@ -68,6 +68,14 @@ JUDGED = _counter(
     alert="rejected above a share of records within an hour.",
 )  # fmt: skip
 
+DRIFTED = _gauge(
+    "payload_drift_records", "records",
+    "Records of the last 30 days with a field that is not as their topic declares it, by topic and change (UNKNOWN, "
+    "RETYPED, OTHER; VANISHED counts fields), each field for itself.",
+    "topic", "change",
+    alert="RETYPED or VANISHED: a producer changed; `lakehouse status` names the fields.",
+)  # fmt: skip
+
 # Of the work that a process does
 
 REJECTED = _counter(
@@ -129,6 +137,7 @@ TABLE_FAILURES = _counter("table_failures", "beats", "Beats in which a table fai
 
 OF_TABLES = (
     READABLE, READ_AT, LAG_SECONDS, LAG_RECORDS, JUDGED, ROWS, FILES, SMALL_FILES, BYTES, SNAPSHOTS, COMMITTED_AT,
+    DRIFTED,
 )  # fmt: skip
 OF_WORK = (
     REJECTED, COMMITS, COMMIT_SECONDS, COMMIT_RECORDS, COMMIT_FILES, COMMIT_BYTES, RETRIES, LOST_RACES,

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.table import Table
-from lakehouse_spark.transforms import quality
+from lakehouse_spark.transforms import drift, quality
 
 PLACE = ("_source_topic", "_source_partition", "_source_offset")
 """Where the record that made a row of silver has its place in the topic."""
@@ -47,7 +47,8 @@ class Feed:
 def judged(
     records: DataFrame, rules: Sequence[Column], table: Table, derived: dict[str, Column], event_time: str
 ) -> DataFrame:
-    """The table's columns, then `_reasons` (empty: good), `_event_time` and the record's place in the topic.
+    """The table's columns, then `_reasons` (empty: good), `_event_time`, the record's place in the topic, and what of
+    its payload is not as declared (`drift.COLUMNS`).
 
     A column is what `derived` says, else the `v_` value of the same name.
     """
@@ -64,12 +65,16 @@ def judged(
         *(column.alias(name) for name, column in place.items()),
         quality.reasons(F.col("_unreadable"), rules).alias("_reasons"),
         values[event_time].alias("_event_time"),
+        *drift.COLUMNS,
     )
 
 
 def with_fields(bronze: DataFrame, topic: Topic, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Bronze rows with `_fields` (texts), `_known` (exchange) and `_unreadable` (why nothing can be read)."""
-    records = topic.with_fields(bronze, max_bytes)
+    read = topic.with_fields(bronze, max_bytes)
+    records = drift.with_drift(
+        read, topic.fields, texts=topic.text_fields, arrays=topic.array_fields, instants=(topic.event_time,)
+    )
     raw, raw_bytes, lone = F.col("raw_payload"), F.col("_raw_bytes"), F.coalesce(F.size("_lone") > 0, F.lit(False))
     unreadable = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=F.col("_fields").isNotNull())
     return quality.with_known_exchange(records.withColumn("_unreadable", unreadable), exchanges)

@@ -25,5 +25,5 @@ def migrated(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> S
     """A lakehouse migrated on 2025-06-01, to be read only."""
     own = connect(spark, tmp_path_factory.mktemp("migrated"))
     done = [migration.version for migration in migrate(own, Settings(), NOW)]
-    assert done == ["V001", "V002", "V003", "V004", "V005", "V006"]
+    assert done == ["V001", "V002", "V003", "V004", "V005", "V006", "V007"]
     return own

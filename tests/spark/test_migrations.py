@@ -96,6 +96,7 @@ VERSIONS = [
     ("V004", "ledger by operation", "2025-06-01 12:00:00"),
     ("V005", "settlement date", "2025-06-01 12:00:00"),
     ("V006", "control tables described anew", "2025-06-01 12:00:00"),
+    ("V007", "payload drift", "2025-06-01 12:00:00"),
 ]
 
 
@@ -127,7 +128,7 @@ def test_pyiceberg_reads_every_table_of_a_new_lakehouse(migrated: SparkSession) 
     rows = {table.name: catalog.load_table(table.name).scan().to_arrow() for table in TABLES}
     filled = {name: found.num_rows for name, found in rows.items() if found.num_rows}
     assert filled == {
-        "_metadata.schema_migrations": 6, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
+        "_metadata.schema_migrations": 7, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
         "dim.dim_exchange": 17, "dim.dim_time": 731 * 1440,
     }  # fmt: skip
     for found in rows.values():
@@ -146,7 +147,15 @@ def test_migrating_again_or_running_the_ddl_again_writes_nothing(migrated: Spark
 
 def test_asking_what_is_pending_creates_nothing(sessions: Sessions) -> None:
     spark = sessions()
-    assert [migration.version for migration in pending(spark)] == ["V001", "V002", "V003", "V004", "V005", "V006"]
+    assert [migration.version for migration in pending(spark)] == [
+        "V001",
+        "V002",
+        "V003",
+        "V004",
+        "V005",
+        "V006",
+        "V007",
+    ]
     assert spark.sql("SHOW NAMESPACES IN lake").collect() == []
 
 
@@ -254,7 +263,15 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
 
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(run, [sessions() for _ in range(3)]))
-    assert [migration.version for run in runs for migration in run] == ["V001", "V002", "V003", "V004", "V005", "V006"]
+    assert [migration.version for run in runs for migration in run] == [
+        "V001",
+        "V002",
+        "V003",
+        "V004",
+        "V005",
+        "V006",
+        "V007",
+    ]
     spark = sessions()
     assert recorded(spark) == VERSIONS
     assert exchanges(spark) == EXCHANGES

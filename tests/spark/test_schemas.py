@@ -150,6 +150,10 @@ ADDED = {
         "run_id string, table_name string, job string, status string, lease_until timestamp, reason string, "
         "planned map<string,bigint>, done map<string,bigint>, detail string, _logged_at timestamp"
     ),
+    "_metadata.payload_drift": (
+        "topic string, batch string, name string, change string, json_type string, records long, readable long, "
+        "upto timestamp, _noted_at timestamp"
+    ),
 }
 
 # Section 5.2, in Iceberg's words: (partition field, source column, transform).
@@ -190,6 +194,7 @@ PARTITIONS = {
     "_metadata.surrogate_keys": [],
     "_metadata.retired_keys": [],
     "_metadata.schema_migrations": [],
+    "_metadata.payload_drift": [],
     "_metadata.maintenance_log": [("_logged_at_month", "_logged_at", "month")],
 }
 

@@ -45,6 +45,7 @@ def test_the_catalog_holds_the_seeds_nineteen_tables_and_the_control_tables() ->
         "_metadata.retired_keys",
         "_metadata.schema_migrations",
         "_metadata.maintenance_log",
+        "_metadata.payload_drift",
     }
 
 
@@ -158,7 +159,7 @@ def test_a_table_knows_the_column_of_its_days() -> None:
     assert found["gold.market_overview"] == "overview_date"
     assert {name for name, day in found.items() if day is None} == {
         "_metadata.schema_migrations", "_metadata.maintenance_log", "_metadata.surrogate_keys",
-        "_metadata.retired_keys", "bronze.raw_reference",
+        "_metadata.retired_keys", "_metadata.payload_drift", "bronze.raw_reference",
         "dim.dim_exchange", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account", "dim.dim_time",
     }  # fmt: skip
 

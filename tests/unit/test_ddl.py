@@ -161,6 +161,7 @@ def test_every_table_is_created_by_exactly_one_script() -> None:
         "06_dimension_tables.sql": [
             "_metadata.schema_migrations",
             "_metadata.maintenance_log",
+            "_metadata.payload_drift",
             "_metadata.surrogate_keys",
             "_metadata.retired_keys",
             "dim.dim_exchange",

@@ -52,6 +52,7 @@ def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those
             "d11cb8c8cebca099a483d4e42ac0d07f5f1d73ea3d7697eefd7e31f692e4254b",
             (),
         ),
+        ("V007", "payload drift", "fb02ac78336acec2ab2105de6fe35580581361659b2190d3ec3c8965dee6d650", ()),
     ]  # fmt: skip
     for migration in migrations.migrations():
         assert migration.is_recorded_as(migration.checksum)

@@ -1,0 +1,101 @@
+"""Notes of payload drift: kept before the batch's own commit, so that an attempt that dies writes them over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.bronze.topic import Topic
+from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake.cursor import Cursor, to_text
+from lakehouse_spark.lake.reconcile import settle
+from lakehouse_spark.metadata.payload_drift import MOST_NAMES, OTHER, RETYPED, TABLE, UNKNOWN, VANISHED
+from lakehouse_spark.transforms import drift
+
+ENOUGH_RECORDS = 100
+"""A field that none of so many records has is told to have vanished."""
+KEPT_DAYS = 30
+"""Notes of a topic's older batches go with the next one that is noted."""
+_START, _NONE = "start", "none"
+_KINDS = 7
+"""Of values that JSON has, as `drift` tells them apart."""
+_ROW = pa.schema(
+    [
+        *((name, pa.string()) for name in ("topic", "batch", "name", "change", "json_type")),
+        *((name, pa.int64()) for name in ("records", "readable")),
+        ("upto", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a batch held: its records that are JSON objects, which fields any of them has (`has`, by `drift.absent`),
+    and how many fields are not as declared; `fields` counts these by name and kind of value."""
+
+    readable: int
+    has: int
+    drifted: int
+    fields: DataFrame
+
+
+def note(spark: SparkSession, topic: Topic, found: Found, after: datetime | None, upto: snapshots.State) -> None:
+    """Keeps what is not as declared in the batch of rows stamped later than `after`; nothing, where all is.
+
+    Notes of an earlier attempt at the batch, which may have ended before, go with it.
+    """
+    absent = drift.absent(found.has, topic.fields) if found.readable >= ENOUGH_RECORDS else []
+    if not found.drifted and not absent:
+        return
+    batch = _START if after is None else str(to_text(after))
+    counted = _counted(topic, found) if found.drifted else []
+
+    def attempt() -> None:
+        base = snapshots.state(spark, TABLE)
+        held = snapshots.at(spark, TABLE, base.snapshot_id).where(F.col("topic") == topic.name)
+        is_held = snapshots.has_files(spark, TABLE, base, ("topic", "=", topic.name))
+        is_old = F.col("upto") < F.lit(upto.stamp) - F.expr(f"INTERVAL {KEPT_DAYS} DAYS")
+        goes = is_old | F.col("batch").eqNullSafe(F.lit(batch))
+        stay = held.where(~goes).select("name", "change").distinct().collect() if is_held else []
+        known = {row["name"] for row in stay if row["change"] == UNKNOWN}
+        gone = {row["name"] for row in stay if row["change"] == VANISHED}
+        rows = _rows(topic, counted, found.drifted, known, [name for name in absent if name not in gone])
+        if not rows:
+            return
+        whole = {"topic": topic.name, "batch": batch, "readable": found.readable, "upto": upto.stamp}
+        fresh = spark.createDataFrame(pa.Table.from_pylist([{**row, **whole} for row in rows], schema=_ROW)).coalesce(1)
+        cursor = Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes={"topic": topic.name, "batch": batch})
+        settle(spark, TABLE, fresh, held.where(goes) if is_held else None, base, cursor)
+
+    commit.again_if_overtaken(attempt)
+
+
+def _counted(topic: Topic, found: Found) -> list[tuple[str, str, int]]:
+    """The batch's fields by name and kind: all declared ones, and of others those of most records."""
+    declared = F.col("name").isin(*topic.fields)
+    most = MOST_NAMES * _KINDS + len(topic.fields) * _KINDS
+    fields = found.fields.orderBy(~declared, F.desc("records"), "name", "json_type").limit(most)
+    return [(row["name"], row["json_type"], row["records"]) for row in fields.collect()]
+
+
+def _rows(
+    topic: Topic, counted: Sequence[tuple[str, str, int]], drifted: int, known: set[str], absent: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The notes of a batch: fields by name and kind, unknown ones of the names that are `known` and of as many new ones
+    as there is room for; the rest together; and the fields that no record has."""
+    names, rows, rest = set(known), [], drifted
+    for name, json_type, records in counted:
+        if name not in topic.fields and name not in names:
+            if len(names) >= MOST_NAMES:
+                continue
+            names.add(name)
+        rest -= records
+        change = RETYPED if name in topic.fields else UNKNOWN
+        rows.append({"name": name, "change": change, "json_type": json_type, "records": records})
+    if rest:
+        rows.append({"name": "", "change": OTHER, "json_type": _NONE, "records": rest})
+    return rows + [{"name": name, "change": VANISHED, "json_type": _NONE, "records": 0} for name in absent]

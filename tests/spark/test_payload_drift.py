@@ -1,0 +1,129 @@
+"""What of a payload is not as its topic declares it, whatever the payload."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from tests.support import in_memory
+from tests.support.hostile_records import BASES, hostile_records
+from tests.support.lake import BOOK, TRADE, book, trade
+
+KINDS = {
+    "raw_trades": {
+        **dict.fromkeys(
+            ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange", "account_id", "status"),
+            ("string",),
+        ),
+        **dict.fromkeys(("price", "quantity", "commission"), ("integer", "number")),
+        "timestamp": ("string", "integer", "number"),
+    },
+    "raw_orderbook": {
+        "symbol": ("string",),
+        "exchange": ("string",),
+        "snapshot_time": ("string", "integer", "number"),
+        "bids": ("array",),
+        "asks": ("array",),
+    },
+    "raw_marketdata": {
+        **dict.fromkeys(("symbol", "interval", "exchange"), ("string",)),
+        **dict.fromkeys(("open", "high", "low", "close", "volume", "vwap", "trade_count"), ("integer", "number")),
+        "tick_time": ("string", "integer", "number"),
+    },
+}
+
+
+class Token(str):
+    """A number as it is written."""
+
+
+class Fields(list[tuple[str, Any]]):
+    """An object's fields, in order."""
+
+
+def kind(value: Any) -> str:
+    if isinstance(value, Token):
+        return "number" if set(".eE") & set(value) else "integer"
+    if value is None:
+        return "null"
+    return {bool: "boolean", str: "string", list: "array", Fields: "object"}[type(value)]
+
+
+def expected(topic: str, text: str) -> list[tuple[str, str]]:
+    """By Python's parser; a name that is there twice has each of its values."""
+    fields = json.loads(text.removeprefix("\ufeff"), parse_int=Token, parse_float=Token, object_pairs_hook=Fields)
+    declared = {(name, each) for name, allowed in KINDS[topic].items() for each in (*allowed, "null")}
+    return sorted({(name, kind(value)) for name, value in fields} - declared)
+
+
+def drift_of(spark: SparkSession, topic: str, values: Iterable[bytes | str]) -> list[list[tuple[str, str]] | None]:
+    """By payload; None where it is no object."""
+    rows = in_memory.judged(spark, topic, in_memory.records_of(values)).orderBy("_source_offset")
+    found = rows.select("_has", "_drift").collect()
+    return [
+        None if row["_has"] is None else sorted((entry["name"], entry["json_type"]) for entry in row["_drift"] or ())
+        for row in found
+    ]
+
+
+def test_fields_of_other_names_and_kinds_are_named_with_what_they_hold(spark: SparkSession) -> None:
+    cases: list[tuple[bytes | str, list[tuple[str, str]] | None]] = [
+        (trade(), []),
+        (trade(account_id="A", status=None, commission=0.5), []),
+        (trade(venue="XNAS", lot=7, weight=1.5, odd=True, tags=["a"], more={"a": 1}, none=None), [
+            ("lot", "integer"), ("more", "object"), ("none", "null"), ("odd", "boolean"), ("tags", "array"),
+            ("venue", "string"), ("weight", "number"),
+        ]),
+        (trade(price="187.5"), [("price", "string")]),
+        (trade(price="187.5", trader_id=7), [("price", "string"), ("trader_id", "integer")]),
+        (trade(timestamp=1736955000000), []),
+        (trade(trade_id=True, symbol=["A"], exchange={}), [
+            ("exchange", "object"), ("symbol", "array"), ("trade_id", "boolean"),
+        ]),
+        (trade(symbol=...), []),
+        (json.dumps({**TRADE, ":": ":"}), [(":", "string")]),
+        (json.dumps({**TRADE, "x": "y"}, separators=(",", " : ")), [("x", "string")]),
+        (json.dumps({**TRADE, "price": "1", "trader_id": 7}, separators=(",", ":\t")), [
+            ("price", "string"), ("trader_id", "integer"),
+        ]),
+        (json.dumps(TRADE, indent=2), []),
+        (json.dumps(TRADE)[:-1] + r', "venu\u0065": 1}', [("venue", "integer")]),
+        (json.dumps(TRADE)[:-1] + ', "symbol": "IBM"}', []),
+        (json.dumps(TRADE)[:-1] + ', "x": 1, "x": "1", "x": 2}', [("x", "integer"), ("x", "string")]),
+        (trade(price=True, quantity=[], commission={}), [
+            ("commission", "object"), ("price", "boolean"), ("quantity", "array"),
+        ]),
+        ("\ufeff" + json.dumps(TRADE), []),
+        ("{}", []),
+        ("[]", None),
+        ("{", None),
+    ]  # fmt: skip
+    assert drift_of(spark, "raw_trades", [payload for payload, _ in cases]) == [drift for _, drift in cases]
+    books: list[bytes | str] = [
+        book(),
+        book(bids="[]", depth=2),
+        json.dumps({**BOOK, "bids": [["1", 2]]}),
+        book(asks=5),
+    ]
+    assert drift_of(spark, "raw_orderbook", books) == [
+        [], [("bids", "string"), ("depth", "integer")], [], [("asks", "integer")],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("topic", BASES)
+def test_of_nasty_records_all_that_is_not_as_declared_is_found(spark: SparkSession, topic: str) -> None:
+    texts = []
+    for value in hostile_records(topic, 400, 11):
+        try:
+            texts.append(value.decode() if value else "")
+        except UnicodeDecodeError:
+            continue
+    texts = [text for text in dict.fromkeys(texts) if r"\ud" not in text.lower()]  # half a pair is no character
+    compared = 0
+    for text, found in zip(texts, drift_of(spark, topic, texts), strict=True):
+        if found is not None:
+            assert found == expected(topic, text), text
+            compared += 1
+    assert compared > 100
