@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from typer.core import TyperCommand
 
 from lakehouse_spark import migrations
+from lakehouse_spark.cli import pipes
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.groups import OF_JOBS, Group, completing, list_commands
 from lakehouse_spark.errors import LakehouseError, UsageError, is_caused_by
@@ -133,7 +134,8 @@ def execute(job: Job, options: Options) -> int:
         with broker.serving(settings, job.topics, complain) if job.topics else nullcontext(settings) as here:
             spark = open_session(here, job.name, announce=complain)
             try:
-                summaries = _run(spark, here, job, given)
+                with pipes.reporting() as told:
+                    summaries = _run(spark, here, job, {**given, **told})
                 for summary in () if options.get(_AS_JSON) else summaries:
                     _say(summary)
                 _say(_as_json(job, summaries, time.monotonic() - began))

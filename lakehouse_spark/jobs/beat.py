@@ -1,4 +1,4 @@
-"""One beat of live mode: every layer is brought up to date, and a table that fails stops no other and no later beat."""
+"""A beat, of live mode or alone: every layer is brought up to date, and a table that fails stops no other."""
 
 import json
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
@@ -26,6 +26,9 @@ from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance.schedule import Schedule
 from lakehouse_spark.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse_spark.maintenance.journal import Journal
 
 _BRONZE = tuple(topic.table.name for topic in TOPICS.values())
 _DIMENSIONS = tuple(dimension.table.name for dimension in DIMENSIONS.values())
@@ -49,6 +52,8 @@ class Beat:
     """By table, why it was not brought up to date."""
     left: Mapping[str, str]
     """By table, why it was left alone."""
+    errors: Sequence[BaseException] = ()
+    """What was raised, in the order of the tables."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -56,6 +61,11 @@ class Beat:
             "tables": [summary.as_dict() for summary in self.summaries if summary.snapshot_id is not None],
             "failed": dict(self.failed), "left": dict(self.left),
         }  # fmt: skip
+
+
+def streamed(leases: "Journal", now: datetime) -> list[str]:
+    """The bronze tables that a continuous bronze_writer holds."""
+    return [table for table in _BRONZE if leases.holder(table, now, (bronze_writer.JOB,))]
 
 
 class Watch:
@@ -106,7 +116,7 @@ class Beats:
     def run(self, number: int, streamed: Collection[str] = ()) -> Beat:
         """One beat; the tables that are `streamed` are a continuous bronze_writer's, and left to it."""
         began, at = time.monotonic(), datetime.now(UTC)
-        summaries, failed = list[Summary](), dict[str, str]()
+        summaries, failed, errors = list[Summary](), dict[str, str](), list[BaseException]()
         left = dict.fromkeys(streamed, "a continuous bronze_writer writes it")
         left |= {
             table: f"failed {trouble.times} times; tried again at beat {trouble.again_at}"
@@ -121,16 +131,18 @@ class Beats:
                 due = [step for step in steps_of() if chosen.intersection(_names(step))]
             except Exception as error:  # of no single table: such as of a broker that does not answer
                 failed |= self._note(number, chosen, error)
+                errors.append(error)
                 continue
             outcome = steps.attempt(self.spark, due, self.report, at_once=at_once, stop=self.stop)
             summaries += outcome.summaries
             for step, failure in outcome.failures:
                 failed |= self._note(number, _names(step), failure)
+                errors.append(failure)
             left |= {table: "waits" for step in outcome.left for table in _names(step)}
         for summary in summaries:
             if summary.table not in failed:
                 self._troubles.pop(summary.table, None)
-        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left)
+        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left, errors)
 
     def _layers(self) -> Iterable[tuple[Sequence[str], Callable[[], list[Step]], int]]:
         """The tables of each layer, their steps, and how many of these go at once."""
