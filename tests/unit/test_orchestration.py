@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-dg = pytest.importorskip("dagster", reason="the extra `dagster` is not installed")
+dg: Any = pytest.importorskip("dagster", reason="the extra `dagster` is not installed")
 
 from lakehouse_spark.catalog import BY_NAME, TABLES  # noqa: E402
 from lakehouse_spark.jobs import beat as beats  # noqa: E402
@@ -264,7 +264,7 @@ def test_the_sensor_asks_for_streams_that_do_not_run_and_reports_the_third_death
 ) -> None:
     monkeypatch.setattr(streams, "_observed", tuple)
     with dg.DagsterInstance.ephemeral() as fresh:
-        look = lambda: streams.bronze_streams_sensor(dg.build_sensor_context(fresh))  # noqa: E731
+        look: Any = lambda: streams.bronze_streams_sensor(dg.build_sensor_context(fresh))  # noqa: E731
         assert [asked.run_key for asked in look().run_requests] == ["first"]
         streams_died(fresh, 1)
         assert look().skip_reason.skip_message.startswith(
@@ -282,7 +282,7 @@ def test_the_sensor_asks_for_streams_that_do_not_run_and_reports_the_third_death
 def test_a_beat_that_is_due_is_skipped_while_one_is_under_way(tmp_path: Path) -> None:
     at = datetime(2025, 1, 31, 12, 15, tzinfo=UTC)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
-        due = lambda: every_15_minutes(dg.build_schedule_context(fresh, scheduled_execution_time=at))  # noqa: E731
+        due: Any = lambda: every_15_minutes(dg.build_schedule_context(fresh, scheduled_execution_time=at))  # noqa: E731
         assert due().partition_key == TODAY
         run = fresh.create_run_for_job(defs.resolve_job_def("every_layer"), status=dg.DagsterRunStatus.STARTED)
         assert due() == dg.SkipReason("the beat before is under way")
