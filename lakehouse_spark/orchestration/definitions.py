@@ -34,7 +34,7 @@ def end_of_day_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 defs = dg.Definitions(
     assets=[assets.beat, *assets.BESIDE],
-    asset_checks=[checks.verify],
+    asset_checks=[checks.verify, checks.look_at_letters],
     jobs=[every_layer, end_of_day, sensors.verify_all, *maintenance.JOBS, streams.bronze_streams],
     schedules=[every_15_minutes, end_of_day_schedule, *maintenance.BY_THE_CLOCK],
     sensors=[streams.bronze_streams_sensor, *sensors.SENSORS],

@@ -12,7 +12,7 @@ from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.iceberg.embedded import MissingError
 from lakehouse_spark.orchestration import watching
 from lakehouse_spark.orchestration.assets import key
-from lakehouse_spark.orchestration.checks import INVARIANTS
+from lakehouse_spark.orchestration.checks import INVARIANTS, REJECTED_SHARE
 from lakehouse_spark.orchestration.maintenance import maintain
 from lakehouse_spark.settings import load
 
@@ -52,8 +52,9 @@ def schema_changes_sensor(context: dg.SensorEvaluationContext) -> Found:
     if not seen or not found.changed:
         said = "no schema changed" if seen else "the schemas are looked at for the first time"
         return dg.SensorResult(skip_reason=said, cursor=cursor)
-    checks = [dg.AssetCheckKey(key(t.name), check.__name__) for check, t in INVARIANTS if t.name in found.affected]
-    asked = dg.RunRequest(run_key=cursor, tags={"lakehouse/changed": ", ".join(found.changed)}, asset_check_keys=checks)
+    checks = [dg.AssetCheckKey(key(of.name), each.__name__) for each, of in INVARIANTS if of.name in found.affected]
+    now = ", ".join(f"{name} {found.ids.get(name)}" for name in found.changed)
+    asked = dg.RunRequest(run_key=now, tags={"lakehouse/changed": ", ".join(found.changed)}, asset_check_keys=checks)
     return dg.SensorResult([asked], cursor=cursor)
 
 
@@ -87,19 +88,17 @@ def small_files_sensor(context: dg.SensorEvaluationContext) -> Found:
 @dg.sensor(minimum_interval_seconds=60)
 @_skips_where_nothing_is
 def rejected_share_sensor(context: dg.SensorEvaluationContext) -> Found:
-    """Fails where more than a share of what a silver table judged since the last look was rejected."""
-    settings, since = load(), _kept(context)
-    judged = list(watching.rejected_shares(settings, since))
-    # Kept before it fails, for a failure leaves a sensor's cursor where it was: each batch alerts once.
-    context.update_cursor(json.dumps({**since, **{name: stamp for name, stamp, _, _ in judged}}))
-    above = [
-        f"{name} rejected {share:.1%} of {records:,} records"
-        for name, _, records, share in judged
-        if share > settings.watch.rejected_share
+    """Tells, as a check of each silver table, which share of what it judged since the last look it rejected."""
+    since = _kept(context)
+    fresh = [judged for judged in watching.judged(load(), since) if judged.records]
+    told = [
+        dg.AssetCheckEvaluation(
+            asset_key=key(judged.table), check_name=REJECTED_SHARE, passed=judged.is_within_limit, metadata=judged.told
+        )
+        for judged in fresh
     ]
-    if above:
-        raise LakehouseError("; ".join(above), "What and why: lakehouse rejected list")
-    return dg.SkipReason("what was judged since the last look is within the limit")
+    cursor = json.dumps({**since, **{judged.table: judged.upto for judged in fresh}})
+    return dg.SensorResult(skip_reason=f"{len(fresh)} tables judged records", cursor=cursor, asset_events=told)
 
 
 def _kept(context: dg.SensorEvaluationContext) -> dict[str, Any]:

@@ -69,14 +69,32 @@ def _is_untidy(state: "TableState", limits: WatchSettings) -> bool:
     return state.snapshots > limits.snapshots or (is_small and files > limits.small_files)
 
 
-def rejected_shares(settings: Settings, since: Mapping[str, str]) -> Iterator[tuple[str, str, int, float]]:
-    """By silver table: the stamp up to which it has judged, how many records since the stamp given for it, and which
-    share of those it rejected."""
+@dataclass(frozen=True)
+class Judged:
+    """What a silver table judged up to a stamp, and which share of that it rejected."""
+
+    table: str
+    upto: str
+    records: int
+    share: float
+    limit: float
+
+    @property
+    def is_within_limit(self) -> bool:
+        return self.share <= self.limit
+
+    @property
+    def told(self) -> Mapping[str, int | float]:
+        return {"records judged": self.records, "rejected share": self.share, "limit": self.limit}
+
+
+def judged(settings: Settings, since: Mapping[str, str]) -> Iterator[Judged]:
+    """Of each silver table that judges records, what it judged since the stamp given for it; without one, ever."""
     from lakehouse_spark.iceberg import letters, metadata
 
     for name, of in metadata.read(settings, [feed.table for feed in FEEDS.values()]).items():
-        if of.state is None or of.state.stamp is None:
-            continue
-        before = datetime.fromisoformat(since[name]) if name in since else None
-        judged = letters.judged_since(of, before)
-        yield name, of.state.stamp.isoformat(), judged.records, judged.share
+        if of.state is not None and of.state.stamp is not None:
+            before = datetime.fromisoformat(since[name]) if name in since else None
+            found = letters.judged_since(of, before)
+            upto = of.state.stamp.isoformat()
+            yield Judged(name, upto, found.records, found.share, settings.watch.rejected_share)

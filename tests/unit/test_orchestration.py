@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyiceberg.types import StringType
 
 dg: Any = pytest.importorskip("dagster", reason="the extra `dagster` is not installed")
 
 from lakehouse_spark.catalog import BY_NAME, TABLES  # noqa: E402
+from lakehouse_spark.errors import LakehouseError  # noqa: E402
+from lakehouse_spark.iceberg import inventory, pyiceberg  # noqa: E402
+from lakehouse_spark.iceberg.inventory import Inventory, Lag, TableState  # noqa: E402
 from lakehouse_spark.jobs import beat as beats  # noqa: E402
 from lakehouse_spark.jobs.registry import JOBS  # noqa: E402
 from lakehouse_spark.orchestration import assets, checks, processes, sensors, streams  # noqa: E402
 from lakehouse_spark.orchestration.definitions import defs, every_15_minutes  # noqa: E402
+from lakehouse_spark.settings import Settings  # noqa: E402
 from lakehouse_spark.verify import CHECKS  # noqa: E402
+from tests.support import lakehouses  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(  # of Dagster about itself
     "ignore:AssetExecutionContext.run_id is deprecated", "ignore::dagster.PreviewWarning"
@@ -70,8 +76,14 @@ def test_an_asset_tells_what_its_table_is() -> None:
 def test_every_invariant_is_a_check_of_each_table_that_it_is_about() -> None:
     found = {(check.name, assets.name_of(check.asset_key)) for check in defs.resolve_asset_graph().asset_check_keys}
 
-    assert found == {(check.__name__, table.name) for check, about in CHECKS for table in about or TABLES}
-    assert len({name for name, _ in found}) == 17
+    invariants = {(check.__name__, table.name) for check, about in CHECKS for table in about or TABLES}
+    assert found - invariants == {
+        ("rejected_share", "silver.trades"),
+        ("rejected_share", "silver.orderbook_snapshots"),
+        ("rejected_share", "silver.market_data"),
+    }
+    assert invariants < found
+    assert len({name for name, _ in invariants}) == 17
 
 
 def test_the_definitions_are_these() -> None:
@@ -297,3 +309,69 @@ def test_sensors_wait_where_there_is_no_lakehouse_yet(tmp_path: Path, monkeypatc
 
     assert all(isinstance(look, dg.SkipReason) for look in looks)
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A lakehouse that an earlier release wrote, and an instance to look at it from."""
+    lakehouses.unpack("7e782d6", tmp_path)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    with dg.DagsterInstance.ephemeral() as fresh:
+        yield fresh
+
+
+def looked(sensor: Any, instance: Any, cursor: str | None = None) -> Any:
+    return sensor(dg.build_sensor_context(instance, cursor=cursor, definitions=defs))
+
+
+def test_a_changed_schema_asks_for_the_checks_of_what_is_built_from_it_once(released: Any, tmp_path: Path) -> None:
+    first = looked(sensors.schema_changes_sensor, released)
+    with pyiceberg.open_catalog(Settings(home=tmp_path)).load_table("gold.fact_trades").update_schema() as schema:
+        schema.add_column("venue", StringType())
+
+    found = looked(sensors.schema_changes_sensor, released, first.cursor)
+
+    [asked] = found.run_requests
+    assert asked.run_key == "gold.fact_trades 1"
+    assert {assets.name_of(check.asset_key) for check in asked.asset_check_keys} == {"gold.fact_trades"}
+    assert {check.name for check in asked.asset_check_keys} == {
+        "facts_follow_silver", "foreign_keys_resolve", "trades_settle_as_their_exchange_says", "values_add_up",
+        "keys_are_unique", "texts_are_utf8", "declarations_hold", "files_exist",
+    }  # fmt: skip
+    assert looked(sensors.schema_changes_sensor, released, found.cursor).run_requests == []
+
+
+def test_tables_beyond_their_limits_are_maintained_and_not_again_at_once(
+    released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(looked(sensors.small_files_sensor, released), dg.SkipReason)
+    monkeypatch.setenv("LAKEHOUSE_WATCH__SNAPSHOTS", "1")
+
+    found = looked(sensors.small_files_sensor, released)
+
+    [asked] = found.run_requests
+    assert "silver.trades" in asked.run_config["ops"]["maintain_tables"]["config"]["tables"]
+    assert isinstance(looked(sensors.small_files_sensor, released, found.cursor), dg.SkipReason)
+
+
+def test_what_silver_judged_since_the_last_look_is_told_once(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_WATCH__REJECTED_SHARE", "0")
+
+    found = looked(sensors.rejected_share_sensor, released)
+
+    assert [(assets.name_of(each.asset_key), each.passed) for each in found.asset_events] == [
+        ("silver.trades", False), ("silver.orderbook_snapshots", False), ("silver.market_data", True),
+    ]  # fmt: skip
+    trades = found.asset_events[0].metadata
+    assert (trades["records judged"].value, round(trades["rejected share"].value * 19)) == (19, 6)
+    assert looked(sensors.rejected_share_sensor, released, found.cursor).asset_events == []
+
+
+def test_the_lag_sensor_fails_while_a_table_is_late(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looked(sensors.lag_sensor, released) == dg.SkipReason("no table is late")
+    lags = (Lag("bronze.raw_trades", 5, 7_200.0), Lag("dim.dim_exchange", None, 60.0))
+    behind = TableState("silver.trades", 1, 1, 1, 0, 1, lags=lags)
+    monkeypatch.setattr(inventory, "read", lambda settings: Inventory({"silver.trades": behind}, {}))
+
+    with pytest.raises(LakehouseError, match=r"^silver.trades is 120 minutes behind of bronze.raw_trades$"):
+        looked(sensors.lag_sensor, released)
