@@ -33,7 +33,7 @@ def verify(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]
     tables = [table.name for table in TABLES if table.name in {name for _, name in selected}]
     options = [] if len(tables) == len(TABLES) else [part for name in tables for part in ("--table", name)]
     command = processes.lakehouse("verify", "--json", *options)
-    code, text = processes.output_of(command)
+    code, text = processes.output_of(context, command)
     try:
         findings = json.loads(text)
     except json.JSONDecodeError:

@@ -37,5 +37,6 @@ defs = dg.Definitions(
     asset_checks=[checks.verify, checks.look_at_letters],
     jobs=[every_layer, end_of_day, sensors.verify_all, *maintenance.JOBS, streams.bronze_streams],
     schedules=[every_15_minutes, end_of_day_schedule, *maintenance.BY_THE_CLOCK],
+    executor=dg.in_process_executor,  # a run has one process to die, and its job hears of it
     sensors=[streams.bronze_streams_sensor, *sensors.SENSORS],
 )

@@ -19,9 +19,9 @@ def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     said = f"{' and '.join(schedule.jobs)} of {', '.join(schedule.layers)}"
 
     @dg.op(name=f"run_{schedule.name}", description=said, pool=POOL)
-    def work() -> None:
+    def work(context: dg.OpExecutionContext) -> None:
         for job in schedule.jobs:
-            processes.run(processes.submit(job, *layers))
+            processes.run(context, processes.submit(job, *layers))
 
     @dg.job(name=schedule.name, description=said)
     def job() -> None:
@@ -34,9 +34,11 @@ def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
 
 
 @dg.op(pool=POOL)
-def maintain_tables(config: Named) -> None:
+def maintain_tables(context: dg.OpExecutionContext, config: Named) -> None:
     """Does all maintenance that is due of the named tables."""
-    processes.run(processes.submit("maintenance", *(part for table in config.tables for part in ("--table", table))))
+    processes.run(
+        context, processes.submit("maintenance", *(part for table in config.tables for part in ("--table", table)))
+    )
 
 
 @dg.job

@@ -1,5 +1,10 @@
-"""The commands of the lakehouse as processes of their own, which end with the run of Dagster's that began them."""
+"""The commands of the lakehouse as processes of their own, which end with the run of Dagster's that began them.
 
+A run holds the lock of a file while its process lives. The kernel takes it from the dead: so anyone on this machine can
+see whether a run is under way that Dagster takes to be.
+"""
+
+import fcntl
 import os
 import shutil
 import signal
@@ -8,11 +13,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 Materialized = dg.MaterializeResult[Any]
+
+_Context = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 _PATIENCE_SECONDS = 90
 """For the commit under way when a run is cancelled: bronze_writer takes up to a minute for it."""
@@ -35,15 +43,15 @@ def _tied() -> Sequence[str]:
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
-def run(command: Sequence[str]) -> None:
+def run(context: dg.OpExecutionContext, command: Sequence[str]) -> None:
     """Runs a command to its end; raises Failure where that is not 0."""
-    with _begun(command) as process:
+    with _held(context), _begun(command) as process:
         raise_unless_done(command, process.wait())
 
 
-def output_of(command: Sequence[str]) -> tuple[int, str]:
+def output_of(context: _Context, command: Sequence[str]) -> tuple[int, str]:
     """The exit code of a command, and what it wrote to stdout."""
-    with _begun(command, stdout=subprocess.PIPE) as process:
+    with _held(context), _begun(command, stdout=subprocess.PIPE) as process:
         text, _ = process.communicate()
         return process.returncode, text
 
@@ -52,6 +60,7 @@ def reported_by(context: dg.AssetExecutionContext, command: Sequence[str]) -> It
     """What a job reports through Pipes, table by table as it is done; raises Failure behind the last if it failed."""
     number = 0
     with (
+        _held(context),
         dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()) as session,
         _begun(command, session.get_bootstrap_env_vars()) as process,
     ):
@@ -74,6 +83,32 @@ def raise_unless_done(command: Sequence[str], code: int) -> None:
         what = " ".join(command[command.index(sys.executable) + 3 :])
         said = {2: "wrong use or configuration", 3: "refused, to protect data"}.get(code, "failed")
         raise dg.Failure(f"{what}: {said} (exit {code}); its last line on stderr says why", allow_retries=code == 1)
+
+
+def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the process of a run ended on this machine before the run did."""
+    try:
+        with _lock_of(instance, run_id).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    return True
+
+
+@contextmanager
+def _held(context: _Context) -> Iterator[None]:
+    path = _lock_of(context.instance, context.run.run_id)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+def _lock_of(instance: dg.DagsterInstance, run_id: str) -> Path:
+    return Path(instance.root_directory) / "running" / run_id
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Sensors that look at the catalog: schemas that changed, lag, files that pile up, too many dead letters."""
+"""Sensors of the catalog: changed schemas, lag, files that pile up, rejected records; and one of lost runs."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import dagster as dg
 
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.iceberg.embedded import MissingError
-from lakehouse_spark.orchestration import watching
+from lakehouse_spark.orchestration import processes, watching
 from lakehouse_spark.orchestration.assets import key
 from lakehouse_spark.orchestration.checks import INVARIANTS, REJECTED_SHARE
 from lakehouse_spark.orchestration.maintenance import maintain
@@ -38,6 +38,17 @@ def _skips_where_nothing_is(
             return dg.SkipReason(str(error))
 
     return looked
+
+
+@dg.sensor(minimum_interval_seconds=30)
+def lost_runs_sensor(context: dg.SensorEvaluationContext) -> Found:
+    """Ends the runs whose process was killed together with the one that would have told of it: they would seem to be
+    under way for ever, and keep others from beginning."""
+    under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    lost = [run for run in context.instance.get_runs(under_way) if processes.is_dead(context.instance, run.run_id)]
+    for run in lost:
+        context.instance.report_run_failed(run, "the process of this run is gone")
+    return dg.SkipReason(f"{len(lost)} runs were lost")
 
 
 @dg.sensor(job=verify_all, minimum_interval_seconds=60)
@@ -106,4 +117,4 @@ def _kept(context: dg.SensorEvaluationContext) -> dict[str, Any]:
     return json.loads(context.cursor) if context.cursor else {}
 
 
-SENSORS = (schema_changes_sensor, lag_sensor, small_files_sensor, rejected_share_sensor)
+SENSORS = (lost_runs_sensor, schema_changes_sensor, lag_sensor, small_files_sensor, rejected_share_sensor)

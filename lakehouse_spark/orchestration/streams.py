@@ -16,9 +16,9 @@ _LOOKED_AT = 20
 
 
 @dg.op
-def read_topics() -> None:
+def read_topics(context: dg.OpExecutionContext) -> None:
     """Reads Kafka into bronze until it is cancelled, which finishes the commit under way."""
-    processes.run(processes.submit("bronze_writer", "--continuous"))
+    processes.run(context, processes.submit("bronze_writer", "--continuous"))
 
 
 @dg.job

@@ -57,7 +57,10 @@ def test_the_daemon_runs_a_beat_by_the_clock_and_keeps_what_was_materialized(tmp
             [run] = instance.get_runs(limit=1)[-1:]
     finally:
         process.terminate()
-        process.wait(120)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # where tests run in the background of a shell, it hears no signal
+            process.kill()
 
     told = {name: value.value for name, value in activity.metadata.items()}
     assert told["outcome"] == "silver_processor: silver.trader_activity: nothing new"

@@ -1,8 +1,10 @@
 """What Dagster is told: lineage, invariants, schedules; and what its runs make of a job's reports."""
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -107,6 +109,7 @@ def test_the_definitions_are_these() -> None:
     }
     assert {each.name for each in repository.sensor_defs} == {
         "bronze_streams_sensor", "schema_changes_sensor", "lag_sensor", "small_files_sensor", "rejected_share_sensor",
+        "lost_runs_sensor",
     }  # fmt: skip
     nodes = [node for job in repository.get_all_jobs() for node in job.all_node_defs]
     assert {node.name: set(node.pools) for node in nodes if node.pools} == {
@@ -232,7 +235,7 @@ def test_verify_is_run_once_and_tells_every_check(instance: Any, monkeypatch: py
     ]
     asked = []
 
-    def output_of(command: Sequence[str]) -> tuple[int, str]:
+    def output_of(context: Any, command: Sequence[str]) -> tuple[int, str]:
         asked.append(list(command[-4:]))
         return 1, json.dumps(findings)
 
@@ -305,7 +308,7 @@ def test_a_beat_that_is_due_is_skipped_while_one_is_under_way(tmp_path: Path) ->
 def test_sensors_wait_where_there_is_no_lakehouse_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path / "none"))
     with dg.DagsterInstance.ephemeral() as fresh:
-        looks = [each(dg.build_sensor_context(fresh)) for each in sensors.SENSORS]
+        looks = [looked(each, fresh) for each in sensors.SENSORS]
 
     assert all(isinstance(look, dg.SkipReason) for look in looks)
     assert not (tmp_path / "none").exists()
@@ -375,3 +378,44 @@ def test_the_lag_sensor_fails_while_a_table_is_late(released: Any, monkeypatch: 
 
     with pytest.raises(LakehouseError, match=r"^silver.trades is 120 minutes behind of bronze.raw_trades$"):
         looked(sensors.lag_sensor, released)
+
+
+def test_a_run_whose_process_was_killed_fails_at_the_next_look(tmp_path: Path) -> None:
+    program = (
+        "import sys; import dagster as dg; from types import SimpleNamespace as Of\n"
+        "from lakehouse_spark.orchestration import processes\n"
+        "instance = dg.DagsterInstance.local_temp(sys.argv[1])\n"
+        "with processes._held(Of(instance=instance, run=Of(run_id=sys.argv[2]))): print('held', flush=True); input()\n"
+    )
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
+        run = fresh.create_run_for_job(streams.bronze_streams, status=dg.DagsterRunStatus.STARTED)
+        command = [sys.executable, "-c", program, str(tmp_path), run.run_id]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            assert looked(sensors.lost_runs_sensor, fresh) == dg.SkipReason("0 runs were lost")
+            process.kill()
+        assert looked(sensors.lost_runs_sensor, fresh) == dg.SkipReason("1 runs were lost")
+        assert fresh.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+def test_a_job_hears_of_the_death_of_the_run_that_began_it(tmp_path: Path) -> None:
+    heard = tmp_path / "heard"
+    job = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
+        "print('begun', flush=True); time.sleep(60)\n"
+    )
+    run = (
+        "import sys; from lakehouse_spark.orchestration import processes\n"
+        "with processes._begun([*processes._tied(), sys.executable, '-c', *sys.argv[1:]]) as process: process.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", run, job, str(heard)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.kill()
+    deadline = time.monotonic() + 20
+    while not heard.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert heard.exists()
