@@ -3,6 +3,7 @@ and the share of records that silver rejects."""
 
 import json
 from collections.abc import Iterator
+from inspect import cleandoc
 
 import dagster as dg
 from dagster import AssetCheckExecutionContext
@@ -21,7 +22,7 @@ INVARIANTS = tuple((check, table) for check, about in CHECKS for table in (about
 @dg.multi_asset_check(
     name="verify",
     specs=[
-        dg.AssetCheckSpec(check.__name__, asset=key(table.name), description=check.__doc__)
+        dg.AssetCheckSpec(check.__name__, asset=key(table.name), description=cleandoc(check.__doc__ or ""))
         for check, table in INVARIANTS
     ],
     can_subset=True,
