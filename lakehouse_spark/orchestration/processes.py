@@ -99,8 +99,10 @@ def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
 def _held(context: _Context) -> Iterator[None]:
     path = _lock_of(context.instance, context.run.run_id)
     path.parent.mkdir(exist_ok=True)
-    with path.open("w") as lock:
+    aside = path.with_suffix(".new")
+    with aside.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        aside.replace(path)  # it is never seen without its lock
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ import pytest
 import rich.live
 from rich.console import Console
 
+from lakehouse_spark import migrations
 from lakehouse_spark.cli.live import Page
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import LakehouseError, RefusedError
@@ -244,7 +245,7 @@ def test_a_beat_alone_raises_what_failed_behind_all_that_was_done(
         run_id="stream", table="bronze.raw_trades", job="bronze_writer", status="started",
         at=datetime.now(UTC), lease_until=datetime.now(UTC) + timedelta(minutes=5),
     )  # fmt: skip
-    monkeypatch.setattr(pipeline.migrations, "migrate", lambda *_, **__: ())
+    monkeypatch.setattr(migrations, "migrate", lambda *_, **__: ())
     monkeypatch.setattr(pyiceberg, "open_catalog", lambda settings: NOTHING)
     monkeypatch.setattr(journal, "read", lambda *_: journal.Journal((lease,)))
     monkeypatch.setattr(Beats, "_layers", lambda self: failing.layers())
