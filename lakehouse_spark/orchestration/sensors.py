@@ -40,7 +40,7 @@ def _skips_where_nothing_is(
     return looked
 
 
-@dg.sensor(minimum_interval_seconds=30)
+@dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def lost_runs_sensor(context: dg.SensorEvaluationContext) -> Found:
     """Ends the runs whose process was killed together with the one that would have told of it: they would seem to be
     under way for ever, and keep others from beginning."""
