@@ -190,6 +190,19 @@ def _http(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
+class WatchSettings(_Part):
+    """Beyond what the sensors of Dagster act or alert."""
+
+    lag_minutes: float = Field(default=60, gt=0)
+    """A table is late whose upstream holds news that it has not consumed for longer."""
+    rejected_share: float = Field(default=0.1, ge=0, le=1)
+    """Of the records that silver judged since the last look, a larger share was not to be rejected."""
+    snapshots: int = Field(default=5_000, ge=1)
+    """More snapshots of a table call for maintenance between its times."""
+    small_files: int = Field(default=1_000, ge=1)
+    """More files of a table, where they are small, call for maintenance between its times."""
+
+
 class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
@@ -226,6 +239,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     alerts: AlertSettings = AlertSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
+    watch: WatchSettings = WatchSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from typer.core import TyperCommand
 
 from lakehouse_spark import lineage, metrics, migrations
+from lakehouse_spark.cli import pipes
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.groups import OF_JOBS, Group, completing, list_commands
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence, is_caused_by
@@ -143,7 +144,8 @@ def execute(job: Job, options: Options) -> int:
             spark = open_session(here, job.name, announce=complain)
             try:
                 observer.begin(spark, here)
-                summaries = _run(spark, here, job, observer.heard_by(given))
+                with pipes.reporting() as told:
+                    summaries = _run(spark, here, job, observer.heard_by({**given, **told}))
                 observer.ended(0)
                 for summary in () if options.get(_AS_JSON) else summaries:
                     tell(summary)

@@ -1,4 +1,4 @@
-"""One beat of live mode: every layer is brought up to date, and a table that fails stops no other and no later beat."""
+"""A beat, of live mode or alone: every layer is brought up to date, and a table that fails stops no other."""
 
 import json
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
@@ -27,6 +27,9 @@ from lakehouse_spark.lake.log import ERROR
 from lakehouse_spark.lake.session import complain
 from lakehouse_spark.maintenance.schedule import Schedule
 from lakehouse_spark.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse_spark.maintenance.journal import Journal
 
 _BRONZE = tuple(topic.table.name for topic in TOPICS.values())
 _DIMENSIONS = tuple(dimension.table.name for dimension in DIMENSIONS.values())
@@ -52,6 +55,8 @@ class Beat:
     """By table, why it was left alone."""
     well: Collection[str] = ()
     """The tables that were brought up to date, or had nothing to be brought up to."""
+    errors: Sequence[BaseException] = ()
+    """What was raised, in the order of the tables."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -59,6 +64,11 @@ class Beat:
             "tables": [summary.as_dict() for summary in self.summaries if summary.snapshot_id is not None],
             "failed": dict(self.failed), "left": dict(self.left),
         }  # fmt: skip
+
+
+def streamed(leases: "Journal", now: datetime) -> list[str]:
+    """The bronze tables that a continuous bronze_writer holds."""
+    return [table for table in _BRONZE if leases.holder(table, now, (bronze_writer.JOB,))]
 
 
 class Watch:
@@ -110,6 +120,7 @@ class Beats:
         """One beat; the tables that are `streamed` are a continuous bronze_writer's, and left to it."""
         began, at = time.monotonic(), datetime.now(UTC)
         summaries, failed, well = list[Summary](), dict[str, str](), set[str]()
+        errors: list[BaseException] = []
         left = dict.fromkeys(streamed, "a continuous bronze_writer writes it")
         left |= {
             table: f"failed {trouble.times} times; tried again at beat {trouble.again_at}"
@@ -124,16 +135,18 @@ class Beats:
                 due = [step for step in steps_of() if chosen.intersection(_names(step))]
             except Exception as error:  # of no single table: such as of a broker that does not answer
                 failed |= self._note(number, chosen, error)
+                errors.append(error)
                 continue
             outcome = steps.attempt(self.spark, due, self.report, at_once=at_once, stop=self.stop)
             summaries += outcome.summaries
             for step, failure in outcome.failures:
                 failed |= self._note(number, _names(step), failure)
+                errors.append(failure)
             left |= {table: "waits" for step in outcome.left for table in _names(step)}
             well |= chosen - {*failed, *left}
         for table in well:
             self._troubles.pop(table, None)
-        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left, well)
+        return Beat(number, at, round(time.monotonic() - began, 3), summaries, failed, left, well, errors)
 
     def _layers(self) -> Iterable[tuple[Sequence[str], Callable[[], list[Step]], int]]:
         """The tables of each layer, their steps, and how many of these go at once."""

@@ -16,8 +16,8 @@ from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
 from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.jobs import bronze_writer, maintenance
-from lakehouse_spark.jobs.beat import TABLES, Beat, Beats, Watch
+from lakehouse_spark.jobs import maintenance
+from lakehouse_spark.jobs.beat import TABLES, Beat, Beats, Watch, streamed
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import last_errors
 from lakehouse_spark.lake.session import complain
@@ -221,10 +221,8 @@ class _Live:
         return log.holder(LAKEHOUSE, now, (DRAIN,)) is not None
 
     def _streamed(self) -> list[str]:
-        """The bronze tables that a continuous bronze_writer holds."""
-        log, now = self._log(), datetime.now(UTC)
-        tables = (topic.table.name for topic in TOPICS.values())
-        return [table for table in tables if log.holder(table, now, (bronze_writer.JOB,))]
+        """The tables that beats leave to a continuous bronze_writer."""
+        return streamed(self._log(), datetime.now(UTC))
 
     def _log(self) -> journal.Journal:
         """The leases; while the catalog is away, as every table of the next beat will tell, those of before."""

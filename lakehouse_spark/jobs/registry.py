@@ -11,7 +11,6 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import catalog, migrations
 from lakehouse_spark.catalog import DIMENSIONS, FACTS, LAYERS, TOPICS
-from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import (
     beat,
     bronze_writer,
@@ -99,7 +98,7 @@ def _run_pipeline(
 ) -> list[Summary]:
     if every is None:
         if tables:
-            raise UsageError("pipeline: --table says what live mode brings up to date: give --every too")
+            return pipeline.run_some(spark, settings, tables, **options)
         return pipeline.run(spark, settings, **options)
     from lakehouse_spark.jobs import live
 
@@ -224,7 +223,7 @@ _JOBS = (
             Option(
                 "--table",
                 "tables",
-                "with --every: a table to bring up to date, with its layer or without; may be repeated; default: all",
+                "a table to bring up to date, with its layer or without; may be repeated; default: all",
                 metavar="TABLE",
                 parse=live_table,
                 repeats=True,

@@ -46,12 +46,16 @@ def run(
     error is raised, the first one of several with the others as its notes.
     """
     outcome = attempt(spark, steps, report, at_once=at_once)
-    errors = [error for _, error in outcome.failures]
+    raise_first([error for _, error in outcome.failures])
+    return outcome.summaries
+
+
+def raise_first(errors: Sequence[BaseException]) -> None:
+    """Raises the first of the errors, if there are any, with the others as its notes."""
     if errors:
         for other in errors[1:]:
             errors[0].add_note(in_a_sentence(other))
         raise errors[0]
-    return outcome.summaries
 
 
 def attempt(

@@ -74,7 +74,14 @@ class _Telling(Observer):
         self.reader.begin()
 
     def heard_by(self, options: Options) -> Options:
-        return {**options, "report": self.done}
+        told: Callable[[Summary], None] | None = options.get("report")
+
+        def report(summary: Summary) -> None:
+            self.done(summary)
+            if told:
+                told(summary)
+
+        return {**options, "report": report}
 
     def ended(self, exit_code: int, error: str = "") -> None:
         self.values.set(declared.JOB_SECONDS, time.monotonic() - self.began, self.job.name)

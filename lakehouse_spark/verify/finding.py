@@ -10,12 +10,16 @@ from pyspark.sql import functions as F
 
 @dataclass(frozen=True)
 class Finding:
-    """One invariant of one table: `violations` counts what breaks it (None: it could not be checked)."""
+    """One invariant of one table: `violations` counts what breaks it (None: it could not be checked).
+
+    `invariant` is the name of the check in `verify.CHECKS` that found it.
+    """
 
     check: str
     table: str
     violations: int | None
     detail: str
+    invariant: str = ""
 
     @property
     def holds(self) -> bool:

@@ -13,10 +13,12 @@ import pytest
 import rich.live
 from rich.console import Console
 
+from lakehouse_spark import migrations
 from lakehouse_spark.cli.live import Page
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import LakehouseError, RefusedError
-from lakehouse_spark.jobs import live
+from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.jobs import live, pipeline
 from lakehouse_spark.jobs.beat import Beat, Beats, Watch
 from lakehouse_spark.jobs.registry import span
 from lakehouse_spark.jobs.steps import Step
@@ -238,6 +240,28 @@ def test_a_table_that_a_stream_writes_is_left_to_it(failing: Failing, some: Beat
     beat = some.run(1, streamed=["silver.trades"])
     assert failing.done == ["dim.dim_symbol", "silver.market_data", "silver.trader_activity"]
     assert beat.left == {"silver.trades": "a continuous bronze_writer writes it"}
+
+
+def test_a_beat_alone_raises_what_failed_behind_all_that_was_done(
+    failing: Failing, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lease = journal.Entry(
+        run_id="stream", table="bronze.raw_trades", job="bronze_writer", status="started",
+        at=datetime.now(UTC), lease_until=datetime.now(UTC) + timedelta(minutes=5),
+    )  # fmt: skip
+    monkeypatch.setattr(migrations, "migrate", lambda *_, **__: ())
+    monkeypatch.setattr(pyiceberg, "open_catalog", lambda settings: NOTHING)
+    monkeypatch.setattr(journal, "read", lambda *_: journal.Journal((lease,)))
+    monkeypatch.setattr(Beats, "_layers", lambda self: failing.layers())
+    failing.errors = {"dim.dim_symbol": RefusedError("a gap"), "silver.market_data": ValueError("broke")}
+    heard = list[Summary]()
+    chosen = ["bronze.raw_trades", "dim.dim_symbol", "silver.trades", "silver.market_data"]
+    with pytest.raises(RefusedError, match="a gap") as raised:
+        pipeline.run_some(NOTHING, NOTHING, chosen, report=heard.append)
+
+    assert raised.value.__notes__ == ["ValueError: broke"]
+    assert [summary.table for summary in heard] == ["silver.trades"]
+    assert "bronze.raw_trades: left alone: a continuous bronze_writer writes it" in capsys.readouterr().err
 
 
 def test_tables_that_were_not_asked_for_are_not_touched(failing: Failing, some: Beats) -> None:

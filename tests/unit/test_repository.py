@@ -179,7 +179,7 @@ def test_every_python_requirement_is_pinned_and_hashed() -> None:
         packages = [block for block in blocks if not block.startswith("#")]
         assert packages, path.name
         for block in packages:
-            assert re.match(r"[\w.\-]+(\[[\w,]+\])?==\S+", block), block.splitlines()[0]
+            assert re.match(r"[\w.\-]+(\[[\w\-, ]+\])?==\S+", block), block.splitlines()[0]
             assert "--hash=sha256:" in block, block.splitlines()[0]
 
 

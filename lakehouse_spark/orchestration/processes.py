@@ -1,0 +1,131 @@
+"""The commands of the lakehouse as processes of their own, which end with the run of Dagster's that began them.
+
+A run holds the lock of a file while its process lives. The kernel takes it from the dead: so anyone on this machine can
+see whether a run is under way that Dagster takes to be.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+Materialized = dg.MaterializeResult[Any]
+
+_Context = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+_PATIENCE_SECONDS = 90
+"""For the commit under way when a run is cancelled: bronze_writer takes up to a minute for it."""
+_POLL_SECONDS = 0.5
+
+
+def submit(job: str, *options: str) -> Sequence[str]:
+    """The command that becomes spark-submit with a job, sized as the job declares or the environment says."""
+    return [*_tied(), sys.executable, "-m", "lakehouse_spark.cli.submit", job, *options]
+
+
+def lakehouse(*arguments: str) -> Sequence[str]:
+    """The `lakehouse` command."""
+    return [*_tied(), sys.executable, "-c", "from lakehouse_spark.cli import main; main()", *arguments]
+
+
+def _tied() -> Sequence[str]:
+    """What makes a process hear SIGTERM when the one that began it is killed; Linux alone has it."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
+
+
+def run(context: dg.OpExecutionContext, command: Sequence[str]) -> None:
+    """Runs a command to its end; raises Failure where that is not 0."""
+    with _held(context), _begun(command) as process:
+        raise_unless_done(command, process.wait())
+
+
+def output_of(context: _Context, command: Sequence[str]) -> tuple[int, str]:
+    """The exit code of a command, and what it wrote to stdout."""
+    with _held(context), _begun(command, stdout=subprocess.PIPE) as process:
+        text, _ = process.communicate()
+        return process.returncode, text
+
+
+def reported_by(context: dg.AssetExecutionContext, command: Sequence[str]) -> Iterator[Materialized]:
+    """What a job reports through Pipes, table by table as it is done; raises Failure behind the last if it failed."""
+    number = 0
+    with (
+        _held(context),
+        dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()) as session,
+        _begun(command, session.get_bootstrap_env_vars()) as process,
+    ):
+        while process.poll() is None:
+            time.sleep(_POLL_SECONDS)
+            fresh = session.get_reported_results()[number:]
+            yield from _materialized(fresh)
+            number += len(fresh)
+    yield from _materialized(session.get_reported_results()[number:])
+    raise_unless_done(command, process.returncode)
+
+
+def _materialized(reported: Sequence[object]) -> Iterator[Materialized]:
+    return (each for each in reported if isinstance(each, dg.MaterializeResult))
+
+
+def raise_unless_done(command: Sequence[str], code: int) -> None:
+    """Raises Failure for another exit code than 0; what was refused, to protect data, is not to be tried again."""
+    if code:
+        what = " ".join(command[command.index(sys.executable) + 3 :])
+        said = {2: "wrong use or configuration", 3: "refused, to protect data"}.get(code, "failed")
+        raise dg.Failure(f"{what}: {said} (exit {code}); its last line on stderr says why", allow_retries=code == 1)
+
+
+def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the process of a run ended on this machine before the run did."""
+    try:
+        with _lock_of(instance, run_id).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    return True
+
+
+@contextmanager
+def _held(context: _Context) -> Iterator[None]:
+    path = _lock_of(context.instance, context.run.run_id)
+    path.parent.mkdir(exist_ok=True)
+    aside = path.with_suffix(".new")
+    with aside.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        aside.replace(path)  # it is never seen without its lock
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+def _lock_of(instance: dg.DagsterInstance, run_id: str) -> Path:
+    return Path(instance.root_directory) / "running" / run_id
+
+
+@contextmanager
+def _begun(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, stdout: int | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """The process, which is asked to end if the block does before it; one that does not is killed."""
+    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=stdout, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
