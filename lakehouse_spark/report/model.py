@@ -6,6 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from lakehouse_spark.iceberg.inventory import TableState
+from lakehouse_spark.iceberg.payload_drift import Drift
 
 
 @dataclass(frozen=True)
@@ -118,3 +119,4 @@ class Report:
     positions: tuple[Position, ...] = ()
     positions_of_trader: tuple[Position, ...] = ()
     missing: tuple[str, ...] = ()
+    drifts: tuple[Drift, ...] = ()

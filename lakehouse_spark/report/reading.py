@@ -73,6 +73,7 @@ def read(
         positions=tuple(p for rank, _, p in positions if rank <= _MOST_POSITIONS),
         positions_of_trader=tuple(p for _, rank, p in positions if p.trader_id == theirs and rank <= _MOST_POSITIONS),
         missing=tuple(lake.missing),
+        drifts=tuple(lake.inventory.drifts),
     )
 
 

@@ -14,7 +14,7 @@ from lakehouse_spark.silver import trades
 from lakehouse_spark.table import column
 from lakehouse_spark.transforms import quality
 from lakehouse_spark.types import TEXT
-from tests.support.lake import NOON, TABLES, Lake, arrive, trade
+from tests.support.lake import NOON, Lake, arrive, trade
 
 LATER = [NOON + timedelta(hours=number) for number in range(1, 9)]
 
@@ -26,8 +26,7 @@ def noted(lake: Lake) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
-    tables = (*TABLES, "_metadata.payload_drift")
-    return Lake.new(spark, "127.0.0.1:9", tmp_path_factory.mktemp("drift") / "home", tables)
+    return Lake.new(spark, "127.0.0.1:9", tmp_path_factory.mktemp("drift") / "home")
 
 
 @pytest.fixture(scope="module")

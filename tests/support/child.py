@@ -24,7 +24,7 @@ from tests.support.lake import Lake, trade
 
 TABLES = ("bronze.raw_trades", "silver._rejected_records", "silver.trades", "silver.trader_activity")
 """In the order in which a chain commits to them."""
-MADE = (*TABLES, "dim.dim_exchange")
+MADE = (*TABLES, "dim.dim_exchange", "_metadata.payload_drift")
 """What a chain needs."""
 START_SECONDS, JOB_SECONDS = 180.0, 180.0
 

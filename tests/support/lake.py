@@ -40,7 +40,7 @@ ALL_TOPICS = (*TOPICS, "raw_reference")
 TABLES = (
     "bronze.raw_trades", "bronze.raw_orderbook", "bronze.raw_marketdata", "silver.trades",
     "silver.orderbook_snapshots", "silver.market_data", "silver.trader_activity", "silver._rejected_records",
-    "dim.dim_exchange",
+    "dim.dim_exchange", "_metadata.payload_drift",
 )  # fmt: skip
 
 TRADE: dict[str, Any] = {

@@ -231,6 +231,7 @@ def test_status_says_which_of_its_numbers_are_upper_bounds(
     assert told["silver.trades"] == {
         "rows": 5_000, "files": 3, "snapshots": 3, "stamp": "2025-06-01T12:00:00.000000+00:00", "behind": 1_200,
         "waits_for": ["bronze.raw_trades", "dim.dim_symbol"], "rows_are": "at most", "behind_is": "at most",
+        "drift": [],
     }  # fmt: skip
     assert (told["gold.fact_trades"]["rows_are"], told["gold.fact_trades"]["behind_is"]) == ("exact", "exact")
     assert told["bronze.raw_trades"]["behind"] is None

@@ -100,7 +100,7 @@ def test_prometheus_takes_the_rules_and_the_configuration(prometheus: Path) -> N
             [prometheus / "promtool", "check", what, SHIPPED / file], capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0, checked.stderr
-    assert "13 rules found" in checked.stdout
+    assert "14 rules found" in checked.stdout
 
 
 FIRES = {
@@ -120,6 +120,7 @@ FIRES = {
     "LakehouseLostRaces": 'lakehouse_lost_races_total{table="t"}: 0+1x60',
     "LakehouseSmallFiles": 'lakehouse_table_small_files{table="t"}: 6000x1500',
     "LakehouseSnapshots": 'lakehouse_table_snapshots{table="t"}: 6000x1500',
+    "LakehousePayloadDrift": 'lakehouse_payload_drift_records{topic="t", change="RETYPED"}: 3x60',
 }
 """Values, a minute apart, at which an alert fires and no other does."""
 
