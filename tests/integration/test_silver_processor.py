@@ -28,7 +28,8 @@ from lakehouse_spark.verify import ingestion, model, storage
 from tests.support.lake import NOON, TABLES, Lake, arrive, bar, book, enter_exchanges, trade
 
 TRADE_TABLES = (
-    "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange", "_metadata.payload_drift",
+    "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
+    "_metadata.payload_drift",
 )  # fmt: skip
 
 
