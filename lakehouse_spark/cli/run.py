@@ -146,10 +146,10 @@ def execute(job: Job, options: Options) -> int:
                 observer.begin(spark, here)
                 with pipes.reporting() as told:
                     summaries = _run(spark, here, job, observer.heard_by({**given, **told}))
-                observer.ended(0)
                 for summary in () if options.get(_AS_JSON) else summaries:
                     tell(summary)
                 _say(_as_json(job, summaries, time.monotonic() - began))
+                observer.ended(0)
             finally:
                 with suppress(Py4JError, OSError):  # where the JVM is gone, that is not what failed first
                     spark.stop()
@@ -170,7 +170,8 @@ def _run(spark: SparkSession, settings: Settings, job: Job, options: Options) ->
             raise migrations.no_tables(settings) from error
         last_errors.keep(spark, settings, job.name, in_a_sentence(error))
         raise
-    last_errors.clear(spark, job.name)
+    if not options.get("dry_run"):  # which did nothing that could have failed again
+        last_errors.clear(spark, job.name)
     return done
 
 

@@ -1,19 +1,21 @@
 """What drifted in payloads, topic by topic, and what would take it in: read without Spark."""
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.iceberg import rows
 from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.lake.payload_drift import KEPT_DAYS
 from lakehouse_spark.metadata.payload_drift import OTHER, RETYPED, UNKNOWN, VANISHED
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition
 
 _TYPES = {"string": "string", "boolean": "boolean", "integer": "bigint", "number": "double"}
-_COLUMNS = ("topic", "name", "change", "json_type", "records", "upto")
+_COLUMNS = ("topic", "name", "change", "json_type", "records", "upto", "_noted_at")
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,20 @@ class Drift:
         ):
             return None
         kind = _TYPES[types.pop()] if len(types) == 1 else "double" if types == {"integer", "number"} else "string"
-        table = next(feed.table.name for feed in FEEDS.values() if feed.topic.name == self.topic)
-        return AddColumn(table, ColumnDefinition(self.name, kind, f"{self.name} of the payload"))
+        table = next(feed.table for feed in FEEDS.values() if feed.topic.name == self.topic)
+        if self.name in table.column_names:
+            return None
+        return AddColumn(table.name, ColumnDefinition(self.name, kind, f"{self.name} of the payload"))
 
     def __str__(self) -> str:
         """A sentence, with what would take the field in."""
         seen = f"{self.records:,} records, last by {self.last:%Y-%m-%d %H:%M} UTC"
         kinds = " or ".join(self.json_types)
+        name = self.name if re.fullmatch(r"[\w.-]+", self.name) else json.dumps(self.name)
         said = {
-            UNKNOWN: f"{self.name} ({kinds}) is not declared, in {seen}",
-            RETYPED: f"{self.name} came as {kinds}, in {seen}",
-            VANISHED: f"no record of a batch had {self.name}, by {self.last:%Y-%m-%d %H:%M} UTC",
+            UNKNOWN: f"{name} ({kinds}) is not declared, in {seen}",
+            RETYPED: f"{name} came as {kinds}, in {seen}",
+            VANISHED: f"no record of a batch had {name}, by {self.last:%Y-%m-%d %H:%M} UTC",
             OTHER: f"{self.records:,} fields of further names are not declared either",
         }[self.change]
         remedy = self.remedy
@@ -66,10 +71,10 @@ class Drift:
 
 
 def of(found: Metadata) -> list[Drift]:
-    """All that the table notes, by topic, change and name."""
-    if not rows.count(found).rows:
-        return []
-    return summed(row for batch in rows.batches(found, found.data_files, _COLUMNS) for row in batch.to_pylist())
+    """What the table noted lately, by topic, change and name."""
+    after = datetime.now(UTC) - timedelta(days=KEPT_DAYS)
+    later = rows.batches(found, rows.written_later(found, after), _COLUMNS)
+    return summed(row for batch in later for row in batch.to_pylist() if row["_noted_at"] > after)
 
 
 def summed(noted: Iterable[dict[str, Any]]) -> list[Drift]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
 
@@ -27,6 +28,8 @@ from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup
 
 JOB = "silver_processor"
+_SEEN = "fields"
+"""In the cursor: the fields that payloads had, so that it is noticed when none has one any more."""
 TABLES = (*FEEDS, trader_activity.TABLE.short_name)
 
 
@@ -102,12 +105,14 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
         # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
     with decided(feed, judged, held, from_start=after is None) as (records, counts, drifted):
-        payload_drift.note(spark, feed.topic, drifted, after, arrived)
+        last = base.cursor_as(FeedCursor)
+        seen = last.notes.get(_SEEN, ()) if last else ()
+        fields = payload_drift.note(spark, feed.topic, drifted, after, arrived, seen)
         if counts["rejected"]:
             rejected = rejected_records.build(judging.rejected(records), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
-        cursor = _cursor(source, base, after, arrived, counts)
+        cursor = replace(_cursor(source, base, after, arrived, counts), notes={_SEEN: fields})
         done = Done(counts, write(spark, feed, records, base, cursor, counts).snapshot_id)
         if letters is not None:
             dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")

@@ -1,8 +1,8 @@
 """Notes of payload drift: kept before the batch's own commit, so that an attempt that dies writes them over."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +17,9 @@ from lakehouse_spark.metadata.payload_drift import MOST_NAMES, OTHER, RETYPED, T
 from lakehouse_spark.transforms import drift
 
 ENOUGH_RECORDS = 100
-"""A field that none of so many records has is told to have vanished."""
-KEPT_DAYS = 30
-"""Notes of a topic's older batches go with the next one that is noted."""
+"""A field that none of so many records has, though earlier ones had it, is told to have vanished."""
+KEPT_DAYS = 7
+"""Older notes are looked at no more, and go with the first of a topic's notes of a day."""
 _START, _NONE = "start", "none"
 _KINDS = 7
 """Of values that JSON has, as `drift` tells them apart."""
@@ -34,7 +34,7 @@ _ROW = pa.schema(
 
 @dataclass(frozen=True)
 class Found:
-    """What a batch held: its records that are JSON objects, which fields any of them has (`has`, by `drift.absent`),
+    """What a batch held: its records that are JSON objects, which fields any of them has (`has`, by `drift.present`),
     and how many fields are not as declared; `fields` counts these by name and kind of value."""
 
     readable: int
@@ -43,33 +43,57 @@ class Found:
     fields: DataFrame
 
 
-def note(spark: SparkSession, topic: Topic, found: Found, after: datetime | None, upto: snapshots.State) -> None:
+def note(
+    spark: SparkSession,
+    topic: Topic,
+    found: Found,
+    after: datetime | None,
+    upto: snapshots.State,
+    seen: Collection[str] = (),
+) -> list[str]:
     """Keeps what is not as declared in the batch of rows stamped later than `after`; nothing, where all is.
 
-    Notes of an earlier attempt at the batch, which may have ended before, go with it.
+    `seen` are the fields that earlier records had; the result are those of which to notice that they vanish from here
+    on. Notes of an earlier attempt at the batch, which may have ended before, go with its own; where it begins with the
+    first row, so do all of the topic.
     """
-    absent = drift.absent(found.has, topic.fields) if found.readable >= ENOUGH_RECORDS else []
-    if not found.drifted and not absent:
-        return
+    present, is_enough = drift.present(found.has, topic.fields), found.readable >= ENOUGH_RECORDS
+    absent = [name for name in topic.fields if name in seen and name not in present] if is_enough else []
+    if found.drifted or absent:
+        _keep(spark, topic, found, absent, after, upto)
+    return sorted(present if is_enough else {*present, *seen})
+
+
+def _keep(
+    spark: SparkSession,
+    topic: Topic,
+    found: Found,
+    absent: Sequence[str],
+    after: datetime | None,
+    upto: snapshots.State,
+) -> None:
     batch = _START if after is None else str(to_text(after))
     counted = _counted(topic, found) if found.drifted else []
+    now = datetime.now(UTC)
+    oldest = now - timedelta(days=KEPT_DAYS)
 
     def attempt() -> None:
         base = snapshots.state(spark, TABLE)
         held = snapshots.at(spark, TABLE, base.snapshot_id).where(F.col("topic") == topic.name)
         is_held = snapshots.has_files(spark, TABLE, base, ("topic", "=", topic.name))
-        is_old = F.col("upto") < F.lit(upto.stamp) - F.expr(f"INTERVAL {KEPT_DAYS} DAYS")
-        goes = is_old | F.col("batch").eqNullSafe(F.lit(batch))
-        stay = held.where(~goes).select("name", "change").distinct().collect() if is_held else []
+        noted = held.groupBy("name", "change", "batch").agg(F.max("_noted_at").alias("at")).collect() if is_held else []
+        is_first_of_day = max((row["at"].astimezone(UTC).date() for row in noted), default=None) != now.date()
+        goes = F.lit(after is None) | F.col("batch").eqNullSafe(F.lit(batch))
+        if is_first_of_day:
+            goes = goes | (F.col("_noted_at") < F.lit(oldest))
+        stay = (row for row in noted if after and row["batch"] != batch and row["at"].astimezone(UTC) >= oldest)
         known = {row["name"] for row in stay if row["change"] == UNKNOWN}
-        gone = {row["name"] for row in stay if row["change"] == VANISHED}
-        rows = _rows(topic, counted, found.drifted, known, [name for name in absent if name not in gone])
-        if not rows:
-            return
         whole = {"topic": topic.name, "batch": batch, "readable": found.readable, "upto": upto.stamp}
-        fresh = spark.createDataFrame(pa.Table.from_pylist([{**row, **whole} for row in rows], schema=_ROW)).coalesce(1)
-        cursor = Cursor(stamp=base.next_stamp(datetime.now(UTC)), notes={"topic": topic.name, "batch": batch})
-        settle(spark, TABLE, fresh, held.where(goes) if is_held else None, base, cursor)
+        rows = [{**row, **whole} for row in _rows(topic, counted, found.drifted, known, absent)]
+        fresh = spark.createDataFrame(pa.Table.from_pylist(rows, schema=_ROW)).coalesce(1)
+        cursor = Cursor(stamp=base.next_stamp(now), notes={"topic": topic.name, "batch": batch})
+        is_due = is_first_of_day or after is None or any(row["batch"] == batch for row in noted)
+        settle(spark, TABLE, fresh, held.where(goes) if is_held and is_due else None, base, cursor)
 
     commit.again_if_overtaken(attempt)
 

@@ -203,8 +203,13 @@ def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]
     return [path for group in groups for path in found[group]]
 
 
-def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda message: None) -> dict[str, str]:
-    """What has to be known before the JVM starts; stands on its command line, so nothing secret."""
+def launch_conf(
+    settings: Settings, announce: Callable[[str], None] = lambda message: None, *, archived: bool = True
+) -> dict[str, str]:
+    """What has to be known before the JVM starts; stands on its command line, so nothing secret.
+
+    With `archived`, it takes its classes from the start-up archive, if there is one.
+    """
     conf = {
         "spark.driver.memory": settings.spark.driver_memory,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC",
@@ -222,7 +227,9 @@ def launch_conf(settings: Settings, announce: Callable[[str], None] = lambda mes
         conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
         conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)} {_COMPILER}"
         archive = startup_archive(settings, conf["spark.driver.extraClassPath"])
-        if archive.exists():  # one that does not fit, of another Java, it would speak of, and then do without
+        if (
+            archived and archive.exists()
+        ):  # one that does not fit, of another Java, it would speak of, and then do without
             conf["spark.driver.extraJavaOptions"] += f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off'
     return conf | dict(settings.spark.conf)
 

@@ -4,6 +4,7 @@ Java calls it class data sharing (JEP 350): `-XX:ArchiveClassesAtExit` writes it
 one that does not fit the JVM or its jars is passed over.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 from pyspark import SparkContext
 
 from lakehouse_spark.catalog import TABLES
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.lake import session
 from lakehouse_spark.migrations import baseline
 from lakehouse_spark.settings import CatalogSettings, Settings, conf_dir
@@ -34,11 +35,12 @@ def make_archive(settings: Settings, announce: Callable[[str], None]) -> Path:
         )
     archive = session.startup_archive(settings, session.class_path(settings, announce))
     archive.parent.mkdir(parents=True, exist_ok=True)
-    archive.unlink(missing_ok=True)  # else the JVM would begin with it; who uses it keeps it
     with TemporaryDirectory(dir=archive.parent) as folder:
         made = Path(folder) / archive.name
         options = "spark.driver.extraJavaOptions"
-        archiving = f'{session.launch_conf(settings)[options]} -XX:ArchiveClassesAtExit="{made}" -Xlog:cds*=off'
+        archiving = (
+            f'{session.launch_conf(settings, archived=False)[options]} -XX:ArchiveClassesAtExit="{made}" -Xlog:cds*=off'
+        )
         spark_settings = settings.spark.model_copy(update={"conf": {**settings.spark.conf, options: archiving}})
         elsewhere = settings.model_copy(
             update={"home": Path(folder), "catalog": CatalogSettings(), "spark": spark_settings}
@@ -49,6 +51,9 @@ def make_archive(settings: Settings, announce: Callable[[str], None]) -> Path:
         spark.stop()
         java = SparkContext._gateway.proc  # type: ignore[union-attr]
         java.stdin.close()  # by which it knows that it is no longer needed
-        java.wait()
+        if java.wait() or not made.exists():
+            raise LakehouseError(f"warm-up: Java {java.args[0]} made no archive, and goes on without one")
+        with made.open("rb") as file:
+            os.fsync(file.fileno())  # a torn one would end each JVM that begins with it
         made.replace(archive)
     return archive

@@ -6,6 +6,7 @@ from lakehouse_spark.table import DIM_POLICY, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
 
 UNKNOWN, RETYPED, VANISHED, OTHER = "UNKNOWN", "RETYPED", "VANISHED", "OTHER"
+CHANGES = (UNKNOWN, RETYPED, VANISHED, OTHER)
 MOST_NAMES = 50
 """So many unknown names are kept of a topic; fields of more names are counted together."""
 

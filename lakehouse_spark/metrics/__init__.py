@@ -17,6 +17,9 @@ from lakehouse_spark.settings import Settings
 class Observer:
     """Hears what a run of a job does; this one does nothing about it."""
 
+    is_over = False
+    """Whether it has heard the end of the run."""
+
     def begin(self, spark: SparkSession, settings: Settings) -> None:
         """The session is there; the settings know the broker, too."""
 
@@ -36,7 +39,8 @@ def observing(settings: Settings, job: Job, options: Options) -> Iterator[Observ
     """
     goes_on = bool(options.get("every") or options.get("continuous"))
     is_asked_on = settings.metrics.port is not None or settings.alerts.webhook_url is not None
-    if not (is_asked_on if goes_on else settings.metrics.textfile_dir):
+    is_asked = is_asked_on if goes_on else settings.metrics.textfile_dir
+    if not is_asked or options.get("dry_run"):  # which does nothing that could be late or fail
         yield Observer()
         return
     from lakehouse_spark.metrics import observers  # which nobody waits for who asks for nothing
@@ -46,5 +50,6 @@ def observing(settings: Settings, job: Job, options: Options) -> Iterator[Observ
         try:
             yield observer
         except Exception as error:
-            observer.ended(getattr(error, "exit_code", LakehouseError.exit_code), in_a_sentence(error))
+            if not observer.is_over:  # what was added up once is not to be again
+                observer.ended(getattr(error, "exit_code", LakehouseError.exit_code), in_a_sentence(error))
             raise

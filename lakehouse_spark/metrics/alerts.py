@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from threading import Lock
 
 from lakehouse_spark.metrics.reading import Reading
 from lakehouse_spark.settings import Settings
@@ -54,9 +55,14 @@ class Webhook:
     complain: Callable[[str], None]
     _told: dict[Alert, None] = field(default_factory=dict)
     _is_down: bool = False
+    _rounds: Lock = field(default_factory=Lock)
 
     def tell(self, firing: list[Alert]) -> None:
         """One round: what fires and was not told yet, what was told and does not fire any more."""
+        with self._rounds:
+            self._tell(firing)
+
+    def _tell(self, firing: list[Alert]) -> None:
         now = {*firing}
         due = [(alert, "firing") for alert in firing if alert not in self._told]
         due += [(alert, "resolved") for alert in self._told if alert not in now]

@@ -70,7 +70,7 @@ JUDGED = _counter(
 
 DRIFTED = _gauge(
     "payload_drift_records", "records",
-    "Records of the last 30 days with a field that is not as their topic declares it, by topic and change (UNKNOWN, "
+    "Records of the last 7 days with a field that is not as their topic declares it, by topic and change (UNKNOWN, "
     "RETYPED, OTHER; VANISHED counts fields), each field for itself.",
     "topic", "change",
     alert="RETYPED or VANISHED: a producer changed; `lakehouse status` names the fields.",

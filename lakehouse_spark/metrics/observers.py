@@ -84,6 +84,7 @@ class _Telling(Observer):
         return {**options, "report": report}
 
     def ended(self, exit_code: int, error: str = "") -> None:
+        self.is_over = True
         self.values.set(declared.JOB_SECONDS, time.monotonic() - self.began, self.job.name)
         self.values.set(declared.JOB_EXIT_CODE, exit_code, self.job.name)
         self.values.add(declared.JOB_FAILURES, exit_code != 0, self.job.name)
@@ -248,7 +249,7 @@ class Enduring(_Telling):
         super().ended(exit_code, error)
         self._look_no_more()
         if exit_code and self._webhook is not None:
-            self._webhook.tell([*self._firing, Alert(alerts.JOB_FAILED, self.job.name, error)])
+            self._webhook.tell([Alert(alerts.JOB_FAILED, self.job.name, error), *self._firing])
 
 
 def _tables(options: Options) -> Collection[str]:

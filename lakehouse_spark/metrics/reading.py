@@ -15,7 +15,7 @@ from lakehouse_spark.iceberg.inventory import Lag
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.ingest.kafka import Offered
 from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor
-from lakehouse_spark.metadata.payload_drift import VANISHED
+from lakehouse_spark.metadata.payload_drift import CHANGES, VANISHED
 from lakehouse_spark.metrics.declared import (
     BYTES,
     COMMITTED_AT,
@@ -113,9 +113,9 @@ class Reader:
             values[SNAPSHOTS, (name,)] = table.snapshots
             if table.stamp:
                 values[COMMITTED_AT, (name,)] = table.stamp.timestamp()
+        values |= {(DRIFTED, (feed.topic.name, change)): 0 for feed in FEEDS.values() for change in CHANGES}
         for drift in told.drifts:
-            place = (DRIFTED, (drift.topic, drift.change))
-            values[place] = values.get(place, 0) + (1 if drift.change == VANISHED else drift.records)
+            values[DRIFTED, (drift.topic, drift.change)] += 1 if drift.change == VANISHED else drift.records
         for name, upstream, records, seconds in (*_lags(told, now), *self._lags_behind_kafka(found, now)):
             values[LAG_SECONDS, (name, upstream)] = seconds
             if records is not None:

@@ -88,11 +88,11 @@ def raise_unless_done(command: Sequence[str], code: int) -> None:
 def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether the process of a run ended on this machine before the run did."""
     try:
-        with _lock_of(instance, run_id).open() as lock:
+        with (path := _lock_of(instance, run_id)).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return os.path.samestat(os.fstat(lock.fileno()), path.stat())  # a command that is over takes its file away
     except (FileNotFoundError, BlockingIOError):
         return False
-    return True
 
 
 @contextmanager

@@ -10,16 +10,13 @@ from functools import cache
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from lakehouse_spark.transforms import payload
 
 HAS, DRIFT = "_has", "_drift"
 COLUMNS = (HAS, DRIFT)
-ENTRIES = T.ArrayType(
-    T.StructType([T.StructField("name", T.StringType(), False), T.StructField("json_type", T.StringType(), False)]),
-    False,
-)
+_LONGEST = 100
+"""Characters of a name that are kept."""
 
 
 def with_drift(
@@ -28,9 +25,9 @@ def with_drift(
     """The records (`raw_payload`, and `_fields` of these `names`) with two more columns, NULL where there is no object.
 
     `_has` has a bit for each of the names, by its place, whose field holds something. `_drift` is NULL for a payload as
-    declared, else its other fields: of the name of each, and what JSON value it has (`string`, `integer`, `number`,
-    `boolean`, `array`, `object` or `null`). Names that are no `texts`, `arrays` or `instants` are numbers; an instant
-    is a string or a number; null is as declared.
+    declared, else its other fields as texts: what JSON value each has (`string`, `integer`, `number`, `boolean`,
+    `array`, `object` or `null`), a colon, and its name. Names that are no `texts`, `arrays` or `instants` are numbers;
+    an instant is a string or a number; null is as declared.
     """
     has, entries = _columns(tuple(names), tuple(texts), tuple(arrays), tuple(instants))
     return records.withColumn(HAS, has).withColumn(DRIFT, entries)
@@ -48,13 +45,15 @@ def measures() -> dict[str, Column]:
 
 def fields_of(records: DataFrame) -> DataFrame:
     """The fields that drifted in records with these columns: `name`, `json_type`, and in how many `records`."""
-    drifted = records.where(F.col(DRIFT).isNotNull()).select(F.inline(DRIFT))
-    return drifted.groupBy("name", "json_type").agg(F.count("*").alias("records"))
+    drifted = records.where(F.col(DRIFT).isNotNull()).select(F.explode(DRIFT).alias("field"))
+    json_type = F.substring_index("field", ":", 1)
+    name = F.substr("field", F.length(json_type) + 2)
+    return drifted.groupBy(name.alias("name"), json_type.alias("json_type")).agg(F.count("*").alias("records"))
 
 
-def absent(has: int, names: Sequence[str]) -> list[str]:
-    """The names that no record of those has whose `_has` were joined by OR."""
-    return [name for place, name in enumerate(names) if not has >> place & 1]
+def present(has: int, names: Sequence[str]) -> set[str]:
+    """The names that any record of those has whose `_has` were joined by OR."""
+    return {name for place, name in enumerate(names) if has >> place & 1}
 
 
 @cache
@@ -67,38 +66,55 @@ def _columns(
     for place, name in enumerate(names):
         has = has + F.when(payload.field("_fields", name).isNotNull(), F.lit(1 << place)).otherwise(F.lit(0))
     of_strings = sum(1 << place for place, name in enumerate(names) if name in strings)
-    is_usual = payload.once(text, lambda text: _is_usual(text, F.col(HAS), of_strings, numbers, arrays))
+    is_usual = payload.once(text, lambda text: _is_usual(text, F.col(HAS), of_strings, strings, numbers, arrays))
     kinds = {
         **dict.fromkeys(texts, ("string",)),
         **dict.fromkeys(arrays, ("array",)),
         **dict.fromkeys(instants, ("string", "integer", "number")),
         **dict.fromkeys(numbers, ("integer", "number")),
     }
-    odd = F.filter(F.array_distinct(_entries(text)), lambda entry: ~_is_declared(entry, kinds))
-    found = F.when(F.col("_fields").isNotNull() & ~is_usual, F.when(F.size(odd) > 0, odd)).cast(ENTRIES)
+    odd = F.filter(_entries(text), lambda entry: ~_is_declared(entry, kinds))
+    # As texts, for which Spark has a hash: of structs it would compare each with each.
+    named = F.array_distinct(
+        F.transform(odd, lambda entry: F.concat(entry["json_type"], F.lit(":"), _shortened(entry["name"])))
+    )
+    found = F.when(F.col("_fields").isNotNull() & ~is_usual, F.when(F.size(named) > 0, named))
     return F.when(F.col("_fields").isNotNull(), has), found
 
 
-def _is_usual(text: Column, has: Column, of_strings: int, numbers: Sequence[str], arrays: Sequence[str]) -> Column:
+def _is_usual(
+    text: Column, has: Column, of_strings: int, strings: Sequence[str], numbers: Sequence[str], arrays: Sequence[str]
+) -> Column:
     """Whether a valid payload has the declared fields that hold something, of the declared kinds, and nothing else.
 
     Without escapes, and without blanks around a colon but for one behind it, `":` ends each name, and stands nowhere
     else unless a string begins with a colon: as many of them as fields that were read leave no other name. As many
     quotes as these names and their strings take leave no string in another place, if no number's name is followed by
-    one; and no other kind of value begins as numbers and arrays do. False says nothing.
+    one and no array holds one; and no other kind of value begins as these do. False says nothing.
     """
-    present, strings = F.bit_count(has), F.bit_count(has.bitwiseAND(of_strings))
-    is_plain = ~F.contains(text, F.lit("\\"))
-    for strange in ('" :', '"\t:', '"\n:', '"\r:', '":  ', '":\t', '":\n', '":\r'):
+    present, in_strings = F.bit_count(has), F.bit_count(has.bitwiseAND(of_strings))
+    is_plain = F.lit(True)
+    for strange in ("\\", "\t", "\n", "\r", " :", ":  "):
         is_plain = is_plain & ~F.contains(text, F.lit(strange))
+    for name in strings:
+        written = payload.field("_fields", name)
+        is_plain = is_plain & F.coalesce(
+            ~F.substr(written, F.lit(1), F.lit(1)).isin("[", "{", payload.NOT_TEXT) & ~written.isin("true", "false"),
+            F.lit(True),
+        )
     for name in arrays:
         written = payload.field("_fields", name)
-        is_plain = is_plain & F.coalesce(F.startswith(written, F.lit("[")), F.lit(True))
+        is_array = F.startswith(written, F.lit("[")) & ~F.contains(written, F.lit('"'))
+        is_plain = is_plain & F.coalesce(is_array, F.lit(True))
     for name in numbers:
         written = payload.field("_fields", name)  # true, an array and an object come behind all digits
         is_plain = is_plain & F.coalesce((written >= "-") & (written < ":"), F.lit(True))
         is_plain = is_plain & ~F.contains(text, F.lit(f'"{name}":"')) & ~F.contains(text, F.lit(f'"{name}": "'))
-    return is_plain & (_bytes_of(text, '":') == 2 * present) & (_bytes_of(text, '"') == 2 * (present + strings))
+    return is_plain & (_bytes_of(text, '":') == 2 * present) & (_bytes_of(text, '"') == 2 * (present + in_strings))
+
+
+def _shortened(name: Column) -> Column:
+    return F.when(F.length(name) > _LONGEST, F.concat(F.left(name, F.lit(_LONGEST)), F.lit("…"))).otherwise(name)
 
 
 def _bytes_of(text: Column, part: str) -> Column:

@@ -58,14 +58,16 @@ def expected(topic: str, text: str) -> list[tuple[str, str]]:
     return sorted({(name, kind(value)) for name, value in fields} - declared)
 
 
+def named(entry: str) -> tuple[str, str]:
+    json_type, _, name = entry.partition(":")
+    return name, json_type
+
+
 def drift_of(spark: SparkSession, topic: str, values: Iterable[bytes | str]) -> list[list[tuple[str, str]] | None]:
     """By payload; None where it is no object."""
     rows = in_memory.judged(spark, topic, in_memory.records_of(values)).orderBy("_source_offset")
     found = rows.select("_has", "_drift").collect()
-    return [
-        None if row["_has"] is None else sorted((entry["name"], entry["json_type"]) for entry in row["_drift"] or ())
-        for row in found
-    ]
+    return [None if row["_has"] is None else sorted(named(entry) for entry in row["_drift"] or ()) for row in found]
 
 
 def test_fields_of_other_names_and_kinds_are_named_with_what_they_hold(spark: SparkSession) -> None:
@@ -83,6 +85,14 @@ def test_fields_of_other_names_and_kinds_are_named_with_what_they_hold(spark: Sp
             ("exchange", "object"), ("symbol", "array"), ("trade_id", "boolean"),
         ]),
         (trade(symbol=...), []),
+        (trade(symbol=["AAPL"]), [("symbol", "array")]),
+        (trade(timestamp=["2025-01-15T15:30:00Z"]), [("timestamp", "array")]),
+        (trade(timestamp=True), [("timestamp", "boolean")]),
+        (trade(timestamp=1736955000000)[:-1] + b', "venue"  : 7}', [("venue", "integer")]),
+        (json.dumps({**TRADE, "trader_id": 7}).replace('"price": 187.5', '"price": \t"187.5"'), [
+            ("price", "string"), ("trader_id", "integer"),
+        ]),
+        (trade(**{"n" * 200: 1}), [("n" * 100 + "…", "integer")]),
         (json.dumps({**TRADE, ":": ":"}), [(":", "string")]),
         (json.dumps({**TRADE, "x": "y"}, separators=(",", " : ")), [("x", "string")]),
         (json.dumps({**TRADE, "price": "1", "trader_id": 7}, separators=(",", ":\t")), [
@@ -106,9 +116,11 @@ def test_fields_of_other_names_and_kinds_are_named_with_what_they_hold(spark: Sp
         book(bids="[]", depth=2),
         json.dumps({**BOOK, "bids": [["1", 2]]}),
         book(asks=5),
+        book(symbol=7, bids=[["1", 2]]),
     ]
     assert drift_of(spark, "raw_orderbook", books) == [
         [], [("bids", "string"), ("depth", "integer")], [], [("asks", "integer")],
+        [("symbol", "integer")],
     ]  # fmt: skip
 
 
