@@ -31,8 +31,8 @@ class Cursor:
     """What this commit counted, by name: rows inserted, updated and deleted; of silver, records by outcome too."""
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Everything else in the JSON, each under its own key: what was done to a control table, for people to read
-    (`{"reserved": "dim_trader"}`), of the ledger of migrations how far it is, and fields of a later release, which are
-    handed on."""
+    (`{"reserved": "dim_trader"}`), of the ledger of migrations how far it is, of silver the `fields` that payloads had,
+    and fields of a later release, which are handed on."""
 
     @property
     def place(self) -> object:
