@@ -17,11 +17,11 @@ from lakehouse_spark.table import Table
 EXCHANGES = Path("reference") / "exchanges.csv"
 
 
-def create_tables(spark: SparkSession, tables: Sequence[Table] = TABLES) -> None:
-    """Every namespace, and these tables, each with one snapshot to build on; what is there already stays as it is."""
+def create_tables(spark: SparkSession, tables: Sequence[Table] | None = None) -> None:
+    """Every namespace, and these tables, by default all, each with one snapshot to build on; what is there stays."""
     for statement in ddl.create_namespaces():
         spark.sql(statement)
-    for table in tables:
+    for table in TABLES if tables is None else tables:
         for statement in ddl.create_table(table):
             spark.sql(statement)
         commit.open_table(spark, table)

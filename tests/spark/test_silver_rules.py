@@ -11,6 +11,7 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import Row, SparkSession
 
+from lakehouse_spark.transforms import drift
 from tests.support import in_memory, silver_oracle
 from tests.support.hostile_records import hostile_records
 from tests.support.lake import bar, book, trade
@@ -240,7 +241,7 @@ def test_a_record_is_refused_for_just_these_reasons(spark: SparkSession, topic: 
 def accepted(spark: SparkSession, topic: str, *payloads: bytes) -> Any:
     """The judged records by place, business columns and place alone."""
     rows = in_memory.judged(spark, topic, in_memory.records_of(payloads))
-    return rows.drop("_reasons", "_event_time", "_ingested_at").orderBy("_source_offset")
+    return rows.drop("_reasons", "_event_time", "_ingested_at", *drift.COLUMNS).orderBy("_source_offset")
 
 
 def expected(spark: SparkSession, topic: str, *rows: tuple[Any, ...]) -> Any:
