@@ -30,7 +30,8 @@ def with_drift(
     an instant is a string or a number; null is as declared.
     """
     has, entries = _columns(tuple(names), tuple(texts), tuple(arrays), tuple(instants))
-    return records.withColumn(HAS, has).withColumn(DRIFT, entries)
+    text = payload.without_mark(F.col("raw_payload"))
+    return records.withColumns({HAS: has, "_text": text}).withColumn(DRIFT, entries).drop("_text")
 
 
 def measures() -> dict[str, Column]:
@@ -60,13 +61,13 @@ def present(has: int, names: Sequence[str]) -> set[str]:
 def _columns(
     names: tuple[str, ...], texts: tuple[str, ...], arrays: tuple[str, ...], instants: tuple[str, ...]
 ) -> tuple[Column, Column]:
-    text, strings = payload.without_mark(F.col("raw_payload")), (*texts, *instants)
+    text, strings = F.col("_text"), (*texts, *instants)
     numbers = tuple(name for name in names if name not in (*strings, *arrays))
     has = F.lit(0).cast("long")
     for place, name in enumerate(names):
         has = has + F.when(payload.field("_fields", name).isNotNull(), F.lit(1 << place)).otherwise(F.lit(0))
     of_strings = sum(1 << place for place, name in enumerate(names) if name in strings)
-    is_usual = payload.once(text, lambda text: _is_usual(text, F.col(HAS), of_strings, strings, numbers, arrays))
+    is_usual = _is_usual(text, F.col(HAS), of_strings, strings, numbers, arrays)
     kinds = {
         **dict.fromkeys(texts, ("string",)),
         **dict.fromkeys(arrays, ("array",)),
