@@ -28,7 +28,7 @@ def decided(
     """The judged records as decided beside the `rows` of the silver table, kept; `judging.counts` of them; and what of
     their payloads is not as declared."""
     with measured(judged, days=judging.good_days(feed), **drift.measures()) as (records, seen):
-        found = payload_drift.Found(seen["readable"], seen["has"] or 0, seen["drifted"], drift.fields_of(records))
+        found = payload_drift.Found(seen["readable"], seen["has"] or 0, seen["drifted"], records)
         judged = records.drop(*drift.COLUMNS)
         outcomes = decide(feed, judged, rows, from_start=from_start, days=ranges(seen["days"]))
         with measured(outcomes, **judging.counts()) as (once, counted):

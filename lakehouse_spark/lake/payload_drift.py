@@ -35,12 +35,12 @@ _ROW = pa.schema(
 @dataclass(frozen=True)
 class Found:
     """What a batch held: its records that are JSON objects, which fields any of them has (`has`, by `drift.present`),
-    and how many fields are not as declared; `fields` counts these by name and kind of value."""
+    and how many fields are not as declared, in which of the `records`."""
 
     readable: int
     has: int
     drifted: int
-    fields: DataFrame
+    records: DataFrame
 
 
 def note(
@@ -81,18 +81,22 @@ def _keep(
         base = snapshots.state(spark, TABLE)
         held = snapshots.at(spark, TABLE, base.snapshot_id).where(F.col("topic") == topic.name)
         is_held = snapshots.has_files(spark, TABLE, base, ("topic", "=", topic.name))
-        noted = held.groupBy("name", "change", "batch").agg(F.max("_noted_at").alias("at")).collect() if is_held else []
+        again = F.lit(after is None) | F.col("batch").eqNullSafe(F.lit(batch))
+        is_old = F.col("_noted_at") < F.lit(oldest)
+        found_of = (
+            F.max("_noted_at").alias("at"),
+            F.bool_or(again).alias("again"),
+            F.bool_or(~again & ~is_old).alias("stays"),
+        )
+        noted = held.groupBy("name", "change").agg(*found_of).collect() if is_held else []
         is_first_of_day = max((row["at"].astimezone(UTC).date() for row in noted), default=None) != now.date()
-        goes = F.lit(after is None) | F.col("batch").eqNullSafe(F.lit(batch))
-        if is_first_of_day:
-            goes = goes | (F.col("_noted_at") < F.lit(oldest))
-        stay = (row for row in noted if after and row["batch"] != batch and row["at"].astimezone(UTC) >= oldest)
-        known = {row["name"] for row in stay if row["change"] == UNKNOWN}
+        goes = again | is_old if is_first_of_day else again
+        known = {row["name"] for row in noted if row["change"] == UNKNOWN and row["stays"]}
         whole = {"topic": topic.name, "batch": batch, "readable": found.readable, "upto": upto.stamp}
         rows = [{**row, **whole} for row in _rows(topic, counted, found.drifted, known, absent)]
         fresh = spark.createDataFrame(pa.Table.from_pylist(rows, schema=_ROW)).coalesce(1)
         cursor = Cursor(stamp=base.next_stamp(now), notes={"topic": topic.name, "batch": batch})
-        is_due = is_first_of_day or after is None or any(row["batch"] == batch for row in noted)
+        is_due = is_first_of_day or any(row["again"] for row in noted)
         settle(spark, TABLE, fresh, held.where(goes) if is_held and is_due else None, base, cursor)
 
     commit.again_if_overtaken(attempt)
@@ -101,9 +105,9 @@ def _keep(
 def _counted(topic: Topic, found: Found) -> list[tuple[str, str, int]]:
     """The batch's fields by name and kind: all declared ones, and of others those of most records."""
     declared = F.col("name").isin(*topic.fields)
-    most = MOST_NAMES * _KINDS + len(topic.fields) * _KINDS
-    fields = found.fields.orderBy(~declared, F.desc("records"), "name", "json_type").limit(most)
-    return [(row["name"], row["json_type"], row["records"]) for row in fields.collect()]
+    fields = drift.fields_of(found.records).orderBy(~declared, F.desc("records"), "name", "json_type")
+    most = fields.limit((MOST_NAMES + len(topic.fields)) * _KINDS)
+    return [(row["name"], row["json_type"], row["records"]) for row in most.collect()]
 
 
 def _rows(

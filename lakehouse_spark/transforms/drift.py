@@ -74,12 +74,9 @@ def _columns(
         **dict.fromkeys(instants, ("string", "integer", "number")),
         **dict.fromkeys(numbers, ("integer", "number")),
     }
-    odd = F.filter(_entries(text), lambda entry: ~_is_declared(entry, kinds))
-    # As texts, for which Spark has a hash: of structs it would compare each with each.
-    named = F.array_distinct(
-        F.transform(odd, lambda entry: F.concat(entry["json_type"], F.lit(":"), _shortened(entry["name"])))
-    )
-    found = F.when(F.col("_fields").isNotNull() & ~is_usual, F.when(F.size(named) > 0, named))
+    declared = [f"{kind}:{name}" for name, allowed in kinds.items() for kind in (*allowed, "null")]
+    odd = F.array_distinct(F.filter(_entries(text), lambda entry: ~entry.isin(declared)))
+    found = F.when(F.col("_fields").isNotNull() & ~is_usual, F.when(F.size(odd) > 0, odd))
     return F.when(F.col("_fields").isNotNull(), has), found
 
 
@@ -124,10 +121,11 @@ def _bytes_of(text: Column, part: str) -> Column:
 
 
 def _entries(text: Column) -> Column:
-    """All fields of a valid payload with the kinds of their values."""
+    """All fields of a valid payload: the kind of the value, a colon, and the name."""
     return F.transform(
         F.map_entries(payload.marked_map(text)),
-        lambda entry: F.struct(payload.unmarked(entry["key"]).alias("name"), _kind(entry["value"]).alias("json_type")),
+        # A text, for which Spark has a hash: of structs it would compare each with each.
+        lambda entry: F.concat(_kind(entry["value"]), F.lit(":"), _shortened(payload.unmarked(entry["key"]))),
     )
 
 
@@ -141,10 +139,3 @@ def _kind(token: Column) -> Column:
         .when(F.startswith(token, F.lit("{")), "object")
         .otherwise("boolean")
     )
-
-
-def _is_declared(entry: Column, kinds: dict[str, tuple[str, ...]]) -> Column:
-    is_so = F.lit(False)
-    for name, allowed in kinds.items():
-        is_so = is_so | (entry["name"] == name) & entry["json_type"].isin(*allowed, "null")
-    return is_so
