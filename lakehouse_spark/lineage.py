@@ -7,7 +7,7 @@ facts in the dimensions; of the others nothing is claimed.
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +48,8 @@ def telling(settings: Settings) -> Iterator[None]:
         yield
         return
     teller = _Teller(settings)
-    commit.LISTENERS.append(teller.committed)
-    try:
+    with closing(teller), commit.heard_by(teller.committed):
         yield
-    finally:
-        commit.LISTENERS.remove(teller.committed)
-        teller.close()
 
 
 def columns_of(table: Table) -> Mapping[str, Column]:

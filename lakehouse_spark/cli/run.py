@@ -185,13 +185,8 @@ def _telling_of_commits() -> Iterator[None]:
             seconds = {phase: round(took, 3) for phase, took in done.seconds.items()}
             complain("committed", table=done.table, snapshot=done.state.snapshot_id, cursor=cursor, seconds=seconds)
 
-    told = [say] if log.is_json() else []
-    commit.LISTENERS.extend(told)
-    try:
+    with commit.heard_by(say) if log.is_json() else nullcontext():
         yield
-    finally:
-        for each in told:
-            commit.LISTENERS.remove(each)
 
 
 def _as_json(job: Job, summaries: Sequence[Summary], seconds: float) -> str:

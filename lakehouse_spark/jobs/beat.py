@@ -58,6 +58,10 @@ class Beat:
     errors: Sequence[BaseException] = ()
     """What was raised, in the order of the tables."""
 
+    def wrong_since(self, before: Mapping[str, str]) -> Mapping[str, str]:
+        """By table, why it is not up to date: it failed now, or did `before` and has not been brought up since."""
+        return {table: why for table, why in before.items() if table not in self.well} | {**self.failed}
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "beat": self.number, "at": self.began.isoformat(timespec="seconds"), "seconds": self.seconds,

@@ -158,8 +158,7 @@ class _Live:
 
     def _remember(self, beat: Beat) -> None:
         """Keeps in the lakehouse what stands wrong, where that is not what stood wrong behind the beat before."""
-        stood = (self.wrong or {}).items()
-        wrong = {table: why for table, why in stood if table not in beat.well} | {**beat.failed}
+        wrong = beat.wrong_since(self.wrong or {})
         if wrong and wrong != self.wrong:
             last_errors.keep(self.beats.spark, self.beats.settings, JOB, "; ".join(_named(wrong)))
         elif not wrong and self.wrong != {}:  # at first, what another live mode left, by its end too

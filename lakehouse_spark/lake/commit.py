@@ -74,6 +74,16 @@ LISTENERS: list[Callable[[Commit], None]] = []
 """They hear of every commit of this process, in its thread; what they raise is left."""
 
 
+@contextmanager
+def heard_by(listen: Callable[[Commit], None]) -> Iterator[None]:
+    """As long as one more of the LISTENERS is there."""
+    LISTENERS.append(listen)
+    try:
+        yield
+    finally:
+        LISTENERS.remove(listen)
+
+
 def open_table(spark: SparkSession, table: Table) -> None:
     """Gives a new table its first, empty snapshot, so that every commit has a base to compare with."""
     iceberg = load(spark, table)

@@ -227,9 +227,8 @@ def launch_conf(
         conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
         conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)} {_COMPILER}"
         archive = startup_archive(settings, conf["spark.driver.extraClassPath"])
-        if (
-            archived and archive.exists()
-        ):  # one that does not fit, of another Java, it would speak of, and then do without
+        # Of one that does not fit, as another Java's, it would speak, and then do without.
+        if archived and archive.exists():
             conf["spark.driver.extraJavaOptions"] += f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off'
     return conf | dict(settings.spark.conf)
 

@@ -61,11 +61,8 @@ class _Telling(Observer):
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        commit.LISTENERS.append(self._committed)
-        try:
+        with commit.heard_by(self._committed):
             yield
-        finally:
-            commit.LISTENERS.remove(self._committed)
 
     @_harmless
     def begin(self, spark: SparkSession, settings: Settings) -> None:
@@ -163,7 +160,7 @@ class Enduring(_Telling):
         has_webhook = settings.alerts.webhook_url is not None
         self._webhook = Webhook(settings, partial(complain, level=ERROR)) if has_webhook else None
         self._of_tables: list[Alert] = []
-        self._is_over, self._is_due, self._thread = False, threading.Event(), threading.Thread()
+        self._is_due, self._thread = threading.Event(), threading.Thread()
         self.server: WSGIServer | None = None
 
     @contextmanager
@@ -190,7 +187,7 @@ class Enduring(_Telling):
         with suppress(Exception):
             join_session(spark)
         look_at = 0.0
-        while not self._is_over:
+        while not self.is_over:
             try:
                 if time.monotonic() >= look_at:
                     look_at = time.monotonic() + self.settings.metrics.refresh_seconds
@@ -198,7 +195,7 @@ class Enduring(_Telling):
                     if reading is not None:  # else what fires goes on to: nobody knows
                         found = alerts.of_reading(reading, self.settings)
                         self._of_tables = [alert for alert in found if alert.subject in self.tables]
-                if self._webhook is not None and not self._is_over:
+                if self._webhook is not None and not self.is_over:
                     self._webhook.tell(self._firing)
             except Exception as error:
                 self.left("nothing is told", error)
@@ -206,7 +203,7 @@ class Enduring(_Telling):
             self._is_due.clear()
 
     def _look_no_more(self) -> None:
-        self._is_over = True
+        self.is_over = True
         self._is_due.set()
         if self._thread.is_alive():
             self._thread.join(_LAST_LOOK_SECONDS)
@@ -232,8 +229,7 @@ class Enduring(_Telling):
         self.values.set(declared.BEAT_AT, time.time())
         for table in beat.failed:
             self.values.add(declared.TABLE_FAILURES, 1, table)
-        stood = self.failing.items()
-        self.failing = {table: why for table, why in stood if table not in beat.well} | {**beat.failed}
+        self.failing = beat.wrong_since(self.failing)
         for table in {*beat.well, *self.failing}:
             self.values.set(declared.TABLE_FAILING, table in self.failing, table)
         if not self.failing:

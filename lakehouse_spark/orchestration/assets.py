@@ -75,7 +75,7 @@ def beat(context: AssetExecutionContext) -> Iterator[Materialized]:
     fresh = [name for name in chosen if name not in anew]
     commands = []
     if fresh:
-        commands.append(processes.submit("pipeline", *(part for name in fresh for part in ("--table", name))))
+        commands.append(processes.submit("pipeline", *processes.of_tables(fresh)))
     if anew:
         commands.append(processes.submit("gold_aggregator", "--rebuild"))
     for command in commands:

@@ -32,7 +32,7 @@ def verify(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]
     """Checks the invariants against the data itself, in one session."""
     selected = {(check.name, name_of(check.asset_key)) for check in context.selected_asset_check_keys}
     tables = [table.name for table in TABLES if table.name in {name for _, name in selected}]
-    options = [] if len(tables) == len(TABLES) else [part for name in tables for part in ("--table", name)]
+    options = [] if len(tables) == len(TABLES) else processes.of_tables(tables)
     command = processes.lakehouse("verify", "--json", *options)
     code, text = processes.output_of(context, command)
     try:

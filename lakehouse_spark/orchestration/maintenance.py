@@ -36,9 +36,7 @@ def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
 @dg.op(pool=POOL)
 def maintain_tables(context: dg.OpExecutionContext, config: Named) -> None:
     """Does all maintenance that is due of the named tables."""
-    processes.run(
-        context, processes.submit("maintenance", *(part for table in config.tables for part in ("--table", table)))
-    )
+    processes.run(context, processes.submit("maintenance", *processes.of_tables(config.tables)))
 
 
 @dg.job

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ def submit(job: str, *options: str) -> Sequence[str]:
 def lakehouse(*arguments: str) -> Sequence[str]:
     """The `lakehouse` command."""
     return [*_tied(), sys.executable, "-c", "from lakehouse_spark.cli import main; main()", *arguments]
+
+
+def of_tables(names: Iterable[str]) -> Sequence[str]:
+    """The options by which a job or a command is of these tables alone."""
+    return [part for name in names for part in ("--table", name)]
 
 
 def _tied() -> Sequence[str]:
