@@ -1,7 +1,7 @@
 """One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,19 +29,6 @@ CONF = {
     "spark.ui.retainedStages": "5",
     "spark.ui.retainedTasks": "100",
 }
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Of the tests that run whole jobs it is not measured what they reach: tracing them takes a tenth of their time."""
-    measured = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
-    if measured is None or item.path.parent.name in ("unit", "spark"):
-        return (yield)
-    measured.pause()
-    try:
-        return (yield)
-    finally:
-        measured.resume()
 
 
 @pytest.fixture(scope="session")
