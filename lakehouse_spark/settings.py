@@ -132,6 +132,10 @@ class MaintenanceSettings(_Part):
     """Groups of files that compaction rewrites at once."""
     orphan_share: float = Field(default=0.2, ge=0, le=1)
     """An orphan_cleanup that would take a larger share of a table's files is refused."""
+    urgent_snapshots: int = Field(default=5_000, ge=1)
+    """For a table of more snapshots a sensor of Dagster's asks for maintenance between its times."""
+    urgent_small_files: int = Field(default=1_000, ge=1)
+    """So it does for one of more files, where they are small."""
 
 
 class LiveSettings(_Part):
@@ -160,9 +164,9 @@ class AlertSettings(_Part):
     webhook_url: SecretStr | None = None
     """Where live mode and a continuous bronze_writer post alerts as JSON; without one they post none."""
     lag_seconds: float = Field(default=3_600, gt=0)
-    """A table is late once something has waited for it as long."""
+    """A table is late once something has waited for it as long; the sensors of Dagster go by this too."""
     rejected_share: float = Field(default=0.05, ge=0, le=1)
-    """The share of an hour's records that may be rejected."""
+    """Of the records that silver judged in an hour, or for Dagster since its last look, this share may be rejected."""
 
     @field_validator("webhook_url")
     @classmethod
@@ -188,19 +192,6 @@ def _http(url: SecretStr | None) -> SecretStr | None:
     if url is not None and not url.get_secret_value().startswith(("http://", "https://")):
         raise ValueError("expected http://… or https://…")
     return url
-
-
-class WatchSettings(_Part):
-    """Beyond what the sensors of Dagster act or alert."""
-
-    lag_minutes: float = Field(default=60, gt=0)
-    """A table is late whose upstream holds news that it has not consumed for longer."""
-    rejected_share: float = Field(default=0.1, ge=0, le=1)
-    """Of the records that silver judged since the last look, a larger share was not to be rejected."""
-    snapshots: int = Field(default=5_000, ge=1)
-    """More snapshots of a table call for maintenance between its times."""
-    small_files: int = Field(default=1_000, ge=1)
-    """More files of a table, where they are small, call for maintenance between its times."""
 
 
 class Settings(BaseSettings):
@@ -239,7 +230,6 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     alerts: AlertSettings = AlertSettings()
     openlineage: OpenLineageSettings = OpenLineageSettings()
-    watch: WatchSettings = WatchSettings()
 
     @classmethod
     def settings_customise_sources(

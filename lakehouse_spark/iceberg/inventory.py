@@ -38,6 +38,10 @@ class Lag:
     since: datetime | None = field(default=None, compare=False)
     """When the first commit was made of those that it has not consumed, as far as these are known."""
 
+    def waited(self, now: datetime) -> float:
+        """The seconds for which that commit has waited; 0 where none is known."""
+        return max(0.0, (now - self.since).total_seconds()) if self.since else 0.0
+
 
 @dataclass(frozen=True)
 class TableState:

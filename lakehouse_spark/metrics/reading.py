@@ -195,8 +195,7 @@ def _lags(told: inventory.Inventory, now: datetime) -> Iterator[tuple[str, str, 
         lags = {lag.upstream: lag for lag in table.lags}
         for upstream in BY_NAME[name].follows:
             lag = lags.get(upstream, _NONE)
-            waited = (now - lag.since).total_seconds() if lag.since else 0.0
-            yield name, upstream, lag.rows, max(0.0, waited)
+            yield name, upstream, lag.rows, lag.waited(now)
 
 
 _NONE = Lag("", 0, 0.0)

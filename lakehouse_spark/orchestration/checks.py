@@ -57,7 +57,7 @@ def verify(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]
         dg.AssetCheckSpec(
             REJECTED_SHARE,
             asset=key(feed.table.name),
-            description="Of the records judged, no larger share was rejected than LAKEHOUSE_WATCH__REJECTED_SHARE.",
+            description="Of the records judged, no larger share was rejected than LAKEHOUSE_ALERTS__REJECTED_SHARE.",
         )
         for feed in FEEDS.values()
     ],

@@ -72,8 +72,8 @@ def schema_changes_sensor(context: dg.SensorEvaluationContext) -> Found:
 @dg.sensor(minimum_interval_seconds=60)
 @_skips_where_nothing_is
 def lag_sensor(context: dg.SensorEvaluationContext) -> Found:
-    """Fails, which is what Dagster alerts on, while a table is further behind than it may be."""
-    late = watching.late(load())
+    """Fails, which is what Dagster alerts on, while something has waited for a table longer than it may."""
+    late = watching.late(load(), datetime.now(UTC))
     if late:
         raise LakehouseError("; ".join(map(str, late)))
     return dg.SkipReason("no table is late")

@@ -9,7 +9,7 @@ import dagster as dg
 
 from lakehouse_spark.catalog import BY_NAME, FEEDS, TOPICS
 from lakehouse_spark.orchestration.assets import key
-from lakehouse_spark.settings import Settings, WatchSettings, load
+from lakehouse_spark.settings import MaintenanceSettings, Settings, load
 
 if TYPE_CHECKING:
     from lakehouse_spark.iceberg.inventory import TableState
@@ -17,30 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Late:
-    """A table whose upstream table holds news of so many seconds that it has not consumed; None: it has nothing yet."""
+    """A table for which news of its upstream table have waited so many seconds."""
 
     table: str
     upstream: str
-    seconds: float | None
+    seconds: float
 
     def __str__(self) -> str:
-        behind = "has consumed nothing" if self.seconds is None else f"is {self.seconds / 60:,.0f} minutes behind"
-        return f"{self.table} {behind} of {self.upstream}"
+        return f"{self.table} has not consumed what came to {self.upstream} {self.seconds / 60:,.0f} minutes ago"
 
 
-def late(settings: Settings) -> Sequence[Late]:
-    """The tables whose lag is above its limit. It is between what is held and what is consumed: a quiet market is not
-    late."""
+def late(settings: Settings, now: datetime) -> Sequence[Late]:
+    """The tables whose lag is above its limit: a quiet market is not late."""
     from lakehouse_spark.iceberg import inventory  # brings PyArrow, which the definitions do without
 
     found = inventory.read(settings)
-    limit = settings.watch.lag_minutes * 60
-    return [
-        Late(name, lag.upstream, lag.seconds)
-        for name, lags in found.behind.items()
-        for lag in lags
-        if lag.seconds is None or lag.seconds > limit
-    ]
+    waited = [(name, lag.upstream, lag.waited(now)) for name, lags in found.behind.items() for lag in lags]
+    return [Late(*each) for each in waited if each[2] > settings.alerts.lag_seconds]
 
 
 def ages(now: datetime) -> Sequence[dg.AssetObservation]:
@@ -60,13 +53,13 @@ def untidy(settings: Settings) -> Sequence[str]:
     """The tables with more snapshots, or more small files, than the settings allow."""
     from lakehouse_spark.iceberg import inventory
 
-    return [name for name, state in inventory.read(settings).tables.items() if _is_untidy(state, settings.watch)]
+    return [name for name, state in inventory.read(settings).tables.items() if _is_untidy(state, settings.maintenance)]
 
 
-def _is_untidy(state: "TableState", limits: WatchSettings) -> bool:
+def _is_untidy(state: "TableState", limits: MaintenanceSettings) -> bool:
     files = state.data_files + state.delete_files
     is_small = state.mean_bytes is not None and state.mean_bytes < BY_NAME[state.name].policy.target_file_bytes / 8
-    return state.snapshots > limits.snapshots or (is_small and files > limits.small_files)
+    return state.snapshots > limits.urgent_snapshots or (is_small and files > limits.urgent_small_files)
 
 
 @dataclass(frozen=True)
@@ -97,4 +90,4 @@ def judged(settings: Settings, since: Mapping[str, str]) -> Iterator[Judged]:
             before = datetime.fromisoformat(since[name]) if name in since else None
             found = letters.judged_since(of, before)
             upto = of.state.stamp.isoformat()
-            yield Judged(name, upto, found.records, found.share, settings.watch.rejected_share)
+            yield Judged(name, upto, found.records, found.share, settings.alerts.rejected_share)

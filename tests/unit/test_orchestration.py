@@ -348,7 +348,7 @@ def test_tables_beyond_their_limits_are_maintained_and_not_again_at_once(
     released: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(looked(sensors.small_files_sensor, released), dg.SkipReason)
-    monkeypatch.setenv("LAKEHOUSE_WATCH__SNAPSHOTS", "1")
+    monkeypatch.setenv("LAKEHOUSE_MAINTENANCE__URGENT_SNAPSHOTS", "1")
 
     found = looked(sensors.small_files_sensor, released)
 
@@ -358,7 +358,7 @@ def test_tables_beyond_their_limits_are_maintained_and_not_again_at_once(
 
 
 def test_what_silver_judged_since_the_last_look_is_told_once(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAKEHOUSE_WATCH__REJECTED_SHARE", "0")
+    monkeypatch.setenv("LAKEHOUSE_ALERTS__REJECTED_SHARE", "0")
 
     found = looked(sensors.rejected_share_sensor, released)
 
@@ -372,11 +372,17 @@ def test_what_silver_judged_since_the_last_look_is_told_once(released: Any, monk
 
 def test_the_lag_sensor_fails_while_a_table_is_late(released: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert looked(sensors.lag_sensor, released) == dg.SkipReason("no table is late")
-    lags = (Lag("bronze.raw_trades", 5, 7_200.0), Lag("dim.dim_exchange", None, 60.0))
+    now = datetime.now(UTC)
+    lags = (
+        Lag("bronze.raw_trades", 5, None, since=now - timedelta(minutes=120)),
+        Lag("dim.dim_exchange", None, 7_200.0, since=now - timedelta(minutes=1)),
+    )
     behind = TableState("silver.trades", 1, 1, 1, 0, 1, lags=lags)
     monkeypatch.setattr(inventory, "read", lambda settings: Inventory({"silver.trades": behind}, {}))
 
-    with pytest.raises(LakehouseError, match=r"^silver.trades is 120 minutes behind of bronze.raw_trades$"):
+    with pytest.raises(
+        LakehouseError, match=r"^silver.trades has not consumed what came to bronze.raw_trades 120 minutes ago$"
+    ):
         looked(sensors.lag_sensor, released)
 
 
