@@ -223,6 +223,8 @@ def launch_conf(
     else:
         conf["spark.driver.extraClassPath"] = class_path(settings, announce)
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        # Hadoop's own starts a process, chmod, for every file and folder that it makes, and for each checksum.
+        conf["spark.hadoop.fs.file.impl"] = "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem"
         log4j = (conf_dir() / "log4j2.properties").as_uri()
         conf["spark.driver.extraJavaOptions"] += f" -Dlog4j2.configurationFile={log4j}"
         conf["spark.driver.extraJavaOptions"] += f" -Dlakehouse.log={_log_level(settings)} {_COMPILER}"

@@ -147,6 +147,23 @@ class _Answers:
         return call
 
 
+def faults_of_children(spark: SparkSession) -> int:
+    """Page faults of the processes that the JVM started and that ended: each has some."""
+    process: Any = spark._jvm
+    stat = Path(f"/proc/{process.java.lang.ProcessHandle.current().pid()}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[8])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks Linux")
+def test_a_commit_starts_no_process(session: SparkSession, table: Table) -> None:
+    row = (F.lit("new").alias("id"), F.lit(9).cast("bigint").alias("value"), F.lit(minute(3)).alias("_at"))
+    before = faults_of_children(session)
+
+    commit.append(session, table, session.range(1).select(*row), snapshots.state(session, table), cursor(minute(3), ""))
+
+    assert faults_of_children(session) == before
+
+
 @pytest.mark.parametrize("first", KINDS)
 def test_the_second_of_two_writers_from_one_base_is_refused_whatever_its_stamp(
     session: SparkSession, table: Table, first: str

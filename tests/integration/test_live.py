@@ -1,5 +1,7 @@
 """Live mode on real tables and a real broker: what a beat brings up to date, who else may work, and how it ends."""
 
+import gc
+import os
 import threading
 import time
 import urllib.request
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.finalizer import ThreadSafeFinalizer
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import metrics
@@ -29,6 +32,7 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.maintenance import journal
 from lakehouse_spark.maintenance.journal import LAKEHOUSE
 from lakehouse_spark.settings import LiveSettings, MetricsSettings
+from tests.support.faults import ROUNDS
 from tests.support.lake import Lake, book, trade
 
 RAW, SILVER, BOOKS = "bronze.raw_trades", "silver.trades", "bronze.raw_orderbook"
@@ -74,6 +78,33 @@ def live_for(
     watch = Acting(act)
     live.run(lake.spark, lake.settings, every=SECOND, tables=tables, stop=stop, watch=heard_by(watch))
     return watch.beats
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a session holds once garbage is collected, in MiB; and the objects of Java that Python refers to."""
+
+    heap: float
+    metaspace: float
+    python: float
+    references: int
+
+
+def held(spark: SparkSession) -> Held:
+    gc.collect()
+    java: Any = spark._jvm
+    for _ in range(3):  # Spark's cleaner works between two
+        java.System.gc()
+        time.sleep(1)
+    beans = java.java.lang.management.ManagementFactory
+    metaspace = next(pool for pool in beans.getMemoryPoolMXBeans() if pool.getName() == "Metaspace")
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Held(
+        heap=round(beans.getMemoryMXBean().getHeapMemoryUsage().getUsed() / 2**20, 1),
+        metaspace=round(metaspace.getUsage().getUsed() / 2**20, 1),
+        python=round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
+        references=len(ThreadSafeFinalizer.finalizers),
+    )
 
 
 def other(lake: Lake, lease: timedelta = timedelta(minutes=5)) -> journal.Run:
@@ -278,3 +309,24 @@ def test_drain_says_where_the_lease_of_a_dead_one_ran_out(lake: Lake) -> None:
     other(lake, timedelta(seconds=2)).hold(LAKEHOUSE, live.JOB, "a beat every 0:15:00")
     said = live.drain(lake.spark, lake.settings)
     assert said.startswith("live mode other said nothing more; its lease ran out at ")
+
+
+@pytest.mark.soak
+def test_beats_take_no_more_memory_however_many_there_are(lake: Lake) -> None:
+    """Two hundred beats, of which each finds a trade; looked at once a tenth of them has warmed the session up."""
+    number, looks = 10 * ROUNDS, list[Held]()
+
+    def then(beat: Beat) -> None:
+        assert beat.failed == {}
+        if beat.number % ROUNDS == 0:
+            looks.append(held(lake.spark))
+            print(beat.number, looks[-1], flush=True)
+        lake.produce("raw_trades", trade(trade_id=f"M{beat.number}"))
+
+    live_for(lake, number + 1, then=then)
+
+    first, last = looks[0], looks[-1]
+    assert last.heap < first.heap * 1.1
+    assert last.metaspace < first.metaspace * 1.05
+    assert last.python < first.python * 1.1
+    assert last.references < first.references + 100
