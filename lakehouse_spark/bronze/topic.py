@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.table import Table, column
 from lakehouse_spark.transforms import fields, payload
+from lakehouse_spark.transforms.fields import Kinds
 from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT
 
 RECORD_COLUMNS = (
@@ -40,14 +41,17 @@ class Topic:
     def name(self) -> str:
         return self.table.short_name
 
+    @property
+    def kinds(self) -> Kinds:
+        """What JSON values its fields are."""
+        return Kinds(self.text_fields, self.array_fields, (self.event_time,))
+
     def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
         return build(records, self, stamp, max_bytes)
 
     def with_fields(self, records: DataFrame, max_bytes: int) -> DataFrame:
         """Rows of the table with the texts of their payloads' fields (see fields.with_fields)."""
-        return fields.with_fields(
-            records, self.fields, texts=self.text_fields, arrays=self.array_fields, max_bytes=max_bytes
-        )
+        return fields.with_fields(records, self.fields, self.kinds, max_bytes=max_bytes)
 
 
 def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> DataFrame:

@@ -1,8 +1,8 @@
 """Payload drift: fields that a topic does not declare, or that come as another kind of JSON value than it declares.
 
 A payload is read by the names that are declared, and what else it holds goes unseen. To read every payload a second
-time for that would cost as much as the first; so a cheap count of its quotes tells nearly always that there is nothing
-else in it, and only where it does not, all of the payload is looked at.
+time for that would cost as much as the first; so a pattern tells of nearly all of them that there is nothing else, and
+only where it does not, all of the payload is looked at.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.transforms import payload
+from lakehouse_spark.transforms.fields import Kinds
 
 HAS, DRIFT = "_has", "_drift"
 COLUMNS = (HAS, DRIFT)
@@ -19,19 +20,16 @@ _LONGEST = 100
 """Characters of a name that are kept."""
 
 
-def with_drift(
-    records: DataFrame, names: Sequence[str], *, texts: Sequence[str], arrays: Sequence[str], instants: Sequence[str]
-) -> DataFrame:
-    """The records (`raw_payload`, and `_fields` of these `names`) with two more columns, NULL where there is no object.
+def with_drift(records: DataFrame, names: Sequence[str], kinds: Kinds) -> DataFrame:
+    """The records (`raw_payload`, and what `with_fields` adds of these names) with two more columns, NULL where there
+    is no object.
 
     `_has` has a bit for each of the names, by its place, whose field holds something. `_drift` is NULL for a payload as
     declared, else its other fields as texts: what JSON value each has (`string`, `integer`, `number`, `boolean`,
-    `array`, `object` or `null`), a colon, and its name. Names that are no `texts`, `arrays` or `instants` are numbers;
-    an instant is a string or a number; null is as declared.
+    `array`, `object` or `null`), a colon, and its name. Null is as declared.
     """
-    has, entries = _columns(tuple(names), tuple(texts), tuple(arrays), tuple(instants))
-    text = payload.without_mark(F.col("raw_payload"))
-    return records.withColumns({HAS: has, "_text": text}).withColumn(DRIFT, entries).drop("_text")
+    has, entries = _columns(tuple(names), kinds)
+    return records.withColumns({HAS: has, DRIFT: entries})
 
 
 def measures() -> dict[str, Column]:
@@ -58,66 +56,25 @@ def present(has: int, names: Sequence[str]) -> set[str]:
 
 
 @cache
-def _columns(
-    names: tuple[str, ...], texts: tuple[str, ...], arrays: tuple[str, ...], instants: tuple[str, ...]
-) -> tuple[Column, Column]:
-    text, strings = F.col("_text"), (*texts, *instants)
-    numbers = tuple(name for name in names if name not in (*strings, *arrays))
+def _columns(names: tuple[str, ...], kinds: Kinds) -> tuple[Column, Column]:
+    is_object, text = F.col("_fields").isNotNull(), payload.without_mark(F.col("raw_payload"))
     has = F.lit(0).cast("long")
     for place, name in enumerate(names):
         has = has + F.when(payload.field("_fields", name).isNotNull(), F.lit(1 << place)).otherwise(F.lit(0))
-    of_strings = sum(1 << place for place, name in enumerate(names) if name in strings)
-    is_usual = _is_usual(text, F.col(HAS), of_strings, strings, numbers, arrays)
-    kinds = {
-        **dict.fromkeys(texts, ("string",)),
-        **dict.fromkeys(arrays, ("array",)),
-        **dict.fromkeys(instants, ("string", "integer", "number")),
-        **dict.fromkeys(numbers, ("integer", "number")),
-    }
-    declared = [f"{kind}:{name}" for name, allowed in kinds.items() for kind in (*allowed, "null")]
-    odd = F.array_distinct(F.filter(_entries(text), lambda entry: ~entry.isin(declared)))
-    found = F.when(F.col("_fields").isNotNull() & ~is_usual, F.when(F.size(odd) > 0, odd))
-    return F.when(F.col("_fields").isNotNull(), has), found
-
-
-def _is_usual(
-    text: Column, has: Column, of_strings: int, strings: Sequence[str], numbers: Sequence[str], arrays: Sequence[str]
-) -> Column:
-    """Whether a valid payload has the declared fields that hold something, of the declared kinds, and nothing else.
-
-    Without escapes, and without blanks around a colon but for one behind it, `":` ends each name, and stands nowhere
-    else unless a string begins with a colon: as many of them as fields that were read leave no other name. As many
-    quotes as these names and their strings take leave no string in another place, if no number's name is followed by
-    one and no array holds one; and no other kind of value begins as these do. False says nothing.
-    """
-    present, in_strings = F.bit_count(has), F.bit_count(has.bitwiseAND(of_strings))
-    is_plain = F.lit(True)
-    for strange in ("\\", "\t", "\n", "\r", " :", ":  "):
-        is_plain = is_plain & ~F.contains(text, F.lit(strange))
-    for name in strings:
-        written = payload.field("_fields", name)
-        is_plain = is_plain & F.coalesce(
-            ~F.substr(written, F.lit(1), F.lit(1)).isin("[", "{", payload.NOT_TEXT) & ~written.isin("true", "false"),
-            F.lit(True),
-        )
-    for name in arrays:
-        written = payload.field("_fields", name)
-        is_array = F.startswith(written, F.lit("[")) & ~F.contains(written, F.lit('"'))
-        is_plain = is_plain & F.coalesce(is_array, F.lit(True))
-    for name in numbers:
-        written = payload.field("_fields", name)  # true, an array and an object come behind all digits
-        is_plain = is_plain & F.coalesce((written >= "-") & (written < ":"), F.lit(True))
-        is_plain = is_plain & ~F.contains(text, F.lit(f'"{name}":"')) & ~F.contains(text, F.lit(f'"{name}": "'))
-    return is_plain & (_bytes_of(text, '":') == 2 * present) & (_bytes_of(text, '"') == 2 * (present + in_strings))
+    declared = kinds.of(names)
+    allowed = [
+        f"{kind}:{name}"
+        for name, values in declared.items()
+        for value in (*values, "null")
+        for kind in (("integer", "number") if value == "number" else (value,))
+    ]
+    odd = F.array_distinct(F.filter(_entries(text), lambda entry: ~entry.isin(allowed)))
+    is_known = F.col("_is_plain") | payload.is_as_declared(text, declared)
+    return F.when(is_object, has), F.when(is_object & ~is_known, F.when(F.size(odd) > 0, odd))
 
 
 def _shortened(name: Column) -> Column:
     return F.when(F.length(name) > _LONGEST, F.concat(F.left(name, F.lit(_LONGEST)), F.lit("…"))).otherwise(name)
-
-
-def _bytes_of(text: Column, part: str) -> Column:
-    """What all the places take where the text has this part."""
-    return F.octet_length(text) - F.octet_length(F.replace(text, F.lit(part), F.lit("")))
 
 
 def _entries(text: Column) -> Column:

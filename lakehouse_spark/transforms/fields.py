@@ -1,6 +1,7 @@
 """A payload's fields as texts: what a JSON object writes under the names that are asked for, digit by digit."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from pyspark.sql import Column, DataFrame
@@ -9,28 +10,44 @@ from pyspark.sql import functions as F
 from lakehouse_spark.transforms import payload
 
 
-def with_fields(
-    records: DataFrame, names: Sequence[str], *, texts: Sequence[str], arrays: Sequence[str], max_bytes: int
-) -> DataFrame:
-    """The records (`raw_payload`, `_raw_bytes`) with `_fields`, the texts of the payload's fields of these `names`
-    (`payload.field`), NULL where it is no object; and `_lone`, the names of those that hold half of a surrogate pair,
-    NULL or empty without any.
+@dataclass(frozen=True)
+class Kinds:
+    """The names of a payload's fields that are texts, JSON arrays and instants, which are strings or numbers; the
+    others are numbers."""
 
-    Of the fields some are `texts` and some JSON `arrays`, the others numbers or instants. A payload of more than
-    `max_bytes` is not read.
+    texts: tuple[str, ...]
+    arrays: tuple[str, ...]
+    instants: tuple[str, ...]
+
+    def of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Which kinds of JSON value each of these names may have."""
+        return {
+            name: ("string",) if name in self.texts
+            else ("array",) if name in self.arrays
+            else ("string", "number") if name in self.instants
+            else ("number",)
+            for name in names
+        }  # fmt: skip
+
+
+def with_fields(records: DataFrame, names: Sequence[str], kinds: Kinds, *, max_bytes: int) -> DataFrame:
+    """The records (`raw_payload`, `_raw_bytes`) with `_fields`, the texts of the payload's fields of these `names`
+    (`payload.field`), NULL where it is no object; `_lone`, the names of those that hold half of a surrogate pair, NULL
+    or empty without any; and `_is_plain` (`payload.is_plain`).
+
+    A payload of more than `max_bytes` is not read.
     """
-    text, columns = _columns(tuple(names), tuple(texts), tuple(arrays), max_bytes)
-    read = payload.with_object(records.withColumn("_json", text), "_json", "_parsed", payload.text_fields(names))
+    before, columns = _columns(tuple(names), kinds, max_bytes)
+    tokens = payload.text_fields(names)
+    read = payload.with_object(records.withColumns(before), "_json", "_parsed", tokens, "_is_plain")
     return read.withColumns(columns).drop("_parsed", "_json")
 
 
 @cache
-def _columns(
-    names: tuple[str, ...], texts: tuple[str, ...], arrays: tuple[str, ...], max_bytes: int
-) -> tuple[Column, dict[str, Column]]:
-    """The text to be read; and what is made of that (`_json`) and of the object in it (`_parsed`)."""
-    raw, text, parsed = F.col("raw_payload"), F.col("_json"), F.col("_parsed")
-    tokens = payload.text_fields(names)
+def _columns(names: tuple[str, ...], kinds: Kinds, max_bytes: int) -> tuple[dict[str, Column], dict[str, Column]]:
+    """The text to be read, and whether it is plain; and what is made of these and of the object that is in it."""
+    raw, text, parsed, is_plain = F.col("raw_payload"), F.col("_json"), F.col("_parsed"), F.col("_is_plain")
+    tokens, texts, arrays = payload.text_fields(names), kinds.texts, kinds.arrays
     odd = payload.is_inexact(text) | payload.is_any_odd([payload.field("_parsed", name) for name in texts])
     if arrays:
         odd = odd | payload.may_be_quoted_array(text)
@@ -38,10 +55,15 @@ def _columns(
     def exact(found: Column) -> Column:
         return F.struct(*(_exact_text(found[name], name in texts, name in arrays).alias(name) for name in names))
 
-    fields = F.when(parsed.isNotNull() & odd, F.transform(payload.marked(text, tokens), exact)).otherwise(parsed)
-    lone = F.when(parsed.isNotNull(), payload.with_lone_surrogates(text, tokens))
+    is_strange = parsed.isNotNull() & ~is_plain
+    fields = F.when(is_strange & odd, F.transform(payload.marked(text, tokens), exact)).otherwise(parsed)
+    lone = F.when(is_strange, payload.with_lone_surrogates(text, tokens))
     is_read = payload.size(raw, F.col("_raw_bytes")) <= max_bytes
-    return F.when(is_read, payload.without_mark(raw)), {"_fields": fields, "_lone": lone}
+    before = {
+        "_json": F.when(is_read, payload.without_mark(raw)),
+        "_is_plain": F.coalesce(is_read & payload.is_plain(raw, kinds.of(names)), F.lit(False)),
+    }
+    return before, {"_fields": fields, "_lone": lone}
 
 
 def _exact_text(token: Column, is_text: bool, is_array: bool) -> Column:

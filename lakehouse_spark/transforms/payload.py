@@ -2,10 +2,13 @@
 
 Spark's JSON functions pass numbers through a double and stop at the end of the first value. Both would be silent
 losses here, so a payload is parsed inside one pair of brackets (what follows the object is then a syntax error), and
-one that holds a number no double carries is read a second time with every number quoted.
+one that holds a number no double carries is read a second time with every number quoted. To find either out costs more
+than to parse, so one pattern tells first of nearly all payloads that they need none of it.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from pyspark.sql import Column, DataFrame
@@ -29,10 +32,13 @@ _CLOSED_EARLY = r"\}[ \t\n\r]*+\]"
 # A text, one a line, that the payload may have had without quotes, or as a number with other digits.
 _ODD = r'(?m)^(?:[\[{]|-?[0-9]+\.|(?:true|false|0|"-?Infinity")$)'
 
-# A payload in which no error can hide within a field: no control character, no escape, no array and one object. Each
-# character by itself, not as a range, and greedy to the end: that is what Java runs fastest.
-_HIDING = "".join(rf"\x{code:02x}" for code in range(32)) + r"\\\[{"
-_PLAIN = rf"^[^{_HIDING}]*\{{[^{_HIDING}]*\z"
+# Each character by itself, not as a range: that is what Java runs fastest.
+_CONTROL = "".join(rf"\x{code:02x}" for code in range(32))
+
+# A payload in which no error can hide within a field: no control character, no escape, no array and one object. Greedy
+# to the end, which Java runs fastest too.
+_HIDING = _CONTROL + r"\\\[{"
+_FLAT = rf"^[^{_HIDING}]*\{{[^{_HIDING}]*\z"
 
 # Escapes of surrogates: any, a pair, and one by itself once the pairs are gone. An even number of backslashes before
 # it ($1) is no part of it. Possessive, so that no length exhausts the stack.
@@ -60,22 +66,85 @@ def without_mark(text: Column) -> Column:
     return F.when(F.startswith(text, F.lit(_BYTE_ORDER_MARK)), F.substr(text, F.lit(2))).otherwise(text)
 
 
-def with_object(records: DataFrame, text: str, into: str, fields: T.StructType) -> DataFrame:
-    """Adds the payload's fields as an array of one struct, NULL unless the column `text` is exactly one JSON object.
+@dataclass(frozen=True)
+class _Grammar:
+    """How the parts of a JSON text are written, as patterns that never go back: no length exhausts the stack."""
+
+    blank: str
+    string: str
+    number: str
+
+    def objects(self, kinds: Mapping[str, Sequence[str]]) -> str:
+        """The objects of these fields alone, each of one of its kinds or null."""
+        scalar = f"(?:{self.number}|{self.string})"
+        values = {
+            "string": self.string,
+            "number": self.number,
+            "array": self._array(f"(?:{scalar}|{self._array(scalar)})"),
+        }
+        names: dict[tuple[str, ...], list[str]] = {}
+        for name, allowed in kinds.items():
+            names.setdefault(tuple(allowed), []).append(re.escape(name))
+        fields = "|".join(
+            f'(?:{"|".join(alike)})"{self.blank}:{self.blank}(?:{"|".join(map(values.__getitem__, allowed))}|null)'
+            for allowed, alike in names.items()
+        )
+        field = f'{self.blank}"(?:{fields}){self.blank}'
+        return rf"\A{self.blank}\{{{field}(?:,{field})*+\}}{self.blank}\z"
+
+    def _array(self, item: str) -> str:
+        item = f"{self.blank}{item}{self.blank}"
+        return rf"\[(?:{item}(?:,{item})*+)?+\]"
+
+
+_PLAIN = _Grammar(
+    blank=" ?+",
+    string=rf'"[^"\\{_CONTROL}]*+"',
+    number=r"-?+(?:(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,6}+)?+(?![0-9])|[1-9][0-9]*+)",
+)
+_VALID = _Grammar(
+    blank=r"[ \t\n\r]*+",
+    string=rf'"(?:[^"\\{_CONTROL}]++|\\.)*+"',
+    number=r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+",
+)
+
+
+def is_plain(payload: Column, kinds: Mapping[str, Sequence[str]]) -> Column:
+    """Whether a payload is an object as nearly all are: of the fields in `kinds` alone, each null or a JSON value of
+    one of its kinds (`string`, `number`, `array`), and all as the parser would print them, or with more zeros.
+
+    So no escape, no blank but single spaces between tokens, no exponent, no more than 13 digits about a point, and in
+    an array strings, numbers and arrays of these. Of such a payload nothing is lost, and nothing hides in it.
+    """
+    return payload.rlike(_PLAIN.objects(kinds))
+
+
+def is_as_declared(payload: Column, kinds: Mapping[str, Sequence[str]]) -> Column:
+    """Whether a valid payload has fields as in `is_plain`, however they are written.
+
+    False says nothing where a name has an escape, or an array holds more than strings, numbers and arrays of these.
+    """
+    return payload.rlike(_VALID.objects(kinds))
+
+
+def with_object(records: DataFrame, text: str, into: str, fields: T.StructType, is_plain: str) -> DataFrame:
+    """Adds the payload's fields as an array of one struct, NULL unless the column `text` is exactly one JSON object, of
+    which the column `is_plain` may say that it need not be asked.
 
     In an array, because the optimizer pushes the extraction of each field of a plain struct down to where the struct
     is made, and would parse the payload once per field.
     """
-    objects, one = _object(text, fields)
+    objects, one = _object(text, fields, is_plain)
     return records.withColumn("_objects", objects).withColumn(into, one).drop("_objects")
 
 
 @cache
-def _object(text: str, fields: T.StructType) -> tuple[Column, Column]:
+def _object(text: str, fields: T.StructType, is_plain: str) -> tuple[Column, Column]:
     """The array of what the payload holds, and of that, as `_objects`, what is just one object."""
     payload = F.col(text)
     objects = strict_json(F.concat(F.lit("["), payload, F.lit("]")), T.ArrayType(fields))
-    one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & ~_is_forgiven(payload, fields)
+    is_object = F.col(is_plain) | ~_is_forgiven(payload, fields)
+    one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & is_object
     return objects, F.when(one, F.col("_objects"))
 
 
@@ -125,7 +194,7 @@ def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
     lost = F.lit(False)
     for name in fields.names:
         lost = lost | field("_objects", name).isNull()
-    return is_closed_early(payload, or_if=lost & ~payload.rlike(_PLAIN))
+    return is_closed_early(payload, or_if=lost & ~payload.rlike(_FLAT))
 
 
 def is_closed_early(payload: Column, *, or_if: Column | None = None) -> Column:

@@ -8,8 +8,9 @@ from decimal import Decimal
 import pytest
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from lakehouse_spark.bronze import raw_trades
 from tests.support import in_memory
-from tests.support.lake import TRADE
+from tests.support.lake import TRADE, trade
 
 MALFORMED = ["malformed_json"]
 
@@ -518,3 +519,11 @@ def test_the_stamp_of_a_batch_is_no_part_of_the_code_that_reads_its_payloads(spa
     steps = plan.split("Project [")
     assert ["makeValid" in step for step in steps if "AS _ingested_at" in step] == [True]
     assert not [step for step in steps if "makeValid" in step and ("from_json" in step or "RLIKE" in step)]
+
+
+def test_usual_payloads_are_known_to_be_plain(spark: SparkSession) -> None:
+    """Java reads the pattern as Python does (tests/unit/test_plain_payloads), and to the very end."""
+    texts = [trade(), trade(commission=None, status=0), trade() + b"\n", b'{"price": 1e5}', b'{"price": 1.5}']
+    rows = in_memory.bronze(spark, "raw_trades", in_memory.records_of(texts))
+    read = raw_trades.TOPIC.with_fields(rows, 1_000_000).orderBy("_kafka_offset").select("_is_plain").collect()
+    assert [row["_is_plain"] for row in read] == [True, False, False, False, True]
