@@ -14,9 +14,6 @@ from lakehouse_spark.settings import Settings, SparkSettings, load
 from tests.support.lake import Lake
 
 ROOT = Path(__file__).parents[1]
-JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
-"""Tests are over before the second compiler's work pays: it took 40 % of the processor. The first alone is given a
-small cache for its code, sweeps it for a sixth of the processor, and where it is full compiles no more."""
 CONF = {
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",  # no compiling: a test's plans run once
     "spark.sql.adaptive.enabled": "false",
@@ -42,7 +39,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def spark(settings: Settings) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JDK_JAVA_OPTIONS", JAVA_OPTIONS)
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
         opened = session.open_session(settings, "tests")
     yield opened

@@ -26,7 +26,6 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.topics import create_topics
 from lakehouse_spark.settings import KafkaSettings, Settings
 from lakehouse_spark.verify import Finding, ingestion
-from tests.conftest import JAVA_OPTIONS
 from tests.support.lake import TOPICS, trade
 from tests.support.lakehouses import connect
 
@@ -78,7 +77,6 @@ class Shell:
             "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
             "LAKEHOUSE_SPARK__MASTER": "local[2]",
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
-            "JDK_JAVA_OPTIONS": JAVA_OPTIONS,
         }
 
     def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
