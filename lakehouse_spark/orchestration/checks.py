@@ -16,7 +16,7 @@ from lakehouse_spark.verify import CHECKS
 
 REJECTED_SHARE = "rejected_share"
 
-INVARIANTS = tuple((check, table) for check, about in CHECKS for table in (about or TABLES))
+INVARIANTS = tuple((each.check, table) for each in CHECKS for table in (each.about or TABLES))
 
 
 @dg.multi_asset_check(

@@ -78,7 +78,7 @@ def test_an_asset_tells_what_its_table_is() -> None:
 def test_every_invariant_is_a_check_of_each_table_that_it_is_about() -> None:
     found = {(check.name, assets.name_of(check.asset_key)) for check in defs.resolve_asset_graph().asset_check_keys}
 
-    invariants = {(check.__name__, table.name) for check, about in CHECKS for table in about or TABLES}
+    invariants = {(each.name, table.name) for each in CHECKS for table in each.about or TABLES}
     assert found - invariants == {
         ("rejected_share", "silver.trades"),
         ("rejected_share", "silver.orderbook_snapshots"),

@@ -1,0 +1,174 @@
+"""How checks read the lakehouse: every table as it was at one moment, so that what they prove can be named."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.iceberg import additions, metadata
+from lakehouse_spark.iceberg.additions import Additions
+from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.lake import progress, pruning, snapshots
+from lakehouse_spark.lake.progress import Progress
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.table import Table
+from lakehouse_spark.types import INSTANT
+from lakehouse_spark.verify.proof import Held, Proof
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A table as it was loaded, once."""
+
+    spark: SparkSession
+    table: Table
+    iceberg: Any
+
+    @cached_property
+    def held(self) -> Held:
+        current = self.iceberg.operations().current()
+        head = self.iceberg.currentSnapshot()
+        snapshot = None if head is None else int(head.snapshotId())
+        return Held(snapshot, int(current.currentSchemaId()), int(current.lastSequenceNumber()))
+
+    @cached_property
+    def state(self) -> snapshots.State:
+        return snapshots.state_of(self.spark, self.table, self.iceberg)
+
+    def rows(self) -> DataFrame:
+        snapshot = self.held.snapshot
+        if snapshot is None:
+            return self.spark.table(self.table.identifier)
+        return snapshots.at(self.spark, self.table, snapshot)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The tables that are there, each as it was read, who follows before whom it follows: whatever moves meanwhile,
+    what a table has consumed is in the tables that it consumed it from."""
+
+    spark: SparkSession
+    settings: Settings
+    at: datetime
+    pins: Mapping[str, Pin]
+
+    @classmethod
+    def now(cls, spark: SparkSession, settings: Settings, tables: Sequence[Table]) -> "Moment":
+        at = datetime.now(UTC)
+        there = [table for table in _sources_last(tables) if spark.catalog.tableExists(table.identifier)]
+        pins = {table.name: Pin(spark, table, snapshots.load(spark, table)) for table in there}
+        return cls(spark, settings, at, pins)
+
+    def is_still(self, read: Mapping[str, Held]) -> bool:
+        """Whether these tables are as they were when they were read."""
+        return all(name in self.pins and self.pins[name].held == held for name, held in read.items())
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Metadata]:
+        """What is known of the tables without Spark, each as it was pinned; nothing of a catalog that only Spark opens,
+        and of a table that has lost its pin."""
+        try:
+            found = metadata.read(self.settings, [pin.table for pin in self.pins.values()])
+        except LakehouseError:
+            return {}
+        pinned = {name: (each, self.pins[name].held.snapshot) for name, each in found.items()}
+        return {
+            name: replace(each, said={**each.said, "current-snapshot-id": snapshot})
+            for name, (each, snapshot) in pinned.items()
+            if snapshot in {known["snapshot-id"] for known in each.snapshots}
+        }
+
+
+def _sources_last(tables: Sequence[Table]) -> list[Table]:
+    """Dead letters are written before who counts them commits, though they stand behind it in the catalog."""
+    letters = [table for table in tables if table is rejected_records.TABLE]
+    others = [table for table in reversed(tables) if table is not rejected_records.TABLE]
+    place = next((n for n, table in enumerate(others) if table.namespace == "bronze"), len(others))
+    return [*others[:place], *letters, *others[place:]]
+
+
+@dataclass
+class Look:
+    """What a check reads for one table that it is about. Whatever it reads is noted, and is what its proof is of."""
+
+    moment: Moment
+    table: Table
+    proof: Proof | None = None
+    """Up to where it is proved already, where a look at what is new may do."""
+    read: dict[str, Held] = field(default_factory=dict)
+    is_of_new: bool = False
+    """Whether it looked at what is new alone."""
+
+    @property
+    def spark(self) -> SparkSession:
+        return self.moment.spark
+
+    @property
+    def settings(self) -> Settings:
+        return self.moment.settings
+
+    def pin(self, table: Table | None = None) -> Pin:
+        pin = self.moment.pins[(table or self.table).name]
+        self.read[pin.table.name] = pin.held
+        return pin
+
+    def rows(self, table: Table | None = None) -> DataFrame:
+        """A table's rows, by default of that which the check is about."""
+        return self.pin(table).rows()
+
+    def state(self, table: Table | None = None) -> snapshots.State:
+        return self.pin(table).state
+
+    @cached_property
+    def progress(self) -> Progress:
+        """How far the table has consumed what it follows."""
+        followed = [BY_NAME[name] for name in self.table.follows if name in self.moment.pins]
+        return progress.of([self.table], {each.name: self.state(each) for each in (self.table, *followed)})
+
+    @cached_property
+    def additions(self) -> Additions | None:
+        """What the table has gained since the proof; None: all of it has to be looked at."""
+        known = self.moment.metadata.get(self.table.name) if self.proof else None
+        before = self.before
+        return additions.since(known, before.snapshot) if known and before and before.snapshot is not None else None
+
+    @property
+    def before(self) -> Held | None:
+        """The table as it is proved, where its schema is still the same."""
+        before = self.proof.read.get(self.table.name) if self.proof else None
+        return before if before and before.schema == self.pin().held.schema else None
+
+    def are_as_proved(self, tables: Iterable[Table]) -> bool:
+        """Whether other tables are still as they were at the proof: what holds of a row then is up to the row alone."""
+        return self.proof is not None and all(self.proof.read.get(t.name) == self.pin(t).held for t in tables)
+
+    def gained(self) -> DataFrame:
+        """The rows of the days in which some were gained since the proof; all where these are not known."""
+        day = self.table.day_column
+        days = self.additions.days(day) if self.additions and day else None
+        if days is None or day is None:
+            return self.rows()
+        self.is_of_new = True
+        inside = pruning.day_predicate(day, pruning.ranges(each for each in days if each is not None))
+        return self.rows().where(inside | F.col(day).isNull() if None in days else inside)
+
+    def like_gained(self, column: str) -> DataFrame:
+        """The rows that have in a column what rows may have that were gained since the proof: between the least and the
+        greatest, or nothing; all where these are not known."""
+        gained = self.additions
+        found = gained.range_of(column) if gained else None
+        if gained is None or (found is None and (gained.files or gained.lifted)):
+            return self.rows()
+        self.is_of_new = True
+        if found is None:
+            return self.rows().where(F.lit(False))
+        is_instant = self.table.schema[column].dataType == INSTANT
+        least, greatest = (F.timestamp_micros(F.lit(value)) if is_instant else F.lit(value) for value in found)
+        return self.rows().where(F.col(column).between(least, greatest) | F.col(column).isNull())
