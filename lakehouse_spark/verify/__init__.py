@@ -117,7 +117,8 @@ def go_on(
     """
     moment = _moment(spark, settings)
     findings, proved = _all_found(moment, tables or TABLES, proof.kept(spark), in_full, report)
-    return Verified(findings, proof.keep(spark, proved))
+    complaint = proof.keep(spark, proved)
+    return Verified(findings, complaint and settings.without_secrets(complaint))
 
 
 def findings(spark: SparkSession, settings: Settings, *checks: Check, tables: Sequence[Table] = ()) -> list[Finding]:
@@ -172,26 +173,27 @@ def _found(
     proved: dict[tuple[str, str], Proof | None] = {}
     for look in looks:
         own, known = by_table.get(look.table.name, []), before[look.table]
-        now = _proof(look, own, known)
-        if any(finding.violations for finding in own) or now is not known:
+        now = _proof(look, own, known, in_full)
+        if look.read and (now is not known or any(finding.violations for finding in own)):
             proved[invariant.name, look.table.name] = now
         checked, full_at = NEW if look.is_of_new else FULL, now.in_full if now else None
         found += [replace(each, checked=checked, proved_in_full=full_at) for each in own]
     return found, proved
 
 
-def _as_proved(invariant: Invariant, table: Table, check: str, before: Proof) -> Finding:
-    detail = f"as proved at {before.at:%Y-%m-%d %H:%M} UTC"
-    return Finding(
-        check, table.name, 0, detail, invariant.name, checked=NOTHING_NEW, proved_in_full=before.in_full
-    )  # fmt: skip
+def _as_proved(invariant: Invariant, table: Table, check: str, known: Proof) -> Finding:
+    detail = f"as proved at {known.at:%Y-%m-%d %H:%M} UTC"
+    return Finding(check, table.name, 0, detail, invariant.name, checked=NOTHING_NEW, proved_in_full=known.in_full)
 
 
-def _proof(look: Look, found: Sequence[Finding], known: Proof | None) -> Proof | None:
-    """How far an invariant of a table is proved now; what waits, or could not be checked, leaves that as it was."""
+def _proof(look: Look, found: Sequence[Finding], known: Proof | None, in_full: bool) -> Proof | None:
+    """How far an invariant of a table is proved now: all of what was read, or what is new of it since a proof, which is
+    then as old in full as that one. What waits, or could not be checked, leaves that as it was."""
     if any(finding.violations for finding in found):
         return None
     if not found or not all(finding.holds and not finding.waits for finding in found):
         return known
-    checks = tuple(finding.check for finding in found)
-    return proof.after(known if look.is_of_new else None, look.moment.at, checks, look.read)
+    if known is not None and known.read == look.read and not in_full:
+        return known
+    full_at = known.in_full if known is not None and look.is_of_new else look.moment.at
+    return Proof(look.moment.at, full_at, tuple(finding.check for finding in found), dict(look.read))

@@ -62,7 +62,7 @@ class Moment:
     @classmethod
     def now(cls, spark: SparkSession, settings: Settings, tables: Sequence[Table]) -> "Moment":
         at = datetime.now(UTC)
-        there = [table for table in _sources_last(tables) if spark.catalog.tableExists(table.identifier)]
+        there = [table for table in sources_last(tables) if spark.catalog.tableExists(table.identifier)]
         pins = {table.name: Pin(spark, table, snapshots.load(spark, table)) for table in there}
         return cls(spark, settings, at, pins)
 
@@ -86,7 +86,7 @@ class Moment:
         }
 
 
-def _sources_last(tables: Sequence[Table]) -> list[Table]:
+def sources_last(tables: Sequence[Table]) -> list[Table]:
     """Dead letters are written before who counts them commits, though they stand behind it in the catalog."""
     letters = [table for table in tables if table is rejected_records.TABLE]
     others = [table for table in reversed(tables) if table is not rejected_records.TABLE]

@@ -7,7 +7,7 @@ overwrite what the other kept: what is lost is proved again.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib.metadata import version
@@ -47,6 +47,10 @@ class Proof:
     """The findings by which it is proved."""
     read: Mapping[str, Held]
 
+    @property
+    def is_in_full(self) -> bool:
+        return self.in_full == self.at
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "at": to_text(self.at), "in_full": to_text(self.in_full), "checks": self.checks,
@@ -60,8 +64,7 @@ Proofs = Mapping[tuple[str, str], Proof]
 
 def kept(spark: SparkSession) -> Proofs:
     """What is proved by this very program."""
-    properties = load(spark, TABLE).properties()
-    return _of({name: properties[name] for name in properties if name.startswith(_PROPERTY)})
+    return told(_properties(load(spark, TABLE)))
 
 
 def keep(spark: SparkSession, proved: Mapping[tuple[str, str], Proof | None]) -> str | None:
@@ -69,25 +72,31 @@ def keep(spark: SparkSession, proved: Mapping[tuple[str, str], Proof | None]) ->
     they could not be kept."""
     try:
         log = load(spark, TABLE)
-        properties = log.properties()
-        found = {name: properties[name] for name in properties if name.startswith(_PROPERTY)}
+        found = _properties(log)
         wanted = written(found, proved)
         update = log.updateProperties()
         for name in found.keys() - wanted.keys():
             update.remove(name)
-        changed = {name: said for name, said in wanted.items() if found.get(name) != said}
-        for name, said in changed.items():
+        for name, said in wanted.items():
             update.set(name, said)
-        if changed or found.keys() - wanted.keys():
+        if found != wanted:
             update.commit()
     except Exception as error:
         return f"what was proved is not kept: {in_a_sentence(error)}"
     return None
 
 
+def _properties(log: Any) -> dict[str, str]:
+    properties = log.properties()
+    return {name: properties[name] for name in properties if name.startswith(_PROPERTY)}
+
+
 def written(found: Mapping[str, str], proved: Mapping[tuple[str, str], Proof | None]) -> dict[str, str]:
-    """The properties, once these proofs are among those that were found."""
-    together = {**_of(found), **proved}
+    """The properties, once these proofs are among those that were found. One of what is new alone goes with the proof
+    that it builds on: someone may have found meanwhile that this does not hold."""
+    before = told(found)
+    sound = {place: each for place, each in proved.items() if each is None or each.is_in_full or place in before}
+    together = {**before, **sound}
     by_invariant: dict[str, dict[str, Any]] = {}
     for (invariant, table), each in sorted(together.items()):
         if each is not None:
@@ -98,13 +107,14 @@ def written(found: Mapping[str, str], proved: Mapping[tuple[str, str], Proof | N
     }
 
 
-def _of(properties: Mapping[str, str]) -> dict[tuple[str, str], Proof]:
+def told(properties: Mapping[str, str]) -> dict[tuple[str, str], Proof]:
+    """The proofs that the log of maintenance has among its properties, as far as they are this program's."""
     found = {}
     for name, said in properties.items():
         try:
-            told = json.loads(said)
-            if told["program"] == program():
-                for table, each in told["tables"].items():
+            kept = json.loads(said)
+            if kept["program"] == program():
+                for table, each in kept["tables"].items():
                     found[name.removeprefix(_PROPERTY), table] = _read(each)
         except (ValueError, KeyError, TypeError, AttributeError):  # as someone else wrote it
             continue
@@ -126,11 +136,3 @@ def program() -> str:
     for file in sorted(folder.rglob("*.py")):
         digest.update(str(file.relative_to(folder)).encode() + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def after(proved: Proof | None, at: datetime, checks: tuple[str, ...], read: Mapping[str, Held]) -> Proof:
-    """What is proved now that all holds of what was read: all of it, or what is new since a proof, which is then as old
-    in full as that one. Of tables that are as they were, it is that very proof."""
-    if proved is None:
-        return Proof(at, at, checks, dict(read))
-    return proved if proved.read == read else replace(proved, at=at, checks=checks, read=dict(read))
