@@ -145,6 +145,11 @@ class Look:
         before = self.proof.read.get(self.table.name) if self.proof else None
         return before if before and before.schema == self.pin().held.schema else None
 
+    @property
+    def is_as_proved(self) -> bool:
+        """Whether the table is still as it was at the proof."""
+        return self.before == self.pin().held
+
     def are_as_proved(self, tables: Iterable[Table]) -> bool:
         """Whether other tables are still as they were at the proof: what holds of a row then is up to the row alone."""
         return self.proof is not None and all(self.proof.read.get(t.name) == self.pin(t).held for t in tables)
