@@ -56,7 +56,7 @@ def since(of: Metadata, snapshot_id: int) -> Additions | None:
     between = list(takewhile(lambda each: each["snapshot-id"] != snapshot_id, of.history()))
     if then.head is None or (between and between[-1].get("parent-snapshot-id") != snapshot_id):
         return None
-    known = then.head["sequence-number"]
+    known = then.head.get("sequence-number", 0)
     kept = {file.path for file in of.delete_files} if then.total("delete-files") else set[str]()
     return Additions(
         of,
@@ -69,7 +69,7 @@ def since(of: Metadata, snapshot_id: int) -> Additions | None:
 def paths(of: Metadata, sequence: int) -> set[str]:
     """Of all snapshots that are known, the paths of the files that commits after this one wrote: data, deletes,
     manifests and lists of them."""
-    later = [each for each in of.snapshots if each["sequence-number"] > sequence]
+    later = [each for each in of.snapshots if each.get("sequence-number", 0) > sequence]
     lists = [each["manifest-list"] for each in later]
     found = {each.path: each for name in lists for each in live_files.manifests(of.io, name)}
     manifests = [each for each in found.values() if each.sequence > sequence]

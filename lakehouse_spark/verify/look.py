@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import BY_NAME
@@ -155,25 +155,37 @@ class Look:
         return self.proof is not None and all(self.proof.read.get(t.name) == self.pin(t).held for t in tables)
 
     def gained(self) -> DataFrame:
-        """The rows of the days in which some were gained since the proof; all where these are not known."""
-        day = self.table.day_column
-        days = self.additions.days(day) if self.additions and day else None
-        if days is None or day is None:
-            return self.rows()
-        self.is_of_new = True
-        inside = pruning.day_predicate(day, pruning.ranges(each for each in days if each is not None))
-        return self.rows().where(inside | F.col(day).isNull() if None in days else inside)
+        """The rows that may have been gained since the proof, in few files; all rows where it is not known which."""
+        columns = [column for column in (self.table.day_column, self.table.stamp) if column]
+        conditions = [each for each in map(self._may_be_gained, columns) if each is not None]
+        return self._rows_of_new(reduce(Column.__and__, conditions) if conditions else None)
 
     def like_gained(self, column: str) -> DataFrame:
-        """The rows that have in a column what rows may have that were gained since the proof: between the least and the
-        greatest, or nothing; all where these are not known."""
-        gained = self.additions
-        found = gained.range_of(column) if gained else None
-        if gained is None or (found is None and (gained.files or gained.lifted)):
-            return self.rows()
-        self.is_of_new = True
+        """All rows that may have the same value in a column as one that was gained since the proof; all there are where
+        these values are not known."""
+        return self._rows_of_new(self._may_be_gained(column))
+
+    def _rows_of_new(self, condition: Column | None) -> DataFrame:
+        self.is_of_new |= condition is not None
+        return self.rows() if condition is None else self.rows().where(condition)
+
+    def _may_be_gained(self, column: str) -> Column | None:
+        """Whether a row with this value in a column may have been gained: within days, if the table is partitioned by
+        those of the column, else between the least and the greatest that was gained. None: the files do not tell."""
+        if self.additions is None:
+            return None
+        if not (self.additions.files or self.additions.lifted):
+            return F.lit(False)
+        value = F.col(column)
+        if column == self.table.day_column:
+            days = self.additions.days(column)
+            if days is None:
+                return None
+            inside = pruning.day_predicate(column, pruning.ranges(each for each in days if each is not None))
+            return inside | value.isNull() if None in days else inside
+        found = self.additions.range_of(column)
         if found is None:
-            return self.rows().where(F.lit(False))
+            return None
         is_instant = self.table.schema[column].dataType == INSTANT
-        least, greatest = (F.timestamp_micros(F.lit(value)) if is_instant else F.lit(value) for value in found)
-        return self.rows().where(F.col(column).between(least, greatest) | F.col(column).isNull())
+        least, greatest = (F.timestamp_micros(F.lit(bound)) if is_instant else F.lit(bound) for bound in found)
+        return value.between(least, greatest) | value.isNull()

@@ -30,10 +30,11 @@ def keys_are_unique(looks: Sequence[Look]) -> Iterator[Finding]:
 def _with_gained_keys(look: Look) -> DataFrame:
     """All rows of every key that a row may have which was gained since the proof: no other can have become several."""
     table = look.table
-    if table.stamp in table.key:
-        return look.like_gained(str(table.stamp))
+    for column in (table.stamp, table.day_column):
+        if column in table.key:
+            return look.like_gained(column)
     gained = look.gained()
-    if table.day_column in table.key or not look.is_of_new:
+    if not look.is_of_new:
         return gained
     keys = gained.select(*(F.col(name).alias(f"_{name}") for name in table.key)).distinct()
     is_same = reduce(Column.__and__, (F.col(name).eqNullSafe(F.col(f"_{name}")) for name in table.key))
