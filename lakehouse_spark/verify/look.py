@@ -1,8 +1,8 @@
 """How checks read the lakehouse: every table as it was at one moment, so that what they prove can be named."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, reduce
 from typing import Any
 
@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.iceberg import additions, metadata
-from lakehouse_spark.iceberg.additions import Additions
+from lakehouse_spark.iceberg import difference, metadata
+from lakehouse_spark.iceberg.difference import Difference
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake import progress, pruning, snapshots
 from lakehouse_spark.lake.progress import Progress
@@ -105,6 +105,7 @@ class Look:
     read: dict[str, Held] = field(default_factory=dict)
     is_of_new: bool = False
     """Whether it looked at what is new alone."""
+    _news: dict[Table, Difference | None] = field(default_factory=dict)
 
     @property
     def spark(self) -> SparkSession:
@@ -132,27 +133,24 @@ class Look:
         followed = [BY_NAME[name] for name in self.table.follows if name in self.moment.pins]
         return progress.of([self.table], {each.name: self.state(each) for each in (self.table, *followed)})
 
-    @cached_property
-    def additions(self) -> Additions | None:
-        """What the table has gained since the proof; None: all of it has to be looked at."""
-        known = self.moment.metadata.get(self.table.name) if self.proof else None
-        before = self.before
-        return additions.since(known, before.snapshot) if known and before and before.snapshot is not None else None
-
-    @property
-    def before(self) -> Held | None:
-        """The table as it is proved, where its schema is still the same."""
-        before = self.proof.read.get(self.table.name) if self.proof else None
-        return before if before and before.schema == self.pin().held.schema else None
-
-    @property
-    def is_as_proved(self) -> bool:
-        """Whether the table is still as it was at the proof."""
-        return self.before == self.pin().held
+    def before(self, table: Table | None = None) -> Held | None:
+        """A table as it was at the proof, where its schema is still the same."""
+        now, proved = self.pin(table).held, self.proof.read.get((table or self.table).name) if self.proof else None
+        return proved if proved and proved.schema == now.schema else None
 
     def are_as_proved(self, tables: Iterable[Table]) -> bool:
-        """Whether other tables are still as they were at the proof: what holds of a row then is up to the row alone."""
-        return self.proof is not None and all(self.proof.read.get(t.name) == self.pin(t).held for t in tables)
+        """Whether tables are still as they were at the proof."""
+        return all(self.before(table) == self.pin(table).held for table in tables)
+
+    def news(self, table: Table | None = None) -> Difference | None:
+        """How a table differs from what it was at the proof; None: all of it has to be looked at."""
+        table = table or self.table
+        if table not in self._news:
+            before = self.before(table)
+            snapshot = before.snapshot if before else None
+            known = None if snapshot is None else self.moment.metadata.get(table.name)
+            self._news[table] = difference.since(known, snapshot) if known and snapshot is not None else None
+        return self._news[table]
 
     def gained(self) -> DataFrame:
         """The rows that may have been gained since the proof, in few files; all rows where it is not known which."""
@@ -172,20 +170,36 @@ class Look:
     def _may_be_gained(self, column: str) -> Column | None:
         """Whether a row with this value in a column may have been gained: within days, if the table is partitioned by
         those of the column, else between the least and the greatest that was gained. None: the files do not tell."""
-        if self.additions is None:
+        news = self.news()
+        if news is None:
             return None
-        if not (self.additions.files or self.additions.lifted):
+        if not (news.gained or news.lifted):
             return F.lit(False)
-        value = F.col(column)
         if column == self.table.day_column:
-            days = self.additions.days(column)
-            if days is None:
-                return None
-            inside = pruning.day_predicate(column, pruning.ranges(each for each in days if each is not None))
-            return inside | value.isNull() if None in days else inside
-        found = self.additions.range_of(column)
+            days = news.days(column)
+            return None if days is None else _within(column, days)
+        found = news.range_of(column)
         if found is None:
             return None
         is_instant = self.table.schema[column].dataType == INSTANT
         least, greatest = (F.timestamp_micros(F.lit(bound)) if is_instant else F.lit(bound) for bound in found)
-        return value.between(least, greatest) | value.isNull()
+        return F.col(column).between(least, greatest) | F.col(column).isNull()
+
+    def of_days_changed(self, *tables: Table) -> list[DataFrame]:
+        """The rows of some tables of the days in which any of them gained or lost rows since the proof, each by the
+        column whose days it is partitioned by; all rows where it is not known which."""
+        days = set[date | None]()
+        for table in tables:
+            news, column = self.news(table), table.day_column
+            found = news.days(column, with_lost=True) if news and column else None
+            if found is None:
+                return [self.rows(table) for table in tables]
+            days |= found
+        self.is_of_new = True
+        return [self.rows(table).where(_within(str(table.day_column), days)) for table in tables]
+
+
+def _within(column: str, days: Set[date | None]) -> Column:
+    """Whether an instant or a date is of these days, by literals that prune."""
+    inside = pruning.day_predicate(column, pruning.ranges(day for day in days if day is not None))
+    return inside | F.col(column).isNull() if None in days else inside

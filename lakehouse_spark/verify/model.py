@@ -1,6 +1,7 @@
 """Dimensions, facts and gold: keys resolve, versions fit together, and the same trades add up to the same sums."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -107,13 +108,16 @@ def previous_values_have_a_date(looks: Sequence[Look]) -> Iterator[Finding]:
 
 
 def facts_follow_silver(looks: Sequence[Look]) -> Iterator[Finding]:
-    """A fact for every silver row, and no other."""
+    """A fact for every silver row at the same instant, and no other."""
     for look in looks:
-        fact, source, check = look.table, FACTS[look.table.short_name].source, "one fact per silver row"
+        declared, check = FACTS[look.table.short_name], "one fact per silver row"
+        fact, source = declared.table, declared.source
         if look.progress.waits_for(source):
             yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader", waits=True)
             continue
-        off = differing(look.rows().select(fact.key[0]), look.rows(source).select(fact.key[0]))
+        facts, rows = look.of_days_changed(fact, source)
+        key, fact_time, time = fact.key[0], declared.fact_time, declared.source_time
+        off = differing(facts.select(key, fact_time), rows.select(key, time))
         yield Finding(check, fact.name, off, f"{off} rows without the other")
 
 
@@ -183,7 +187,7 @@ _VALUES: Mapping[Table, tuple[str, Mapping[str, str]]] = {
 
 
 def values_add_up(looks: Sequence[Look]) -> Iterator[Finding]:
-    """The value of the trades that count is the same in silver, the facts and three gold tables.
+    """Day by day, the value of the trades that count is the same in silver, the facts and three gold tables.
 
     Left out are groups of a gold table with a value beyond its column's type, which is NULL there.
     """
@@ -193,15 +197,31 @@ def values_add_up(looks: Sequence[Look]) -> Iterator[Finding]:
         if look.progress.waits_for(trades.TABLE):
             yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for its turn", waits=True)
             continue
-        rows, live = look.rows(), _live(look)
+        rows, traded = look.of_days_changed(table, trades.TABLE)
+        live = trades.live(traded)
         if group:
             beyond = rows.where(F.col(column).isNull()).select(*group).distinct()
             rows = rows.join(beyond, on=list(group), how="left_anti")
             live = live.join(beyond.withColumnsRenamed(dict(group)), on=list(group.values()), how="left_anti")
         else:
             rows = rows.where(F.col("status") != "CANCELLED")
-        ours, theirs = _total(rows, column), _total(live, "total_value")
-        yield Finding(check, table.name, int(ours != theirs), f"{ours:,} here, {theirs:,} there")
+        ours = rows.select(F.to_date(str(table.day_column)).alias("day"), F.col(column).alias("ours"))
+        theirs = live.select(F.to_date("trade_timestamp").alias("day"), F.col("total_value").alias("theirs"))
+        here, there, off = _totals(ours.unionByName(theirs, allowMissingColumns=True))
+        yield Finding(check, table.name, int(off), f"{here:,} here, {there:,} there")
+
+
+def _totals(values: DataFrame) -> tuple[Decimal, Decimal, bool]:
+    """What the two columns add up to, and whether that differs on any day."""
+
+    def total(column: str) -> Column:
+        return F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)").alias(column)
+
+    by_day = values.groupBy("day").agg(total("ours"), total("theirs"))
+    here, there, days = by_day.agg(
+        total("ours"), total("theirs"), F.count_if(F.col("ours") != F.col("theirs"))
+    ).collect()[0]
+    return here, there, days > 0
 
 
 _HOLDING = ["trader_id", "account_id", "symbol"]
@@ -227,7 +247,7 @@ def lots_add_up(looks: Sequence[Look]) -> Iterator[Finding]:
 
 def _net_positions(look: Look) -> DataFrame:
     """Shares bought less shares sold by the end of each day with trades anywhere, where they are not as many."""
-    booked = open_lots.booked(_live(look), look.rows(dim_account.TABLE))
+    booked = open_lots.booked(trades.live(look.rows(trades.TABLE)), look.rows(dim_account.TABLE))
     traded = booked.groupBy(*_HOLDING, "trade_date").agg(_signed("trade_type").alias("net"))
     in_order = Window.partitionBy(*_HOLDING).orderBy("trade_date")
     net = F.sum("net").over(in_order.rowsBetween(Window.unboundedPreceding, 0)).cast("decimal(38,0)")
@@ -240,12 +260,3 @@ def _net_positions(look: Look) -> DataFrame:
 def _signed(side: str) -> Column:
     shares = F.col("quantity").cast("decimal(28,0)")
     return F.sum(F.when(F.col(side) == "BUY", shares).otherwise(-shares)).cast("decimal(38,0)")
-
-
-def _live(look: Look) -> DataFrame:
-    return trades.live(look.rows(trades.TABLE))
-
-
-def _total(rows: DataFrame, column: str) -> object:
-    found = rows.agg(F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)")).first()
-    return found[0] if found else None

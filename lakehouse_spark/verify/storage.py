@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.iceberg import additions
+from lakehouse_spark.iceberg import difference
 from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.schema.drift import drift
 from lakehouse_spark.table import Table
@@ -108,11 +108,12 @@ def files_exist(looks: Sequence[Look]) -> Iterator[Finding]:
 
 def _referenced_since(look: Look) -> set[str] | None:
     """The files that commits wrote since the proof; None: all have to be looked for."""
-    known = look.moment.metadata.get(look.table.name) if look.before else None
-    if known is None or look.before is None:
+    before = look.before()
+    known = look.moment.metadata.get(look.table.name) if before else None
+    if before is None or known is None:
         return None
     look.is_of_new = True
-    return additions.paths(known, look.before.sequence)
+    return difference.paths(known, before.sequence)
 
 
 _ASKED_FOR_ONE_BY_ONE = 100

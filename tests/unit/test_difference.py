@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lakehouse_spark.catalog import BY_NAME
-from lakehouse_spark.iceberg import additions, metadata
-from lakehouse_spark.iceberg.additions import Additions
+from lakehouse_spark.iceberg import difference, metadata
+from lakehouse_spark.iceberg.difference import Difference
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
 from tests.support.home import NOTHING, RAW, Home, at
@@ -33,8 +33,8 @@ def head(home: Home) -> int:
     return int(found["snapshot-id"])
 
 
-def since(home: Home, snapshot: int) -> Additions:
-    found = additions.since(known(home), snapshot)
+def since(home: Home, snapshot: int) -> Difference:
+    found = difference.since(known(home), snapshot)
     assert found is not None
     return found
 
@@ -45,17 +45,18 @@ def test_appended_files_are_gained_and_nothing_is_since_the_head(home: Home) -> 
     home.land(RAW, at(5), at(9))
     home.land(RAW, at(2))
     found = since(home, first)
-    assert ([file.records for file in found.files], found.lifted, found.is_append_only) == ([1, 2], (), True)
+    assert sorted(file.records for file in found.gained) == [1, 2]
+    assert (found.lifted, found.lost) == ([], [])
     assert found.range_of("_ingested_at") == (NOON + 2 * MINUTE, NOON + 9 * MINUTE)
-    assert (since(home, head(home)).files, since(home, head(home)).range_of("_ingested_at")) == ((), None)
+    assert (since(home, head(home)).gained, since(home, head(home)).range_of("_ingested_at")) == ([], None)
 
 
-def test_a_row_that_went_makes_it_no_append_and_what_was_written_anew_is_gained(home: Home) -> None:
+def test_a_file_that_was_written_anew_without_a_row_is_gained_and_the_old_one_lost(home: Home) -> None:
     home.land(RAW, at(1), at(3))
     first = head(home)
     home.catalog.load_table(RAW).delete(f"_ingested_at = '{at(1).isoformat()}'")
     found = since(home, first)
-    assert ([file.records for file in found.files], found.is_append_only) == ([1], False)
+    assert ([file.records for file in found.gained], [file.records for file in found.lost]) == ([1], [2])
 
 
 def test_nothing_is_known_since_a_snapshot_that_is_gone_or_was_rolled_back(home: Home) -> None:
@@ -66,10 +67,10 @@ def test_nothing_is_known_since_a_snapshot_that_is_gone_or_was_rolled_back(home:
     table = home.catalog.load_table(RAW)
     table.manage_snapshots().set_current_snapshot(first).commit()
     home.land(RAW, at(3))
-    assert additions.since(known(home), second) is None
-    assert len(since(home, first).files) == 1
+    assert difference.since(known(home), second) is None
+    assert len(since(home, first).gained) == 1
     home.catalog.load_table(RAW).maintenance.expire_snapshots().by_id(second).commit()
-    assert additions.since(known(home), second) is None
+    assert difference.since(known(home), second) is None
 
 
 def test_the_files_of_later_commits_are_named_of_every_snapshot_that_is_kept(home: Home) -> None:
@@ -77,12 +78,12 @@ def test_the_files_of_later_commits_are_named_of_every_snapshot_that_is_kept(hom
     before = known(home)
     home.land(RAW, at(2))
     home.catalog.load_table(RAW).delete("_ingested_at is not null")  # the head has no file at all
-    found = additions.paths(known(home), before.said["last-sequence-number"])
+    found = difference.paths(known(home), before.said["last-sequence-number"])
     kinds = ["data" if path.endswith(".parquet") else path.rpartition("/")[2].partition("-")[0] for path in found]
     assert kinds.count("data") == 1
     assert kinds.count("snap") == len(known(home).snapshots) - 1
     assert not found & {file.path for file in before.data_files}
-    assert additions.paths(known(home), known(home).said["last-sequence-number"]) == set()
+    assert difference.paths(known(home), known(home).said["last-sequence-number"]) == set()
 
 
 def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
@@ -90,7 +91,7 @@ def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
     return LiveFile("a.parquet", 1, 1, 1, spec, (day,), bounds, bounds, True, None)
 
 
-def made_up(*files: LiveFile, lifted: tuple[LiveFile, ...] = ()) -> Additions:
+def made_up(*files: LiveFile, lifted: tuple[LiveFile, ...] = ()) -> Difference:
     said: dict[str, Any] = {
         "current-schema-id": 0,
         "schemas": [{"schema-id": 0, "fields": [{"id": 1, "name": "timestamp"}, {"id": 2, "name": "_kafka_offset"}]}],
@@ -99,12 +100,13 @@ def made_up(*files: LiveFile, lifted: tuple[LiveFile, ...] = ()) -> Additions:
             {"spec-id": 1, "fields": [{"source-id": 1, "transform": "month"}]},
         ],
     }
-    return Additions(Metadata(BY_NAME[RAW], said, NOTHING), files, lifted, True)
+    return Difference(Metadata(BY_NAME[RAW], said, NOTHING), files, lifted, (file(20_242),))
 
 
 def test_the_days_of_gained_rows_are_those_of_files_and_of_deletes_that_are_gone() -> None:
     found = made_up(file(20_240), file(-1), file(None), lifted=(file(20_241),)).days("timestamp")
     assert found == frozenset({date(2025, 6, 1), date(1969, 12, 31), None, date(2025, 6, 2)})
+    assert made_up(file(20_240)).days("timestamp", with_lost=True) == frozenset({date(2025, 6, 1), date(2025, 6, 3)})
     assert made_up().days("timestamp") == frozenset()
 
 
