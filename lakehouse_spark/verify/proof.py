@@ -1,7 +1,7 @@
 """How far each invariant is proved of each table, kept in the lakehouse.
 
 As properties of the log of maintenance, one for each invariant: they need no snapshot. Of two verifies at once, one may
-overwrite what the other kept: what is lost is proved again.
+take the place of what the other kept: what is lost is proved again.
 """
 
 import hashlib
