@@ -36,6 +36,7 @@ def lake(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPathF
     lake.produce("raw_orderbook", book())
     lake.produce("raw_marketdata", bar())
     work(lake)
+    assert {each.checked for each in findings(lake)} == {FULL}
     return lake
 
 
@@ -97,7 +98,7 @@ def undone(lake: Lake, *tables: str) -> Iterator[None]:
 
 
 def test_with_nothing_new_no_table_is_read_and_nothing_is_written(proved: Lake) -> None:
-    before = {path for path in proved.settings.root.rglob("*") if "kafka" not in path.parts}
+    before = {*proved.settings.root.rglob("*")}
     with counted(proved.spark) as counter:
         found = findings(proved)
         spent = counter.spent()
@@ -106,10 +107,9 @@ def test_with_nothing_new_no_table_is_read_and_nothing_is_written(proved: Lake) 
     assert {each.invariant for each in found if each.checked != NOTHING_NEW} == {
         "offsets_are_complete", "declarations_hold",
     }  # fmt: skip
-    assert {path for path in proved.settings.root.rglob("*") if "kafka" not in path.parts} == before
-    assert sorted(f"{each.invariant} {each.table} {each.check}" for each in found) == sorted(
-        f"{each.invariant} {each.table} {each.check}" for each in verify.run(proved.spark, proved.settings)
-    )
+    assert {*proved.settings.root.rglob("*")} == before
+    assert len(found) == 148
+    assert len({(each.invariant, each.table, each.check) for each in found}) == 148
 
 
 def lose_a_book(lake: Lake) -> None:
