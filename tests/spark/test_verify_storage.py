@@ -31,10 +31,10 @@ def spark_of_four(sessions: Callable[[], SparkSession]) -> SparkSession:
 
 
 def test_verify_finds_text_that_is_not_utf8_in_columns_arrays_and_maps(spark_of_four: SparkSession) -> None:
-    spark = spark_of_four
+    spark, tables = spark_of_four, [BY_NAME[name] for name in NAMES]
 
     def broken() -> dict[str, int | None]:
-        findings = verify.findings(spark, Settings(), storage.texts_are_utf8)
+        findings = verify.findings(spark, Settings(), storage.texts_are_utf8, tables=tables)
         assert [finding.table for finding in findings] == list(NAMES)
         return {finding.table: finding.violations for finding in findings if finding.violations}
 
