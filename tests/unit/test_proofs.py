@@ -1,14 +1,19 @@
 """How far invariants are proved: what is kept of it, what a look at what is new proves, and how it is told."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import lakehouse_spark
+from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.cli import commands, sessions
 from lakehouse_spark.cli.results import of_proofs
 from lakehouse_spark.verify import FULL, NEW, NOTHING_NEW, Finding, look, proof
 from lakehouse_spark.verify.proof import Held, Proof
@@ -98,3 +103,38 @@ HELD = Finding("a", "silver.trades", 0, "", "x", checked=FULL, proved_in_full=JU
 )  # fmt: skip
 def test_the_last_line_says_when_all_was_proved(findings: list[Finding], lines: list[str]) -> None:
     assert [*of_proofs(findings)] == lines
+
+
+def test_the_command_shows_what_it_checked_and_ends_with_since_when_all_is_proved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def go_on(*given: Any, in_full: bool, report: Any) -> verify.Verified:
+        asked.append(in_full)
+        found = [replace(HELD, checked=NOTHING_NEW), replace(HELD, check="b", violations=2, proved_in_full=None)]
+        for each in found:
+            report(each)
+        return verify.Verified(found, "what was proved is not kept: it is read-only")
+
+    monkeypatch.setattr(sessions, "opened", lambda *_, **__: nullcontext((None, None)))
+    monkeypatch.setattr(migrations, "require_current", lambda *_: None)
+    monkeypatch.setattr(verify, "go_on", go_on)
+    for full in (False, True):
+        with pytest.raises(typer.Exit) as ended:
+            commands.run_verify(full=full)
+        assert ended.value.exit_code == 1
+    said = capsys.readouterr()
+    lines = said.out.splitlines()[: len(said.out.splitlines()) // 2]
+
+    assert asked == [False, True]
+    assert [" ".join(line.replace("│", "").split()) for line in lines[-4:]] == [
+        "b silver.trades BROKEN",
+        "1 invariants hold, 1 are broken",
+        "1 of them have nothing new since they were proved, 0 were checked for what is new",
+        "proved in full at 2025-06-01 12:00:00 UTC, but for 1 of 2",
+    ]
+    assert len(lines) == 6
+    assert said.err.splitlines()[:2] == [
+        "verify: silver.trades: b: ", "what was proved is not kept: it is read-only"
+    ]  # fmt: skip
