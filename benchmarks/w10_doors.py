@@ -63,7 +63,8 @@ class Query(Door):
 
 class Verify(Door):
     name = "lakehouse verify"
-    arguments = ("verify",)
+    note = "of all there is"
+    arguments = ("verify", "--full")
     goal = 20
 
 

@@ -115,21 +115,29 @@ def run_verify(
     tables: Annotated[
         list[str] | None, typer.Option("--table", help="Check this table alone; may be repeated; default: all.")
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Check all that is there, and not what is new alone.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check every invariant; exit 1 on any violation."""
+    """Check every invariant of what is new since it last held; exit 1 on any violation."""
     from lakehouse_spark import catalog, migrations, verify
-    from lakehouse_spark.cli.results import line, show_findings
+    from lakehouse_spark.cli.results import line, show_verified
     from lakehouse_spark.cli.sessions import opened
 
     chosen = [catalog.table(name) for name in tables or ()]
     with opened("verify", with_kafka=True) as (spark, settings), stages(as_json) as step:
         migrations.require_current(spark, settings)
-        findings = verify.run(spark, settings, chosen, report=lambda finding: step(line(finding)))
+
+        def report(finding: verify.Finding) -> None:
+            if finding.checked != verify.NOTHING_NEW:
+                step(line(finding))
+
+        findings, complaint = verify.go_on(spark, settings, chosen, in_full=full, report=report)
+    if complaint:
+        err.print(complaint, markup=False, highlight=False)
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
-        show_findings(findings)
+        show_verified(findings)
     raise typer.Exit(1 if any(finding.violations for finding in findings) else 0)
 
 

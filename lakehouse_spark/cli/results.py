@@ -1,6 +1,6 @@
 """How commands print what came of work on a lakehouse: of jobs, of the demo, of `verify`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from lakehouse_spark import verify
 from lakehouse_spark.cli.output import grid_of, out, print_json
@@ -35,7 +35,8 @@ def show_outcome(outcome: demo.Outcome) -> None:
 
 
 def show_findings(findings: Sequence[verify.Finding], *, only_violations: bool = False) -> None:
-    shown = [finding for finding in findings if not (only_violations and finding.holds)]
+    looked_at = [finding for finding in findings if finding.checked != verify.NOTHING_NEW]
+    shown = [finding for finding in looked_at if not (only_violations and finding.holds)]
     if shown:
         grid = grid_of("invariant", "table", "", "detail")
         for finding in shown:
@@ -53,6 +54,24 @@ def show_findings(findings: Sequence[verify.Finding], *, only_violations: bool =
         unchecked = sum(1 for finding in findings if finding.violations is None)
         rest = f", {unchecked} could not be checked" if unchecked else ""
         out.print(f"{len(findings) - broken - unchecked} invariants hold, {broken} are broken{rest}")
+
+
+def show_verified(findings: Sequence[verify.Finding]) -> None:
+    """What was checked, how much of all that is, and since when all of it is known to hold."""
+    show_findings(findings)
+    for sentence in of_proofs(findings):
+        out.print(sentence, markup=False, highlight=False)
+
+
+def of_proofs(findings: Sequence[verify.Finding]) -> Iterator[str]:
+    """How much was looked at, where that is not all, and as the last line when all of it was last proved."""
+    of_new, of_nothing = (sum(f.checked == checked for f in findings) for checked in (verify.NEW, verify.NOTHING_NEW))
+    if of_new or of_nothing:
+        yield f"{of_nothing} of them have nothing new since they were proved, {of_new} were checked for what is new"
+    times = [finding.proved_in_full for finding in findings]
+    known = [time for time in times if time is not None]
+    when = f"proved in full at {min(known):%Y-%m-%d %H:%M:%S} UTC" if known else "nothing is proved in full"
+    yield when + (f", but for {len(times) - len(known)} of {len(times)}" if 0 < len(known) < len(times) else "")
 
 
 def teller(step: Callable[[str], None]) -> Callable[[Summary | verify.Finding], None]:

@@ -100,12 +100,14 @@ class Metadata:
     def stamp_id(self) -> int:
         return self.column_ids[str(self.table.stamp)]
 
+    def partition_values(self, file: LiveFile) -> Mapping[tuple[int, str], object]:
+        """What all rows of a file have in common, by the id of the column and Iceberg's name of the transform."""
+        terms = zip(self._specs[file.spec], file.partition, strict=True)
+        return {(term["source-id"], term["transform"]): value for term, value in terms}
+
     def partition_value(self, file: LiveFile, column: str) -> object:
         """What a file's rows all have in a column by whose identity the table is partitioned."""
-        terms = zip(self._specs[file.spec], file.partition, strict=True)
-        wanted = (self.column_ids[column], "identity")
-        [value] = [value for term, value in terms if (term["source-id"], term["transform"]) == wanted]
-        return value
+        return self.partition_values(file)[self.column_ids[column], "identity"]
 
     @cached_property
     def manifests(self) -> tuple[Manifest, ...]:

@@ -170,16 +170,22 @@ def within(cursor: Offsets, ends: Offsets) -> Column:
     return inside
 
 
-def batch(spark: SparkSession, settings: Settings, topic: str, ends: Offsets) -> DataFrame:
-    """All records the topic still has below `ends`."""
+def batch(
+    spark: SparkSession, settings: Settings, topic: str, ends: Offsets, starts: Offsets | None = None
+) -> DataFrame:
+    """All records the topic still has below `ends`, from `starts` on, which are of the same partitions."""
     reader = spark.read.format("kafka").options(**_options(settings))
     return (
         reader.option("subscribe", topic)
-        .option("startingOffsets", "earliest")
-        .option("endingOffsets", json.dumps({topic: {str(p): end for p, end in ends.items()}}))
+        .option("startingOffsets", "earliest" if starts is None else _as_option(topic, starts))
+        .option("endingOffsets", _as_option(topic, ends))
         .option("failOnDataLoss", "false")
         .load()
     )
+
+
+def _as_option(topic: str, offsets: Offsets) -> str:
+    return json.dumps({topic: {str(p): offset for p, offset in offsets.items()}})
 
 
 def _options(settings: Settings) -> dict[str, str]:

@@ -15,9 +15,11 @@ from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.transforms.scd_type2 import BEGINNING
 
 
-def records(spark: SparkSession, dimension: Dimension, log: DataFrame) -> DataFrame:
-    """The log's records of the dimension, without those that were discarded for good."""
-    letters, key = spark.table(rejected_records.TABLE.identifier), list(rejected_records.TABLE.key)
+def records(spark: SparkSession, dimension: Dimension, log: DataFrame, letters: DataFrame | None = None) -> DataFrame:
+    """The log's records of the dimension, without those that were discarded for good, as the dead letters say: by
+    default, as they are now."""
+    letters = spark.table(rejected_records.TABLE.identifier) if letters is None else letters
+    key = list(rejected_records.TABLE.key)
     is_discarded = (F.col("source_table") == LOG.name) & (F.col("status") == rejected_records.DISCARDED)
     discarded = letters.where(is_discarded).select(*key)
     named = log.where(of_dimension(dimension)).withColumn("rejected_id", rejected_records.id_in_change_log())

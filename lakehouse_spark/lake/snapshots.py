@@ -70,7 +70,11 @@ def state(spark: SparkSession, table: Table) -> State:
     Where no snapshot with a cursor survives, the cursor is None and the stamp is read from the rows; it is None where
     these have none.
     """
-    iceberg = load(spark, table)
+    return state_of(spark, table, load(spark, table))
+
+
+def state_of(spark: SparkSession, table: Table, iceberg: Any) -> State:
+    """The same of a table that was loaded."""
     head = iceberg.currentSnapshot()
     written = newest_cursor(iceberg, head)
     if written is not None:

@@ -15,8 +15,10 @@ from lakehouse_spark.settings import load
 from lakehouse_spark.verify import CHECKS
 
 REJECTED_SHARE = "rejected_share"
+FULL = "lakehouse/full"
+"""The tag of a run that checks all there is, and not what is new alone."""
 
-INVARIANTS = tuple((check, table) for check, about in CHECKS for table in (about or TABLES))
+INVARIANTS = tuple((each.check, table) for each in CHECKS for table in (each.about or TABLES))
 
 
 @dg.multi_asset_check(
@@ -29,11 +31,12 @@ INVARIANTS = tuple((check, table) for check, about in CHECKS for table in (about
     pool=BEATS,
 )
 def verify(context: AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Checks the invariants against the data itself, in one session."""
+    """Checks the invariants against the data itself, in one session: what is new, or all."""
     selected = {(check.name, name_of(check.asset_key)) for check in context.selected_asset_check_keys}
     tables = [table.name for table in TABLES if table.name in {name for _, name in selected}]
     options = [] if len(tables) == len(TABLES) else processes.of_tables(tables)
-    command = processes.lakehouse("verify", "--json", *options)
+    full = ["--full"] if FULL in context.run.tags else []
+    command = processes.lakehouse("verify", "--json", *full, *options)
     code, text = processes.output_of(context, command)
     try:
         findings = json.loads(text)

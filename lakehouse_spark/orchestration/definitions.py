@@ -32,11 +32,20 @@ def end_of_day_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest(partition_key=f"{context.scheduled_execution_time - timedelta(days=1):%Y-%m-%d}")
 
 
+prove_in_full_schedule = dg.ScheduleDefinition(
+    name="prove_in_full_schedule",
+    job=sensors.verify_all,
+    cron_schedule="0 7 * * 0",
+    execution_timezone="UTC",
+    tags={checks.FULL: "true"},
+    description="Checks all there is: damage to what was proved before is not new.",
+)
+
 defs = dg.Definitions(
     assets=[assets.beat, *assets.BESIDE],
     asset_checks=[checks.verify, checks.look_at_letters],
     jobs=[every_layer, end_of_day, sensors.verify_all, *maintenance.JOBS, streams.bronze_streams],
-    schedules=[every_15_minutes, end_of_day_schedule, *maintenance.BY_THE_CLOCK],
+    schedules=[every_15_minutes, end_of_day_schedule, prove_in_full_schedule, *maintenance.BY_THE_CLOCK],
     executor=dg.in_process_executor,  # a run has one process to die, and its job hears of it
     sensors=[streams.bronze_streams_sensor, *sensors.SENSORS],
 )

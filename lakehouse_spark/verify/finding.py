@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+
+FULL, NEW, NOTHING_NEW = "full", "new", "nothing new"
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,12 @@ class Finding:
     violations: int | None
     detail: str
     invariant: str = ""
+    waits: bool = False
+    """It holds for now, since what it compares has yet to catch up: that proves nothing."""
+    checked: str = FULL
+    """How much was looked at: FULL, NEW or NOTHING_NEW, where all of it was proved before."""
+    proved_in_full: datetime | None = None
+    """When all of it was last looked at and held; None: never, or not since it was broken."""
 
     @property
     def holds(self) -> bool:

@@ -1,48 +1,53 @@
 """From Kafka to silver: every record is there, once, and accounted for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import FEEDS, TOPICS
 from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.lake import snapshots, upstream
-from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor, rows_removed
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.cursor import FeedCursor, TopicCursor, from_json, rows_removed
 from lakehouse_spark.lake.queries import counts
 from lakehouse_spark.lake.topic_progress import progress
-from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.verify.finding import Finding, differing, repeated
+from lakehouse_spark.verify.look import Look
+
+_SOURCES = {topic.table: topic for topic in TOPICS.values()}
+_FEEDS = {table: feed for feed in FEEDS.values() for table in (feed.table, feed.topic.table)}
 
 
-def offsets_are_there_once(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def offsets_are_there_once(looks: Sequence[Look]) -> Iterator[Finding]:
     """Bronze holds each Kafka offset once."""
     stored = {}
-    for source in TOPICS.values():
-        state = snapshots.state(spark, source.table)
-        _, _, epoch = progress(spark, source, state)
-        rows = _of_epoch(snapshots.at(spark, source.table, state.snapshot_id), epoch)
-        rows = rows.where(F.col("_kafka_partition").isNotNull())
-        stored[source.table.name] = repeated(rows, ("_kafka_partition", "_kafka_offset"))
+    for look in looks:
+        _, _, epoch = progress(look.spark, _SOURCES[look.table], look.state())
+        rows = _of_epoch(look.like_gained("_kafka_offset"), epoch).where(F.col("_kafka_partition").isNotNull())
+        stored[look.table.name] = repeated(rows, ("_kafka_partition", "_kafka_offset"))
     for name, again in counts(stored).items():
         yield Finding("each Kafka offset is stored once", name, again, f"{again} stored more than once")
 
 
-def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def offsets_are_complete(looks: Sequence[Look]) -> Iterator[Finding]:
     """Bronze holds every record that Kafka still has below the cursor."""
     check = "every record Kafka still has is stored"
     silent: str | None = None  # a broker that does not answer is asked once, not for every topic
     lost: dict[str, DataFrame] = {}
     removed: dict[str, Mapping[int, int]] = {}
-    for source in TOPICS.values():
-        table = source.table
-        state = snapshots.state(spark, table)
-        following, topic_id, epoch = progress(spark, source, state)
+    for look in looks:
+        table, state, source = look.table, look.state(), _SOURCES[look.table]
+        cursor = state.cursor_as(TopicCursor)
+        if look.are_as_proved([table]) and (cursor is None or cursor.topic is None):  # there is no topic to look after
+            look.is_of_new = True
+            yield Finding(check, table.name, 0, "0 lost")
+            continue
+        following, topic_id, epoch = progress(look.spark, source, state)
         if not following:
             yield Finding(check, table.name, 0, "nothing ingested yet")
             continue
@@ -50,9 +55,8 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
             yield Finding(check, table.name, None, silent)
             continue
         try:
-            cursor = state.cursor_as(TopicCursor)
             named = cursor.topic if cursor else None
-            found = kafka.offered(spark, settings, named or settings.topic(source.name))
+            found = kafka.offered(look.spark, look.settings, named or look.settings.topic(source.name))
         except UsageError as error:
             yield Finding(check, table.name, None, f"not checked: {error}")
             continue
@@ -65,17 +69,40 @@ def offsets_are_complete(spark: SparkSession, settings: Settings) -> Iterator[Fi
             continue
         first, last = found.earliest, found.latest
         ends = {p: max(first[p], min(following.get(p, 0), last[p])) for p in last}
-        kept = kafka.batch(spark, settings, found.topic, ends).select("partition", "offset")
-        stored = _of_epoch(snapshots.at(spark, table, state.snapshot_id), epoch).select(
+        proved = _proved_upto(look, topic_id, epoch)
+        starts = None if proved is None else {p: min(ends[p], max(first[p], proved.get(p, 0))) for p in ends}
+        if starts == ends:
+            yield Finding(check, table.name, 0, "0 lost")
+            continue
+        kept = kafka.batch(look.spark, look.settings, found.topic, ends, starts).select("partition", "offset")
+        stored = _of_epoch(look.rows(), epoch).select(
             F.col("_kafka_partition").alias("partition"), F.col("_kafka_offset").alias("offset")
         )
+        if starts is None:
+            removed[table.name] = cursor.removed.get(found.topic_id, {}) if cursor else {}
+        else:  # since which nothing was removed
+            stored, removed[table.name] = stored.where(F.col("offset") >= min(starts.values())), {}
         lost[table.name] = kept.join(stored, on=["partition", "offset"], how="left_anti")
-        removed[table.name] = cursor.removed.get(found.topic_id, {}) if cursor else {}
     for name, partitions in _by_partition(lost).items():
         gone = {p: min(number, removed[name].get(p, 0)) for p, number in partitions.items()}
         number = sum(partitions.values()) - sum(gone.values())
         of_retention = f", {sum(gone.values()):,} removed by retention" if any(gone.values()) else ""
         yield Finding(check, name, number, f"{number} lost{of_retention}")
+
+
+def _proved_upto(look: Look, topic_id: str | None, epoch: datetime | None) -> Mapping[int, int] | None:
+    """The next offset of each partition as it was when all before were proved to be stored, if no row went since."""
+    pin, before = look.pin(), look.before()
+    if before is None or before.snapshot is None:
+        return None
+    if before != pin.held and ((news := look.news()) is None or news.lost):
+        return None
+    written = snapshots.newest_cursor(pin.iceberg, pin.iceberg.snapshot(before.snapshot))
+    cursor = from_json(written) if written else None
+    if not isinstance(cursor, TopicCursor) or (cursor.topic_id, cursor.epoch) != (topic_id, epoch):
+        return None
+    look.is_of_new = True
+    return cursor.following
 
 
 def _by_partition(lost: Mapping[str, DataFrame]) -> dict[str, dict[int, int]]:
@@ -90,63 +117,66 @@ def _by_partition(lost: Mapping[str, DataFrame]) -> dict[str, dict[int, int]]:
     return found
 
 
-def rows_are_accounted_for(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def rows_are_accounted_for(looks: Sequence[Look]) -> Iterator[Finding]:
     """Bronze rows = accepted + duplicates + rejected, and the tables hold what was counted."""
-    for feed in FEEDS.values():
-        source, table = feed.topic.table, feed.table
-        state = snapshots.state(spark, table)
-        cursor = state.cursor_as(FeedCursor)
-        if cursor is None:
-            seen = spark.table(source.identifier).count()
-            detail = f"{seen} bronze rows wait for silver_processor"
-            yield Finding("bronze rows = accepted + duplicates + rejected", table.name, 0, detail)
-            continue
-        upto = F.lit(cursor.upto).cast("timestamp")
-        read = spark.table(source.identifier).where(F.col(str(source.stamp)) <= upto).count()
-        totals = cursor.totals
-        counted = totals["accepted"] + totals["duplicates"] + totals["rejected"]
-        removed = rows_removed(snapshots.state(spark, source).cursor) - cursor.removed_before
-        detail = (
-            f"{read:,}{f' + {removed:,} removed by retention' if removed else ''} = {totals['accepted']:,} accepted + "
-            f"{totals['duplicates']:,} duplicates + {totals['rejected']:,} rejected"
-        )
-        off = abs(read + removed - counted)
-        yield Finding("bronze rows = accepted + duplicates + rejected", table.name, off, detail)
-        yield _rows_match_counts(spark, feed, state, totals)
-        yield _rejects_match_counts(spark, feed, upto, cursor)
+    for look in looks:
+        feed = _FEEDS[look.table]
+        cursor = look.state(feed.table).cursor_as(FeedCursor)
+        if look.table is feed.table:
+            yield from _rows_match_counts(look, feed, cursor)
+        elif cursor is not None:
+            yield _rejects_match_counts(look, cursor)
 
 
-def _rows_match_counts(spark: SparkSession, feed: Feed, state: snapshots.State, totals: Mapping[str, int]) -> Finding:
-    held = snapshots.at(spark, feed.table, state.snapshot_id).count()
+def _rows_match_counts(look: Look, feed: Feed, cursor: FeedCursor | None) -> Iterator[Finding]:
+    source, table, check = feed.topic.table, feed.table, "bronze rows = accepted + duplicates + rejected"
+    if cursor is None:
+        detail = f"{look.rows(source).count()} bronze rows wait for silver_processor"
+        yield Finding(check, table.name, 0, detail, waits=True)
+        return
+    rows, stamp, upto = look.rows(source), F.col(str(source.stamp)), F.lit(cursor.upto).cast("timestamp")
+    if look.proof is None:
+        read = rows.where(stamp <= upto).count()
+    else:  # as metadata count them, without the few that came later
+        read, look.is_of_new = rows.count() - rows.where(stamp.isNull() | (stamp > upto)).count(), True
+    totals = cursor.totals
+    counted = totals["accepted"] + totals["duplicates"] + totals["rejected"]
+    removed = rows_removed(look.state(source).cursor) - cursor.removed_before
+    detail = (
+        f"{read:,}{f' + {removed:,} removed by retention' if removed else ''} = {totals['accepted']:,} accepted + "
+        f"{totals['duplicates']:,} duplicates + {totals['rejected']:,} rejected"
+    )
+    yield Finding(check, table.name, abs(read + removed - counted), detail)
+    held = look.rows().count()
     detail = f"{held:,} rows, {totals['rows']:,} expected"
-    return Finding("accepted records are in the table once", feed.table.name, abs(held - totals["rows"]), detail)
+    yield Finding("accepted records are in the table once", table.name, abs(held - totals["rows"]), detail)
 
 
-def _rejects_match_counts(spark: SparkSession, feed: Feed, upto: Column, cursor: FeedCursor) -> Finding:
-    letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
+def _rejects_match_counts(look: Look, cursor: FeedCursor) -> Finding:
+    letters = look.rows(rejected_records.TABLE).where(F.col("source_table") == look.table.name)
     # Those of a batch that is under way, or whose job died, are written before silver counts them.
     counted = (
-        letters.where(F.col("_ingested_at") <= upto)
+        letters.where(F.col("_ingested_at") <= F.lit(cursor.upto).cast("timestamp"))
         .agg(F.count("*").alias("all"), F.count_if(F.col("status") != rejected_records.REPLAYED).alias("rejected"))
         .collect()[0]
     )
     rejected = cursor.totals["rejected"] + cursor.rejected_before
     off = max(counted["rejected"] - rejected, rejected - counted["all"], 0)
     detail = f"{rejected:,} rejected, {counted['all']:,} in the dead-letter table"
-    return Finding("rejected records are kept", feed.topic.table.name, off, detail)
+    return Finding("rejected records are kept", look.table.name, off, detail)
 
 
-def activity_follows_from_trades(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def activity_follows_from_trades(looks: Sequence[Look]) -> Iterator[Finding]:
     """trader_activity is what the trades it has seen add up to."""
-    table = trader_activity.TABLE
-    if upstream.read(spark, [table]).progress.waits_for(trades.TABLE):
-        yield Finding("activity = sums of trades", table.name, 0, "trades wait for silver_processor")
-        return
-    columns = [name for name in table.column_names if name != table.stamp]
-    held = spark.table(table.identifier).select(*columns)
-    derived = trader_activity.build(spark.table(trades.TABLE.identifier)).select(*columns)
-    off = differing(held, derived)
-    yield Finding("activity = sums of trades", table.name, off, f"{off} rows differ")
+    for look in looks:
+        table, check = look.table, "activity = sums of trades"
+        if look.progress.waits_for(trades.TABLE):
+            yield Finding(check, table.name, 0, "trades wait for silver_processor", waits=True)
+            continue
+        columns = [name for name in table.column_names if name != table.stamp]
+        held, traded = look.of_days_changed(table, trades.TABLE)
+        off = differing(held.select(*columns), trader_activity.build(traded).select(*columns))
+        yield Finding(check, table.name, off, f"{off} rows differ")
 
 
 def _of_epoch(rows: DataFrame, epoch: datetime | None) -> DataFrame:

@@ -1,8 +1,9 @@
 """Dimensions, facts and gold: keys resolve, versions fit together, and the same trades add up to the same sums."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import DIMENSIONS, FACTS
@@ -15,48 +16,47 @@ from lakehouse_spark.gold import (
     fact_trades,
     market_overview,
     open_lots,
-    portfolio_positions,
     trade_analytics,
 )
-from lakehouse_spark.lake import snapshots, upstream
 from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.queries import counts, kept
-from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import trades
+from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.transforms.market_hours import with_settlement_date
 from lakehouse_spark.transforms.scd_type2 import OPEN_END
 from lakehouse_spark.verify.finding import Finding, differing
+from lakehouse_spark.verify.look import Look
 
 
-def days_have_1440_minutes(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def days_have_1440_minutes(looks: Sequence[Look]) -> Iterator[Finding]:
     """dim_time has one row per minute of every day of its years."""
-    held = spark.table(dim_time.TABLE.identifier).groupBy("date").agg(F.count("*").alias("minutes"))
-    first = F.trunc("date", "year")
-    days = F.explode(F.sequence(first, F.date_sub(F.add_months(first, 12), 1))).alias("date")
-    due = held.select(first.alias("date")).distinct().select(days)
-    off = due.join(held, on="date", how="left").where(~F.col("minutes").eqNullSafe(F.lit(1440))).count()
-    yield Finding("1,440 minutes a day", dim_time.TABLE.name, off, f"{off} days with another number")
+    for look in looks:
+        held = look.rows().groupBy("date").agg(F.count("*").alias("minutes"))
+        first = F.trunc("date", "year")
+        days = F.explode(F.sequence(first, F.date_sub(F.add_months(first, 12), 1))).alias("date")
+        due = held.select(first.alias("date")).distinct().select(days)
+        off = due.join(held, on="date", how="left").where(~F.col("minutes").eqNullSafe(F.lit(1440))).count()
+        yield Finding("1,440 minutes a day", look.table.name, off, f"{off} days with another number")
 
 
-def dimensions_follow_from_their_log(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def dimensions_follow_from_their_log(looks: Sequence[Look]) -> Iterator[Finding]:
     """A dimension's rows are what its change log says, up to where it was read."""
-    for dimension in DIMENSIONS.values():
-        table = dimension.table
-        state, check = snapshots.state(spark, table), "rows follow from the change log"
+    for look in looks:
+        table, dimension, check = look.table, DIMENSIONS[look.table.short_name], "rows follow from the change log"
+        state = look.state()
         cursor = state.cursor_as(UpstreamCursor)
         upto = cursor.upto if cursor else None
         if upto is None:
             yield Finding(check, table.name, 0, "nothing loaded yet")
             continue
         if state.is_outdated:
-            yield Finding(check, table.name, 0, f"{state.rules_moved}: waits for dimension_loader")
+            yield Finding(check, table.name, 0, f"{state.rules_moved}: waits for dimension_loader", waits=True)
             continue
-        read = spark.table(LOG.identifier).where(F.col("_ingested_at") <= F.lit(upto))
-        with kept(changes(records(spark, dimension, readable(read)), dimension)) as good:
-            derived, held, stay = dimension.derive(good), spark.table(table.identifier), ""
+        read, letters = look.rows(LOG).where(F.col("_ingested_at") <= F.lit(upto)), look.rows(rejected_records.TABLE)
+        with kept(changes(records(look.spark, dimension, readable(read), letters), dimension)) as good:
+            derived, held, stay = dimension.derive(good), look.rows(), ""
             if dimension.is_versioned:
                 held = held.where(~F.col("is_inferred"))
             else:
@@ -79,13 +79,12 @@ def _stay(rejected: DataFrame) -> str:
     return f"; rows kept without what breaks a rule, all records refused: {listed}" if found else ""
 
 
-def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def versions_are_disjoint(looks: Sequence[Look]) -> Iterator[Finding]:
     """One current version per live key, ranges in order and disjoint, those of inferred members up to the next one."""
-    for dimension in DIMENSIONS.values():
-        if not dimension.is_versioned:
-            continue
-        following = F.lead("effective_date").over(Window.partitionBy(dimension.natural_key).orderBy("effective_date"))
-        checked = spark.table(dimension.table.identifier).select(
+    for look in looks:
+        key = DIMENSIONS[look.table.short_name].natural_key
+        following = F.lead("effective_date").over(Window.partitionBy(key).orderBy("effective_date"))
+        checked = look.rows().select(
             (F.col("effective_date") > F.col("expiry_date")).alias("backward"),
             (following <= F.col("expiry_date")).alias("overlaps"),
             (F.col("is_current") != (F.col("expiry_date") == F.lit(OPEN_END))).alias("mislabelled"),
@@ -95,140 +94,165 @@ def versions_are_disjoint(spark: SparkSession, settings: Settings) -> Iterator[F
         for name in ("backward", "overlaps", "gap"):
             wrong |= F.coalesce(name, F.lit(False))
         off = checked.where(wrong).count()
-        yield Finding("one current version, disjoint ranges", dimension.table.name, off, f"{off} versions")
+        yield Finding("one current version, disjoint ranges", look.table.name, off, f"{off} versions")
 
 
-def previous_values_have_a_date(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def previous_values_have_a_date(looks: Sequence[Look]) -> Iterator[Finding]:
     """SCD3: a previous value exactly where there is a change date."""
-    rows = spark.table(dim_account.TABLE.identifier)
-    wrong = F.lit(False)
-    for pair in dim_account.PAIRS:
-        wrong |= F.col(pair.previous).isNull() != F.col(pair.changed_on).isNull()
-    off = rows.where(wrong).count()
-    yield Finding("a previous value has a change date", dim_account.TABLE.name, off, f"{off} accounts")
+    for look in looks:
+        wrong = F.lit(False)
+        for pair in dim_account.PAIRS:
+            wrong |= F.col(pair.previous).isNull() != F.col(pair.changed_on).isNull()
+        off = look.rows().where(wrong).count()
+        yield Finding("a previous value has a change date", look.table.name, off, f"{off} accounts")
 
 
-def facts_follow_silver(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """A fact for every silver row, and no other."""
-    for fact, source in ((each.table, each.source) for each in FACTS.values()):
-        check, key = "one fact per silver row", fact.key[0]
-        if _waits(spark, fact, source):
-            yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader")
+def facts_follow_silver(looks: Sequence[Look]) -> Iterator[Finding]:
+    """A fact for every silver row at the same instant, and no other."""
+    for look in looks:
+        declared, check = FACTS[look.table.short_name], "one fact per silver row"
+        fact, source = declared.table, declared.source
+        if look.progress.waits_for(source):
+            yield Finding(check, fact.name, 0, f"{source.name} waits for fact_loader", waits=True)
             continue
-        ours, theirs = (spark.table(table.identifier).select(key) for table in (fact, source))
-        off = differing(ours, theirs)
+        facts, rows = look.of_days_changed(fact, source)
+        key, fact_time, time = fact.key[0], declared.fact_time, declared.source_time
+        off = differing(facts.select(key, fact_time), rows.select(key, time))
         yield Finding(check, fact.name, off, f"{off} rows without the other")
 
 
-def foreign_keys_resolve(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+_REFERENCES = {
+    fact_trades.TABLE: (dim_symbol.TABLE, dim_trader.TABLE, dim_exchange.TABLE, dim_time.TABLE),
+    fact_orderbook.TABLE: (dim_symbol.TABLE, dim_time.TABLE),
+}
+
+
+def foreign_keys_resolve(looks: Sequence[Look]) -> Iterator[Finding]:
     """No foreign key is NULL or dangling, and a version is valid on the fact's date."""
     dangling = {}
-    for fact, day, references in (
-        (
-            fact_trades.TABLE,
-            "event_timestamp",
-            (dim_symbol.TABLE, dim_trader.TABLE, dim_exchange.TABLE, dim_time.TABLE),
-        ),
-        (fact_orderbook.TABLE, "snapshot_timestamp", (dim_symbol.TABLE, dim_time.TABLE)),
-    ):
-        progress = upstream.read(spark, [fact]).progress
+    for look in looks:
+        fact, references = look.table, _REFERENCES[look.table]
+        facts = look.gained() if look.are_as_proved(references) else look.rows()
         for dimension in references:
             key = f"{dimension.short_name.removeprefix('dim_')}_key"
-            if progress.is_begun and progress.waits_for(dimension):
-                yield Finding(f"{key} resolves", fact.name, 0, f"{dimension.name} waits for fact_loader")
+            if look.progress.is_begun and look.progress.waits_for(dimension):
+                detail = f"{dimension.name} waits for fact_loader"
+                yield Finding(f"{key} resolves", fact.name, 0, detail, waits=True)
                 continue
-            found = spark.table(dimension.identifier).withColumnRenamed(key, "_key")
+            found = look.rows(dimension).withColumnRenamed(key, "_key")
             matches: Column = F.col(key) == F.col("_key")
             if "expiry_date" in dimension.column_names:
-                matches &= F.to_date(day).between(F.col("effective_date"), F.col("expiry_date"))
-            without = spark.table(fact.identifier).join(found, on=matches, how="left_anti")
-            dangling[f"{key} {fact.name} {dimension.name}"] = without
+                valid = F.col("effective_date"), F.col("expiry_date")
+                matches &= F.to_date(str(fact.day_column)).between(*valid)
+            dangling[f"{key} {fact.name} {dimension.name}"] = facts.join(found, on=matches, how="left_anti")
     for place, off in counts(dangling).items():
         key, fact_name, name = place.split()
         yield Finding(f"{key} resolves", fact_name, off, f"{off} facts without their {name} row")
 
 
-def trades_settle_as_their_exchange_says(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def trades_settle_as_their_exchange_says(looks: Sequence[Look]) -> Iterator[Finding]:
     """The settlement dates of the facts are those by dim_exchange and the calendars."""
-    facts, check = fact_trades.TABLE, "settlement date by the exchange's calendar"
-    if upstream.read(spark, [facts]).progress.is_behind:
-        yield Finding(check, facts.name, 0, "waits for fact_loader")
-        return
-    instant = F.col("event_timestamp")
-    traded = spark.table(facts.identifier).join(
-        spark.table(dim_exchange.TABLE.identifier), on="exchange_key", how="inner"
-    ).select(
-        F.col("exchange_code").alias("exchange"),
-        F.to_date(instant).alias("trade_date"),
-        instant.alias("trade_timestamp"),
-        F.col("settlement_date").alias("_held"),
-        F.struct(*market_hours.EXCHANGE_COLUMNS).alias("_exchange"),
-    )  # fmt: skip
-    places = traded.agg(F.collect_set("_exchange"), F.min("trade_date"), F.max("trade_date"))
-    exchanges, first, last = places.collect()[0]
-    rows = market_hours.settlements(exchanges, [(first, last)]) if exchanges else []
-    settled = with_settlement_date(traded, spark.createDataFrame(rows, market_hours.SETTLEMENTS))
-    off = settled.where(~F.col("settlement_date").eqNullSafe(F.col("_held"))).count()
-    yield Finding(check, facts.name, off, f"{off} trades with another one")
+    for look in looks:
+        check = "settlement date by the exchange's calendar"
+        if look.progress.is_behind:
+            yield Finding(check, look.table.name, 0, "waits for fact_loader", waits=True)
+            continue
+        instant = F.col("event_timestamp")
+        facts = look.gained() if look.are_as_proved([dim_exchange.TABLE]) else look.rows()
+        traded = facts.join(look.rows(dim_exchange.TABLE), on="exchange_key", how="inner").select(
+            F.col("exchange_code").alias("exchange"),
+            F.to_date(instant).alias("trade_date"),
+            instant.alias("trade_timestamp"),
+            F.col("settlement_date").alias("_held"),
+            F.struct(*market_hours.EXCHANGE_COLUMNS).alias("_exchange"),
+        )
+        places = traded.agg(F.collect_set("_exchange"), F.min("trade_date"), F.max("trade_date"))
+        exchanges, first, last = places.collect()[0]
+        rows = market_hours.settlements(exchanges, [(first, last)]) if exchanges else []
+        settled = with_settlement_date(traded, look.spark.createDataFrame(rows, market_hours.SETTLEMENTS))
+        off = settled.where(~F.col("settlement_date").eqNullSafe(F.col("_held"))).count()
+        yield Finding(check, look.table.name, off, f"{off} trades with another one")
 
 
-def values_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
-    """The value of the trades that count is the same in silver, the facts and three gold tables.
+_VALUES: Mapping[Table, tuple[str, Mapping[str, str]]] = {
+    fact_trades.TABLE: ("total_value", {}),
+    daily_trading_summary.TABLE: ("total_value", {"summary_date": "trade_date", "symbol": "symbol"}),
+    market_overview.TABLE: ("total_value", {"overview_date": "trade_date", "exchange": "exchange"}),
+    trade_analytics.TABLE: (
+        "notional_value",
+        {"analytics_date": "trade_date", "symbol": "symbol", "exchange": "exchange"},
+    ),
+}
+"""The column of a table that is added up, and what its groups are of the trades."""
+
+
+def values_add_up(looks: Sequence[Look]) -> Iterator[Finding]:
+    """Day by day, the value of the trades that count is the same in silver, the facts and three gold tables.
 
     Left out are groups of a gold table with a value beyond its column's type, which is NULL there.
     """
     check = "total value as in silver.trades"
-    for table, column, group in (
-        (fact_trades.TABLE, "total_value", {}),
-        (daily_trading_summary.TABLE, "total_value", {"summary_date": "trade_date", "symbol": "symbol"}),
-        (market_overview.TABLE, "total_value", {"overview_date": "trade_date", "exchange": "exchange"}),
-        (
-            trade_analytics.TABLE,
-            "notional_value",
-            {"analytics_date": "trade_date", "symbol": "symbol", "exchange": "exchange"},
-        ),
-    ):
-        if _waits(spark, table, trades.TABLE):
-            yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for its turn")
+    for look in looks:
+        table, (column, group) = look.table, _VALUES[look.table]
+        if look.progress.waits_for(trades.TABLE):
+            yield Finding(check, table.name, 0, f"{trades.TABLE.name} waits for its turn", waits=True)
             continue
-        rows, live = spark.table(table.identifier), _live(spark)
+        rows, traded = look.of_days_changed(table, trades.TABLE)
+        live = trades.live(traded)
         if group:
             beyond = rows.where(F.col(column).isNull()).select(*group).distinct()
             rows = rows.join(beyond, on=list(group), how="left_anti")
-            live = live.join(beyond.withColumnsRenamed(group), on=list(group.values()), how="left_anti")
+            live = live.join(beyond.withColumnsRenamed(dict(group)), on=list(group.values()), how="left_anti")
         else:
             rows = rows.where(F.col("status") != "CANCELLED")
-        ours, theirs = _total(rows, column), _total(live, "total_value")
-        yield Finding(check, table.name, int(ours != theirs), f"{ours:,} here, {theirs:,} there")
+        ours = rows.select(F.to_date(str(table.day_column)).alias("day"), F.col(column).alias("ours"))
+        theirs = live.select(F.to_date("trade_timestamp").alias("day"), F.col("total_value").alias("theirs"))
+        here, there, off = _totals(ours.unionByName(theirs, allowMissingColumns=True))
+        yield Finding(check, table.name, int(off), f"{here:,} here, {there:,} there")
 
 
-def lots_add_up(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+def _totals(values: DataFrame) -> tuple[Decimal, Decimal, bool]:
+    """What the two columns add up to, and whether that differs on any day."""
+
+    def total(column: str) -> Column:
+        return F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)").alias(column)
+
+    by_day = values.groupBy("day").agg(total("ours"), total("theirs"))
+    here, there, days = by_day.agg(
+        total("ours"), total("theirs"), F.count_if(F.col("ours") != F.col("theirs"))
+    ).collect()[0]
+    return here, there, days > 0
+
+
+_HOLDING = ["trader_id", "account_id", "symbol"]
+
+
+def lots_add_up(looks: Sequence[Look]) -> Iterator[Finding]:
     """At the end of every day, open lots and positions are the shares bought up to then less the shares sold."""
-    check, key = "open shares = bought - sold", ["trader_id", "account_id", "symbol"]
-    net = _net_positions(spark, key).select("day", *key, "net")
-    for table, day, held in (
-        (open_lots.TABLE, "lot_date", _signed("side")),
-        (portfolio_positions.TABLE, "position_date", F.sum(F.col("quantity").cast("decimal(38,0)"))),
-    ):
-        progress = upstream.read(spark, [table]).progress
-        followed = (trades.TABLE, dim_account.TABLE) if progress.is_begun else (trades.TABLE,)
-        waiting = [source.name for source in followed if progress.waits_for(source)]
+    check = "open shares = bought - sold"
+    of_positions = F.sum(F.col("quantity").cast("decimal(38,0)"))
+    for look in looks:
+        is_of_lots = look.table is open_lots.TABLE
+        day, held = ("lot_date", _signed("side")) if is_of_lots else ("position_date", of_positions)
+        followed = (trades.TABLE, dim_account.TABLE) if look.progress.is_begun else (trades.TABLE,)
+        waiting = [source.name for source in followed if look.progress.waits_for(source)]
         if waiting:
-            yield Finding(check, table.name, 0, f"{' and '.join(waiting)}: news wait for gold_aggregator")
+            detail = f"{' and '.join(waiting)}: news wait for gold_aggregator"
+            yield Finding(check, look.table.name, 0, detail, waits=True)
             continue
-        ours = spark.table(table.identifier).groupBy(day, *key).agg(held.alias("net"))
-        off = differing(ours, net)
-        yield Finding(check, table.name, off, f"{off} positions differ")
+        ours = look.rows().groupBy(day, *_HOLDING).agg(held.alias("net"))
+        off = differing(ours, _net_positions(look).select("day", *_HOLDING, "net"))
+        yield Finding(check, look.table.name, off, f"{off} positions differ")
 
 
-def _net_positions(spark: SparkSession, key: Sequence[str]) -> DataFrame:
+def _net_positions(look: Look) -> DataFrame:
     """Shares bought less shares sold by the end of each day with trades anywhere, where they are not as many."""
-    booked = open_lots.booked(_live(spark), spark.table(dim_account.TABLE.identifier))
-    traded = booked.groupBy(*key, "trade_date").agg(_signed("trade_type").alias("net"))
-    in_order = Window.partitionBy(*key).orderBy("trade_date")
+    booked = open_lots.booked(trades.live(look.rows(trades.TABLE)), look.rows(dim_account.TABLE))
+    traded = booked.groupBy(*_HOLDING, "trade_date").agg(_signed("trade_type").alias("net"))
+    in_order = Window.partitionBy(*_HOLDING).orderBy("trade_date")
     net = F.sum("net").over(in_order.rowsBetween(Window.unboundedPreceding, 0)).cast("decimal(38,0)")
-    spans = traded.select(*key, "trade_date", net.alias("net"), F.lead("trade_date").over(in_order).alias("until"))
-    days = spark.table(daily_trading_summary.TABLE.identifier).select(F.col("summary_date").alias("day")).distinct()
+    spans = traded.select(*_HOLDING, "trade_date", net.alias("net"), F.lead("trade_date").over(in_order).alias("until"))
+    days = look.rows(daily_trading_summary.TABLE).select(F.col("summary_date").alias("day")).distinct()
     lasts = (F.col("day") >= F.col("trade_date")) & (F.col("until").isNull() | (F.col("day") < F.col("until")))
     return spans.where(F.col("net") != 0).join(F.broadcast(days), on=lasts, how="inner")
 
@@ -236,17 +260,3 @@ def _net_positions(spark: SparkSession, key: Sequence[str]) -> DataFrame:
 def _signed(side: str) -> Column:
     shares = F.col("quantity").cast("decimal(28,0)")
     return F.sum(F.when(F.col(side) == "BUY", shares).otherwise(-shares)).cast("decimal(38,0)")
-
-
-def _live(spark: SparkSession) -> DataFrame:
-    return trades.live(spark.table(trades.TABLE.identifier))
-
-
-def _total(rows: DataFrame, column: str) -> object:
-    found = rows.agg(F.coalesce(F.sum(column), F.lit(0)).cast("decimal(38,6)")).first()
-    return found[0] if found else None
-
-
-def _waits(spark: SparkSession, table: Table, source: Table) -> bool:
-    """Whether the table has not consumed all that its source holds."""
-    return upstream.read(spark, [table]).progress.waits_for(source)

@@ -17,7 +17,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import jars, migrations
+from lakehouse_spark import jars, migrations, verify
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.ingest import kafka
@@ -103,10 +103,8 @@ def compact_and_expire(lake: Lake) -> None:
 
 def broken(lake: Lake) -> list[str]:
     """What verify finds wrong with the offsets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingestion, "TOPICS", {"raw_trades": raw_trades.TOPIC})
-        checks = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete)
-        found = [finding for check in checks for finding in check(lake.spark, lake.settings)]
+    checks = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete)
+    found = verify.findings(lake.spark, lake.settings, *checks, tables=[TABLE])
     return [finding.detail for finding in found if not finding.holds]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_spark import verify
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.gold import open_lots
 from lakehouse_spark.gold.scope import Scope
@@ -524,7 +525,7 @@ def test_newer_rules_reach_what_older_ones_made(worked: Market, tmp_path: Path) 
     assert ["invalid_market_open_time", "invalid_timezone"] in reasons
     findings = {
         (found.check, found.table): found
-        for found in model.dimensions_follow_from_their_log(worked.spark, worked.lake.settings)
+        for found in verify.findings(worked.spark, worked.lake.settings, model.dimensions_follow_from_their_log)
     }
     named = findings["rows follow from the change log", "dim.dim_exchange"]
     assert named.detail == "0 rows differ; rows kept without what breaks a rule, all records refused: OLDX"

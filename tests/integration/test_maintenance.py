@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pyspark.sql import Row, SparkSession
 
-from lakehouse_spark import cli
+from lakehouse_spark import cli, verify
 from lakehouse_spark.catalog import BY_NAME, LAYERS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.iceberg import pyiceberg
@@ -460,11 +460,11 @@ def test_old_rows_go_once_they_are_consumed_and_are_counted(lake: Lake) -> None:
     assert topic == cursor["topic_id"]
     assert rows(lake, SILVER) == silver
 
-    findings = [*ingestion.offsets_are_complete(lake.spark, lake.settings)]
+    findings = verify.findings(lake.spark, lake.settings, ingestion.offsets_are_complete)
     assert [(f.violations, f.detail) for f in findings if f.table == BRONZE] == [(0, "0 lost, 9 removed by retention")]
     (accounted,) = (
         f
-        for f in ingestion.rows_are_accounted_for(lake.spark, lake.settings)
+        for f in verify.findings(lake.spark, lake.settings, ingestion.rows_are_accounted_for)
         if f.check.startswith("bronze rows") and f.table == SILVER
     )
     assert accounted.violations == 0
@@ -481,7 +481,7 @@ def test_after_retention_the_stream_goes_on_and_a_rebuild_of_silver_keeps_its_ro
     silver_processor.run(lake.spark, lake.settings, ("trades",), rebuild=True)
     assert {row["trade_id"] for row in rows(lake, SILVER)} == {*silver, "later"}
     assert lake.cursor(SILVER)["removed_before"] == 9
-    findings = [*ingestion.rows_are_accounted_for(lake.spark, lake.settings)]
+    findings = verify.findings(lake.spark, lake.settings, ingestion.rows_are_accounted_for)
     assert [f.detail for f in findings if f.violations] == []
 
 
@@ -505,7 +505,7 @@ def test_rows_that_are_really_lost_are_told_apart_from_those_that_retention_remo
     lake.silver("trades")
     work(lake, "bronze_retention")
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE trade_id = 'new2'")
-    findings = [*ingestion.offsets_are_complete(lake.spark, lake.settings)]
+    findings = verify.findings(lake.spark, lake.settings, ingestion.offsets_are_complete)
     assert [(f.violations, f.detail) for f in findings if f.table == BRONZE] == [(1, "1 lost, 9 removed by retention")]
 
 

@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark import verify
 from lakehouse_spark.bronze import raw_marketdata, raw_trades
 from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.errors import UsageError
@@ -220,12 +221,11 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def checked(proved: Lake, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, int | None]]]:
+def checked(proved: Lake) -> Callable[..., list[tuple[str, int | None]]]:
     """Gives the tables that a check finds broken, with the number of violations."""
-    monkeypatch.setattr(storage, "TABLES", tuple(BY_NAME[name] for name in PROVED))
 
     def check(*checks: Any) -> list[tuple[str, int | None]]:
-        findings = [finding for check in checks for finding in check(proved.spark, proved.settings)]
+        findings = verify.findings(proved.spark, proved.settings, *checks)
         assert findings
         return [(finding.table, finding.violations) for finding in findings if not finding.holds]
 
@@ -320,7 +320,7 @@ def test_verify_says_so_where_the_broker_does_not_answer(proved: Lake, checked: 
         patch.setattr("lakehouse_spark.ingest.kafka._TIMEOUT_MS", 15_000)
         kafka = proved.settings.kafka.model_copy(update={"bootstrap_servers": "127.0.0.1:9"})
         settings = proved.settings.model_copy(update={"kafka": kafka})
-        findings = list(ingestion.offsets_are_complete(proved.spark, settings))
+        findings = verify.findings(proved.spark, settings, ingestion.offsets_are_complete)
     assert {finding.table: (finding.violations, finding.holds) for finding in findings} == {
         "bronze.raw_trades": (None, False),
         "bronze.raw_orderbook": (None, False),
@@ -609,9 +609,8 @@ def older_rules() -> Iterator[None]:
 
 
 def unaccounted(lake: Lake) -> list[tuple[str, str]]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ingestion, "FEEDS", {"trades": trades.FEED})
-        findings = list(ingestion.rows_are_accounted_for(lake.spark, lake.settings))
+    tables = (trades.TABLE, trades.FEED.topic.table)
+    findings = verify.findings(lake.spark, lake.settings, ingestion.rows_are_accounted_for, tables=tables)
     return [(finding.check, finding.detail) for finding in findings if not finding.holds]
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from lakehouse_spark import jars, verify
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.topics import create_topics
 from lakehouse_spark.settings import KafkaSettings, Settings
-from lakehouse_spark.verify import Finding, ingestion
+from lakehouse_spark.verify import ingestion
 from tests.support.lake import TOPICS, trade
 from tests.support.lakehouses import connect
 
@@ -219,12 +219,12 @@ def scraped(port: int, until: str) -> list[str]:
 INGESTED = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for)
 
 
-def broken(shell: Shell, spark: SparkSession, *checks: Callable[..., Iterator[Finding]]) -> list[str]:
+def broken(shell: Shell, spark: SparkSession, *checks: verify.Check) -> list[str]:
     """What does not hold of the lakehouse."""
     topics = {name: f"submit_{name}" for name in TOPICS}
     kafka = KafkaSettings(bootstrap_servers=shell.bootstrap_servers, topics=topics)
     settings, own = Settings(home=shell.home, kafka=kafka), connect(spark, shell.home)
-    findings = [finding for check in checks for finding in check(own, settings)]
+    findings = verify.findings(own, settings, *checks)
     return [f"{found.table}: {found.check}: {found.detail}" for found in findings if found.violations]
 
 
@@ -260,7 +260,7 @@ def test_sigterm_ends_live_mode_under_spark_submit_and_all_holds(shell: Shell, s
 
     assert (done.code, done.complaints) == (0, [])
     assert done.report["job"] == "pipeline"
-    assert broken(shell, spark, *(check for check, _ in verify.CHECKS)) == []
+    assert broken(shell, spark, *(each.check for each in verify.CHECKS)) == []
 
 
 def test_a_wrong_table_ends_with_one_sentence_and_exit_code_2(shell: Shell) -> None:

@@ -22,20 +22,19 @@ SURROGATE = "CAST(X'EDA080' AS STRING)"  # half of a pair, as some encoders writ
 
 
 @pytest.fixture
-def spark_of_four(sessions: Callable[[], SparkSession], monkeypatch: pytest.MonkeyPatch) -> SparkSession:
+def spark_of_four(sessions: Callable[[], SparkSession]) -> SparkSession:
     """A lakehouse of four tables, empty."""
     spark = sessions()
-    monkeypatch.setattr(storage, "TABLES", tuple(BY_NAME[name] for name in NAMES))
     for statement in (*ddl.create_namespaces(), *(s for name in NAMES for s in ddl.create_table(BY_NAME[name]))):
         spark.sql(statement)
     return spark
 
 
 def test_verify_finds_text_that_is_not_utf8_in_columns_arrays_and_maps(spark_of_four: SparkSession) -> None:
-    spark = spark_of_four
+    spark, tables = spark_of_four, [BY_NAME[name] for name in NAMES]
 
     def broken() -> dict[str, int | None]:
-        findings = list(storage.texts_are_utf8(spark, Settings()))
+        findings = verify.findings(spark, Settings(), storage.texts_are_utf8, tables=tables)
         assert [finding.table for finding in findings] == list(NAMES)
         return {finding.table: finding.violations for finding in findings if finding.violations}
 
@@ -58,7 +57,7 @@ def test_verify_says_what_is_not_as_declared_and_a_drafted_migration_mends_it(
     settings = Settings(home=tmp_path / "home")
 
     def details() -> dict[str, tuple[int | None, str]]:
-        findings = list(storage.declarations_hold(spark_of_four, settings))
+        findings = verify.findings(spark_of_four, settings, storage.declarations_hold)
         return {finding.table: (finding.violations, finding.detail) for finding in findings}
 
     assert details() == dict.fromkeys(NAMES, (0, "as declared"))
@@ -109,7 +108,7 @@ def test_verify_does_not_check_declarations_in_a_catalog_that_pyiceberg_does_not
     spark_of_four: SparkSession,
 ) -> None:
     settings = Settings(catalog=CatalogSettings(uri="jdbc:postgresql://db/lake"))
-    finding = next(storage.declarations_hold(spark_of_four, settings))
+    finding = verify.findings(spark_of_four, settings, storage.declarations_hold)[0]
     assert (finding.table, finding.violations, finding.detail) == (
         "bronze.raw_reference",
         None,
@@ -119,9 +118,9 @@ def test_verify_does_not_check_declarations_in_a_catalog_that_pyiceberg_does_not
 
 
 def test_each_check_is_about_the_tables_that_it_names(migrated: SparkSession) -> None:
-    for check, about in verify.CHECKS:
+    for check, about, _ in verify.CHECKS:
         if about:
-            found = {finding.table for finding in check(migrated, Settings())}
+            found = {finding.table for finding in verify.findings(migrated, Settings(), check)}
             assert found
             assert found <= {table.name for table in about}
 

@@ -30,7 +30,6 @@ from lakehouse_spark.schema.policy import Agreement
 from lakehouse_spark.silver import feed, trades
 from lakehouse_spark.table import Policy, Table, column
 from lakehouse_spark.types import INSTANT, LONG, TEXT
-from lakehouse_spark.verify import storage
 
 VENUE = column("venue", TEXT, "Where the trade was made: the market's own code")
 NOTES = Table(
@@ -123,7 +122,7 @@ def later_release(*, every_kind: bool = False) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(vars(trades.TABLE), "columns", tuple(columns))
         patch.setattr(feed, "judged", with_venue)
-        for module in (catalog, baseline, verify, storage):
+        for module in (catalog, baseline, verify):
             patch.setattr(module, "TABLES", tables)
         patch.setattr(catalog, "BY_NAME", {table.name: table for table in tables})
         patch.setattr(migrations, "migrations", lambda: [*released, NEXT, *([KINDS] if every_kind else [])])

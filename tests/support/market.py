@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import types as T
 
+from lakehouse_spark import verify
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
 from lakehouse_spark.lake import calendar, change_log, dimension_members, snapshots
@@ -233,5 +234,5 @@ MODEL_CHECKS = (
 
 
 def broken(found: Market, *checks: Any) -> list[tuple[str, str, int | None]]:
-    findings = [finding for check in checks or MODEL_CHECKS for finding in check(found.spark, found.lake.settings)]
+    findings = verify.findings(found.spark, found.lake.settings, *(checks or MODEL_CHECKS))
     return sorted((f.check, f.table, f.violations) for f in findings if not f.holds)

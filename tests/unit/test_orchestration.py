@@ -78,7 +78,7 @@ def test_an_asset_tells_what_its_table_is() -> None:
 def test_every_invariant_is_a_check_of_each_table_that_it_is_about() -> None:
     found = {(check.name, assets.name_of(check.asset_key)) for check in defs.resolve_asset_graph().asset_check_keys}
 
-    invariants = {(check.__name__, table.name) for check, about in CHECKS for table in about or TABLES}
+    invariants = {(each.name, table.name) for each in CHECKS for table in each.about or TABLES}
     assert found - invariants == {
         ("rejected_share", "silver.trades"),
         ("rejected_share", "silver.orderbook_snapshots"),
@@ -99,6 +99,7 @@ def test_the_definitions_are_these() -> None:
     assert {each.job_name: (each.cron_schedule, each.execution_timezone) for each in repository.schedule_defs} == {
         "every_layer": ("*/15 * * * *", "UTC"),
         "end_of_day": ("30 1 * * *", "UTC"),
+        "verify_all": ("0 7 * * 0", "UTC"),
         "compact_bronze": ("0 */6 * * *", "UTC"),
         "compact_silver": ("0 */12 * * *", "UTC"),
         "compact_gold": ("0 2 * * *", "UTC"),
@@ -236,7 +237,7 @@ def test_verify_is_run_once_and_tells_every_check(instance: Any, monkeypatch: py
     asked = []
 
     def output_of(context: Any, command: Sequence[str]) -> tuple[int, str]:
-        asked.append(list(command[-4:]))
+        asked.append([*command][command.index("verify") :])
         return 1, json.dumps(findings)
 
     monkeypatch.setattr(processes, "output_of", output_of)
@@ -246,8 +247,9 @@ def test_verify_is_run_once_and_tells_every_check(instance: Any, monkeypatch: py
     job = dg.define_asset_job("some", selection)
     done = dg.Definitions([assets.beat, *assets.BESIDE], asset_checks=[checks.verify], jobs=[job])
     result = done.resolve_job_def("some").execute_in_process(instance=instance)
+    done.resolve_job_def("some").execute_in_process(instance=instance, tags={checks.FULL: "true"})
 
-    assert asked == [["verify", "--json", "--table", TRADES]]
+    assert asked == [["verify", "--json", "--table", TRADES], ["verify", "--json", "--full", "--table", TRADES]]
     assert {each.check_name: each.passed for each in result.get_asset_check_evaluations()} == {
         "keys_are_unique": False, "texts_are_utf8": True,
     }  # fmt: skip
