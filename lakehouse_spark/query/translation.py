@@ -1,6 +1,7 @@
 """Statements of Spark's SQL in DuckDB's words: one SELECT, with joins, subqueries in FROM and WITH, over tables whose
 columns are known. Names are looked up as Spark does it; what may be taken for two things is refused."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -83,8 +84,10 @@ ColumnsOf = Callable[[str], Mapping[str, DataType]]
 
 def translate(sql: str, columns_of: ColumnsOf, limit: int) -> Translation:
     """The statement, of whose rows `limit` are wanted; raises NotExactError where its answer might differ."""
-    if "\\" in sql or "${" in sql:
-        raise NotExactError("a backslash, or a variable, in the statement")
+    if found := re.search(r"\\|\$\{|\|>", sql):
+        raise NotExactError(f"{found[0]} in the statement")
+    if not re.match(r"\s*(SELECT|WITH)\b", sql, re.IGNORECASE):
+        raise NotExactError("it is not one SELECT")
     try:
         statements = sqlglot.parse(sql, read="spark")
     except SqlglotError:
@@ -173,7 +176,7 @@ class _Translator:
         only(join, "this side kind on using")
         side = (join.side or "").upper()
         if side not in ("", "LEFT", "RIGHT", "FULL") or (join.kind or "").upper() not in ("", "INNER", "OUTER"):
-            raise NotExactError(f"a join that is {side} {join.kind}".rstrip())
+            raise NotExactError(f"a {f'{side} {join.kind}'.strip()} JOIN")
         other, added = self._source(join.this, views)
         if using := join.args.get("using"):
             if side not in ("", "LEFT"):
