@@ -95,22 +95,16 @@ class Expressions:
 
     def literal(self, node: exp.Literal) -> Typed:
         said = str(node.this)
-        if node.is_string:
-            if "\0" in said:
-                raise NotExactError("a text has a character that ends it elsewhere")
-            return Typed(text(said), STRING, said, said)
-        if re.fullmatch(r"\d+", said):
-            return _integer(int(said), said)
-        if re.fullmatch(r"\d+\.\d+", said):
-            digits, scale = said.replace(".", "").lstrip("0"), len(said.partition(".")[2])
-            kind = _decimal(max(len(digits), scale), scale)
-            return Typed(f"CAST('{said}' AS {_sql_type(kind)})", kind, said)
-        raise NotExactError(f"the number {said} is of a type that may differ")
+        if not node.is_string:
+            return _number(said)
+        if "\0" in said:
+            raise NotExactError("a text has a character that ends it elsewhere")
+        return Typed(text(said), STRING, said, said)
 
     def negative(self, node: exp.Neg) -> Typed:
-        if isinstance(node.this, exp.Literal) and not node.this.is_string and re.fullmatch(r"\d+", str(node.this.this)):
-            return _integer(-int(str(node.this.this)), f"-{node.this.this}")
-        raise NotExactError("a minus stands before something else than a number")
+        if not isinstance(node.this, exp.Literal) or node.this.is_string:
+            raise NotExactError("a minus stands before something else than a number")
+        return _number(f"-{node.this.this}")
 
     def boolean(self, node: exp.Boolean) -> Typed:
         return Typed("TRUE" if node.this else "FALSE", BOOLEAN)
@@ -327,10 +321,16 @@ def _refuse(node: exp.Expression) -> Typed:
     raise NotExactError(f"{called(node)} is not known to be the same in DuckDB")
 
 
-def _integer(value: int, said: str) -> Typed:
-    for kind, bits in ((INT, 31), (BIGINT, 63)):
-        if -(2**bits) <= value < 2**bits:
-            return Typed(f"CAST({value} AS {_sql_type(kind)})", kind, said, value)
+def _number(said: str) -> Typed:
+    """A number as it is written, and of the type that Spark gives it for that."""
+    if re.fullmatch(r"-?\d+", said):
+        for kind, bits in ((INT, 31), (BIGINT, 63)):
+            if -(2**bits) <= int(said) < 2**bits:
+                return Typed(f"CAST({said} AS {_sql_type(kind)})", kind, said, int(said))
+    elif re.fullmatch(r"-?\d+\.\d+", said):
+        digits, scale = re.sub(r"[-.]", "", said).lstrip("0"), len(said.partition(".")[2])
+        decimal = _decimal(max(len(digits), scale), scale)
+        return Typed(f"CAST('{said}' AS {_sql_type(decimal)})", decimal, said)
     raise NotExactError(f"the number {said} is of a type that may differ")
 
 

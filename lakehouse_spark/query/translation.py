@@ -84,8 +84,8 @@ ColumnsOf = Callable[[str], Mapping[str, DataType]]
 
 def translate(sql: str, columns_of: ColumnsOf, limit: int) -> Translation:
     """The statement, of whose rows `limit` are wanted; raises NotExactError where its answer might differ."""
-    if found := re.search(r"\\|\$\{|\|>", sql):
-        raise NotExactError(f"{found[0]} in the statement")
+    if special := re.search(r"\\|\$\{|\|>", sql):
+        raise NotExactError(f"{special[0]} in the statement")
     if not re.match(r"\s*(SELECT|WITH)\b", sql, re.IGNORECASE):
         raise NotExactError("it is not one SELECT")
     try:
