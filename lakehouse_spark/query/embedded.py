@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
-from pyspark.sql.types import ArrayType, BinaryType, DataType, DecimalType, DoubleType
+from pyspark.sql.types import ArrayType, BinaryType, DataType, DecimalType
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.iceberg import metadata, rows
@@ -18,7 +18,9 @@ from lakehouse_spark.query.expressions import (
     BIGINT,
     BOOLEAN,
     DATE,
+    DOUBLE,
     INT,
+    MACROS,
     STRING,
     TIMESTAMP,
     UNKNOWN,
@@ -34,7 +36,7 @@ _TYPES: Mapping[str, tuple[DataType, pa.DataType]] = {
     "boolean": (BOOLEAN, pa.bool_()),
     "int": (INT, pa.int32()),
     "long": (BIGINT, pa.int64()),
-    "double": (DoubleType(), pa.float64()),
+    "double": (DOUBLE, pa.float64()),
     "string": (STRING, pa.string()),
     "binary": (BinaryType(), pa.binary()),
     "date": (DATE, pa.date32()),
@@ -79,6 +81,8 @@ def answer(settings: Settings, sql: str, limit: int) -> Answer:
     chosen = [_chosen(found[reading.table], reading.ranges) for reading in translation.readings]
     _refuse_many(chosen)
     with duckdb.connect(":memory:", config=_CONFIG) as engine:
+        for macro in MACROS:
+            engine.execute(f"CREATE MACRO {macro}")
         for place, (reading, files) in enumerate(zip(translation.readings, chosen, strict=True)):
             engine.register("read", _rows(found[reading.table], files, list(reading.columns)))
             engine.execute(f"CREATE TABLE t{place} AS SELECT * FROM read")

@@ -15,6 +15,7 @@ from pyspark.sql.types import (
     DataType,
     DateType,
     DecimalType,
+    DoubleType,
     IntegerType,
     LongType,
     NullType,
@@ -25,8 +26,8 @@ from sqlglot import exp
 
 from lakehouse_spark.errors import LakehouseError
 
-BOOLEAN, DATE, INT, BIGINT, STRING, TIMESTAMP = (
-    BooleanType(), DateType(), IntegerType(), LongType(), StringType(), TimestampType()
+BOOLEAN, DATE, DOUBLE, INT, BIGINT, STRING, TIMESTAMP = (
+    BooleanType(), DateType(), DoubleType(), IntegerType(), LongType(), StringType(), TimestampType()
 )  # fmt: skip
 UNKNOWN = NullType()
 """In place of a type that is left to Spark."""
@@ -59,6 +60,19 @@ class Typed(NamedTuple):
     read: Read | None = None
 
 
+MACROS = (
+    "ratio(a, b) AS CASE WHEN b = 0 THEN error('division by zero') ELSE CAST(a AS DOUBLE) / CAST(b AS DOUBLE) END",
+    # Spark sums in floating point, which is exact as long as no part of the sum is larger.
+    "average(total, most, number) AS CASE WHEN most >= 9007199254740992 THEN error('a sum beyond 2^53') "
+    "ELSE CAST(total AS DOUBLE) / number END",
+    "units(a, one) AS CAST(a * one AS HUGEINT)",
+    "_rounded(a, b, shift) AS (CAST(2 AS HUGEINT) * abs(a) * shift + abs(b)) // (CAST(2 AS HUGEINT) * abs(b))",
+    "_text(r, one, places) AS CAST(r // one AS VARCHAR) || '.' || lpad(CAST(r % one AS VARCHAR), places, '0')",
+    "quotient(a, b, widest, shift, one, places) AS CASE WHEN b = 0 THEN error('division by zero') "
+    "WHEN abs(b) >= widest THEN error('a quotient that is rounded twice') "
+    "ELSE CASE WHEN (a < 0) <> (b < 0) THEN '-' ELSE '' END || _text(_rounded(a, b, shift), one, places) END",
+)
+"""What the rules call: a quotient of decimals is that of integers, in units of their last place, as a text."""
 Resolve = Callable[[exp.Column], Typed]
 
 
@@ -175,6 +189,18 @@ class Expressions:
             return Typed(f"CAST({factors} AS {_sql_type(kind)})", kind, name)
         return Typed(f"CAST({_cast(left, kind)} {sign} {_cast(right, kind)} AS {_sql_type(kind)})", kind, name)
 
+    def division(self, node: exp.Div) -> Typed:
+        """Of integers, in floating point; of decimals, rounded half up to the places of Spark's type."""
+        left, right = self.operand(node.this), self.operand(node.expression)
+        name = f"({left.name} / {right.name})" if left.name and right.name else None
+        if {left.type, right.type} <= {INT, BIGINT}:
+            return Typed(f"ratio({left.sql}, {right.sql})", DOUBLE, name)
+        over, under = _as_decimal(left), _as_decimal(right)
+        places = max(6, over.scale + under.precision + 1)
+        whole = over.precision - over.scale + under.scale
+        kind = _capped(whole + places, places, may_round=True)
+        return Typed(_quotient(left, over, right, under, kind), kind, name)
+
     def choice(self, node: exp.Case) -> Typed:
         branches = [(self.condition(each.this), each.args["true"]) for each in node.args["ifs"]]
         values = [value for _, value in branches] + [node.args.get("default") or exp.Null()]
@@ -190,9 +216,7 @@ class Expressions:
         values = [self.read(value) for value in (node.this, *node.expressions)]
         if any(value.type != values[0].type for value in values):
             raise NotExactError("the arguments of coalesce are of several types")
-        names = [value.name for value in values]
-        name = f"coalesce({', '.join(map(str, names))})" if None not in names else None
-        return Typed(f"coalesce({', '.join(value.sql for value in values)})", values[0].type, name)
+        return Typed(f"coalesce({', '.join(value.sql for value in values)})", values[0].type)  # or it was called nvl
 
     def count(self, node: exp.Count) -> Typed:
         inner = self._within_aggregate(node)
@@ -227,6 +251,21 @@ class Expressions:
             raise NotExactError(f"a sum of {value.type.simpleString()}")
         return Typed(f"CAST(sum({value.sql}) AS {_sql_type(kind)})", kind, value.name and f"sum({value.name})")
 
+    def average(self, node: exp.Avg) -> Typed:
+        value = self._within_aggregate(node).read(node.this)
+        name = value.name and f"avg({value.name})"
+        number = Typed(f"nullif(count({value.sql}), 0)", BIGINT)
+        if value.type in (INT, BIGINT):
+            return Typed(
+                f"average(sum({value.sql}), sum(abs(CAST({value.sql} AS HUGEINT))), {number.sql})", DOUBLE, name
+            )
+        if not isinstance(value.type, DecimalType):
+            raise NotExactError(f"an average of {value.type.simpleString()}")
+        kind = _decimal(value.type.precision + 4, value.type.scale + 4)
+        total = _decimal(min(value.type.precision + 10, _MAX_PRECISION), value.type.scale)
+        summed = Typed(f"CAST(sum({value.sql}) AS {_sql_type(total)})", total)
+        return Typed(_quotient(summed, total, number, DecimalType(20, 0), kind), kind, name)
+
     def _within_aggregate(self, node: exp.Expression) -> "Expressions":
         if not self._aggregates:
             raise NotExactError(f"{called(node)} stands where no aggregate can")
@@ -258,8 +297,10 @@ _RULES: Mapping[type[exp.Expression], tuple[Callable[[Expressions, Any], Typed],
     exp.TryCast: (_E.cast, "this to"),  # how CAST is parsed
     exp.TsOrDsToDate: (_E.to_date, "this safe"),
     **dict.fromkeys(_SIGNS, (_E.arithmetic, "this expression")),
+    exp.Div: (_E.division, "this expression safe"),
     exp.Case: (_E.choice, "ifs default"),
     exp.Coalesce: (_E.coalesce, "this expressions"),
+    exp.Avg: (_E.average, "this"),
     exp.Count: (_E.count, "this big_int"),
     exp.CountIf: (_E.count_if, "this"),
     exp.Max: (_E.extreme, "this"),
@@ -374,12 +415,28 @@ def _decimal_result(sign: str, left: DecimalType, right: DecimalType) -> Decimal
     return _capped(max(left.precision - left.scale, right.precision - right.scale) + scale + 1, scale)
 
 
-def _capped(precision: int, scale: int) -> DecimalType:
+def _capped(precision: int, scale: int, *, may_round: bool = False) -> DecimalType:
     """What is too wide gives up digits behind the point, but not of the first six."""
-    kept = min(scale, 6)
-    if precision > _MAX_PRECISION and max(_MAX_PRECISION - (precision - scale), kept) != scale:
+    kept = scale if precision <= _MAX_PRECISION else max(_MAX_PRECISION - (precision - scale), min(scale, 6))
+    if kept != scale and not may_round:
         raise NotExactError("a product or a sum of decimals is rounded")
-    return _decimal(min(precision, _MAX_PRECISION), scale)
+    return DecimalType(min(precision, _MAX_PRECISION), kept)
+
+
+def _quotient(left: Typed, over: DecimalType, right: Typed, under: DecimalType, kind: DecimalType) -> str:
+    """One decimal through another. Spark rounds first to 38 places, then to those of its type. That is the same as at
+    once where the first step cannot reach a tie of the second: for a divisor of less than ten to the places between."""
+    shift = kind.scale + under.scale - over.scale
+    if shift < 0:
+        raise NotExactError("a quotient with fewer places than it is made of")
+    units = [f"units({_cast(each, own)}, {_power(own.scale)})" for each, own in ((left, over), (right, under))]
+    powers = [_power(places, "HUGEINT") for places in (_MAX_PRECISION - kind.scale, shift, kind.scale)]
+    return f"CAST(quotient({', '.join([*units, *powers])}, {kind.scale}) AS {_sql_type(kind)})"
+
+
+def _power(places: int, kind: str = "") -> str:
+    """Ten to this power."""
+    return f"CAST(1{'0' * places} AS {kind or f'DECIMAL({places + 1}, 0)'})"
 
 
 def _decimal(precision: int, scale: int) -> DecimalType:

@@ -72,8 +72,8 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "Symbol), 'x', 7, -7, 1.50 "
         "FROM silver.trades t GROUP BY symbol, t.price",
         "SELECT quantity * price, price + 1, price - quantity, 2 * price, quantity - 1, trade_id AS `an id`, "
-        "coalesce(account_id, 'none'), "
-        "coalesce(t.commission, price) FROM silver.trades AS t",
+        "coalesce(account_id, 'none') AS a, "
+        "coalesce(t.commission, price) AS c FROM silver.trades AS t",
         "SELECT to_date(trade_timestamp), silver.trades.symbol, lake.silver.trades.status FROM "
         "lake.silver.trades",
         "SELECT symbol, symbol, price AS symbol FROM silver.trades",
@@ -123,6 +123,14 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT min(account_id), max(account_id), min(symbol), max(symbol), min(trade_timestamp), "
         "max(trade_timestamp) FROM silver.trades",
         "SELECT max(is_current), min(is_current), max(expiry_date) FROM dim.dim_symbol",
+        # division
+        "SELECT trade_id, price / 3, price / 7.0, 1 / price AS one, -1.5 / price, price / price, price / quantity, "
+        "1 / quantity, quantity / 3 FROM silver.trades WHERE quantity <> 0 AND price <> 0",
+        "SELECT symbol, avg(price), avg(quantity), avg(commission), sum(total_value) / sum(quantity), sum(quantity) / "
+        "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) FROM silver.trades WHERE quantity BETWEEN 1 "
+        "AND 1000 GROUP BY symbol HAVING avg(price) > -1 ORDER BY avg(price), symbol",
+        "SELECT avg(price), avg(quantity), sum(price) / count(*) FROM silver.trades WHERE symbol = 'none'",
+        "SELECT price / 0 FROM silver.trades WHERE symbol = 'none'",
         # joins
         "SELECT d.symbol_key, d.sector, min(to_date(f.event_timestamp)) AS first_day, count(*) AS trades FROM "
         "gold.fact_trades f "
@@ -162,6 +170,8 @@ def test_both_engines_answer_alike(released: tuple[SparkSession, Settings], sql:
         "SELECT symbol FROM silver.trades a JOIN silver.trades b ON a.trade_id = b.trade_id",
         "SELECT price = 1 = true = 1 FROM silver.trades",
         "SELECT nothing FROM silver.trades",
+        "SELECT price / (quantity - quantity) AS x FROM silver.trades",
+        "SELECT 1 / 0 FROM silver.trades",
     ],
 )
 def test_where_spark_fails_duckdb_does_not_answer(released: tuple[SparkSession, Settings], sql: str) -> None:

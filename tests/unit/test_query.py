@@ -49,6 +49,9 @@ FOUR = "(SELECT trade_id AS id, quantity AS q, price AS p, account_id AS a FROM 
          [(400, Decimal("82.000000"), "T14", Decimal("31.000000"), 0, 1)]),
         (f"SELECT q * p, p + 1, q - 1 AS less, 'x', 7 FROM {FOUR} WHERE id = 'T3'",
          ["(q * p)", "(p + 1)", "less", "x", "7"], [(Decimal("1000.000000"), Decimal("11.000000"), 99, "x", 7)]),
+        (f"SELECT avg(p), avg(q), sum(p * q) / sum(q), p / 3, 7 / q FROM {FOUR} WHERE id = 'T4' GROUP BY p, q",
+         ["avg(p)", "avg(q)", "(sum((p * q)) / sum(q))", "(p / 3)", "(7 / q)"],
+         [(Decimal("11.0000000000"), 100.0, Decimal("11.000000"), Decimal("3.66666667"), 0.07)]),
         ("SELECT trade_timestamp AS at, to_date(trade_timestamp) AS day FROM silver.trades WHERE trade_id = 'T15'",
          ["at", "day"], [("2025-02-03T15:30:00", date(2025, 2, 3))]),
         ("SELECT trade_id FROM silver.trades WHERE trade_timestamp > '2025-01-15 17:00:00' OR price <= 5.0 ORDER BY 1",
@@ -76,8 +79,10 @@ def test_what_spark_would_say_is_answered_without_it(
 @pytest.mark.parametrize(
     ("sql", "why"),
     [
-        ("SELECT avg(price) FROM silver.trades", "avg is not known to be the same"),
-        ("SELECT price / 2 AS half FROM silver.trades", "DIV is not known"),
+        ("SELECT stddev(price) FROM silver.trades", "stddev is not known to be the same"),
+        ("SELECT quantity % 2 AS odd FROM silver.trades", "MOD is not known"),
+        ("SELECT price / 0 AS none FROM silver.trades", "DuckDB fails: Invalid Input Error: division by zero"),
+        ("SELECT CASE WHEN price > 0 THEN quantity / 3 END > 1 AS x FROM silver.trades", "double is compared"),
         ("SELECT upper(symbol) FROM silver.trades", "upper is not known"),
         ("SELECT my_function(symbol) FROM silver.trades", "my_function is not known"),
         ("SELECT current_timestamp() AS now FROM silver.trades", "current_timestamp is not known"),
@@ -248,8 +253,8 @@ def test_duckdb_alone_refuses_what_is_sparks(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
-    sql = "SELECT avg(price) FROM silver.trades"
+    sql = "SELECT stddev(price) FROM silver.trades"
     assert lakehouse("query", sql, "--engine", "duckdb", monkeypatch=monkeypatch) == 2
     assert capsys.readouterr().err == (
-        "usage: DuckDB does not answer this: avg is not known to be the same in DuckDB. Spark does: --engine spark\n"
+        "usage: DuckDB does not answer this: stddev is not known to be the same in DuckDB. Spark does: --engine spark\n"
     )
