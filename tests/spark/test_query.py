@@ -127,7 +127,8 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT trade_id, price / 3, price / 7.0, 1 / price AS one, -1.5 / price, price / price, price / quantity, "
         "1 / quantity, quantity / 3 FROM silver.trades WHERE quantity <> 0 AND price <> 0",
         "SELECT symbol, avg(price), avg(quantity), avg(commission), sum(total_value) / sum(quantity), sum(quantity) / "
-        "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) FROM silver.trades WHERE quantity BETWEEN 1 "
+        "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) "
+        "FROM silver.trades WHERE quantity BETWEEN 1 "
         "AND 1000 GROUP BY symbol HAVING avg(price) > -1 ORDER BY avg(price), symbol",
         "SELECT avg(price), avg(quantity), sum(price) / count(*) FROM silver.trades WHERE symbol = 'none'",
         "SELECT price / 0 FROM silver.trades WHERE symbol = 'none'",
