@@ -14,19 +14,21 @@ from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.iceberg import metadata, rows
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
-from lakehouse_spark.query.expressions import (
+from lakehouse_spark.query.arithmetic import MACROS
+from lakehouse_spark.query.translation import translate
+from lakehouse_spark.query.typed import (
     BIGINT,
     BOOLEAN,
     DATE,
     DOUBLE,
     INT,
-    MACROS,
     STRING,
     TIMESTAMP,
     UNKNOWN,
+    Literal,
     NotExactError,
+    Range,
 )
-from lakehouse_spark.query.translation import Range, Value, translate
 from lakehouse_spark.settings import Settings
 
 MOST_FILES, MOST_ROWS, MOST_BYTES = 1_000, 3_000_000, 128_000_000
@@ -83,9 +85,9 @@ def answer(settings: Settings, sql: str, limit: int) -> Answer:
     with duckdb.connect(":memory:", config=_CONFIG) as engine:
         for macro in MACROS:
             engine.execute(f"CREATE MACRO {macro}")
-        for place, (reading, files) in enumerate(zip(translation.readings, chosen, strict=True)):
+        for reading, files in zip(translation.readings, chosen, strict=True):
             engine.register("read", _rows(found[reading.table], files, list(reading.columns)))
-            engine.execute(f"CREATE TABLE t{place} AS SELECT * FROM read")
+            engine.execute(f"CREATE TABLE {reading.alias} AS SELECT * FROM read")
             engine.unregister("read")
         try:
             answered = engine.execute(translation.sql).fetchall()
@@ -136,7 +138,7 @@ def _may_have(of: Metadata, file: LiveFile, within: Range) -> bool:
     return not (is_below or is_above)
 
 
-def _comparable(value: Value) -> Any:
+def _comparable(value: Literal) -> Any:
     """A value as Iceberg's bounds have it: texts in bytes, dates in days and instants in microseconds."""
     match value:
         case str():

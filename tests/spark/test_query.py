@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.cli.output import text
 from lakehouse_spark.cli.query import with_instants_as_text
 from lakehouse_spark.query import embedded
-from lakehouse_spark.query.expressions import NotExactError
+from lakehouse_spark.query.typed import NotExactError
 from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
 

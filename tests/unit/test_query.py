@@ -1,7 +1,9 @@
 """Which statements DuckDB answers in place of Spark, and what, of a lakehouse that an earlier release wrote."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -17,7 +19,7 @@ from lakehouse_spark.iceberg import rows
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.query import embedded
-from lakehouse_spark.query.expressions import NotExactError
+from lakehouse_spark.query.typed import NotExactError
 from lakehouse_spark.settings import Settings, SparkSettings
 from tests.support import lakehouses
 
@@ -87,7 +89,7 @@ def test_what_spark_would_say_is_answered_without_it(
         ("SELECT my_function(symbol) FROM silver.trades", "my_function is not known"),
         ("SELECT current_timestamp() AS now FROM silver.trades", "current_timestamp is not known"),
         ("SELECT symbol || 'x' AS s FROM silver.trades", "is not known"),
-        ("SELECT CAST(quantity AS STRING) AS s FROM silver.trades", "is not known"),
+        ("SELECT CAST(quantity AS STRING) AS s FROM silver.trades", "a cast to another type"),
         ("SELECT row_number() OVER (ORDER BY price) AS n FROM silver.trades", "is not known"),
         ("SELECT symbol FROM silver.trades WHERE quantity = '100'", "a text is compared with another type"),
         ("SELECT symbol FROM silver.trades WHERE trade_timestamp > 'yesterday'", "'yesterday' as a timestamp"),
@@ -216,6 +218,16 @@ def test_what_is_large_is_left_to_spark_before_it_is_read(
 
 
 # What is printed
+
+
+def test_a_question_waits_for_no_pandas(home: Path) -> None:
+    script = "import sys\nfrom lakehouse_spark import cli\ntry: cli.main()\nfinally: print('pandas' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script, "query", "SELECT max(price) FROM silver.trades WHERE symbol = 'IBM'", "--json"],
+        capture_output=True, text=True, env={**os.environ, "LAKEHOUSE_HOME": str(home), "JAVA_HOME": "/none"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == ['[{"max(price)": "11.000000"}]', "False"]
 
 
 def lakehouse(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
