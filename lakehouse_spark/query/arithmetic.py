@@ -17,14 +17,16 @@ from lakehouse_spark.query.typed import (
 )
 
 MACROS = (
-    "ratio(a, b) AS CASE WHEN b = 0 THEN error('division by zero') ELSE CAST(a AS DOUBLE) / CAST(b AS DOUBLE) END",
+    "ratio(a, b) AS CASE WHEN a IS NULL THEN NULL WHEN b = 0 THEN error('division by zero') "
+    "ELSE CAST(a AS DOUBLE) / CAST(b AS DOUBLE) END",
     # Spark sums in floating point, which is exact as long as no part of the sum is larger.
     "average(total, most, number) AS CASE WHEN most >= 9007199254740992 THEN error('a sum beyond 2^53') "
     "ELSE CAST(total AS DOUBLE) / number END",
     "units(a, one) AS CAST(a * one AS HUGEINT)",
     "_rounded(a, b, shift) AS (CAST(2 AS HUGEINT) * abs(a) * shift + abs(b)) // (CAST(2 AS HUGEINT) * abs(b))",
     "_text(r, one, places) AS CAST(r // one AS VARCHAR) || '.' || lpad(CAST(r % one AS VARCHAR), places, '0')",
-    "quotient(a, b, widest, shift, one, places) AS CASE WHEN b = 0 THEN error('division by zero') "
+    "quotient(a, b, widest, shift, one, places) AS CASE WHEN a IS NULL THEN NULL "
+    "WHEN b = 0 THEN error('division by zero') "
     "WHEN abs(b) >= widest THEN error('a quotient that is rounded twice') "
     "ELSE CASE WHEN (a < 0) <> (b < 0) THEN '-' ELSE '' END || _text(_rounded(a, b, shift), one, places) END",
 )
@@ -56,6 +58,16 @@ def divided(left: Typed, right: Typed) -> Typed:
     places = max(6, one.scale + other.precision + 1)
     kind = _fitting(one.precision - one.scale + other.scale + places, places, may_round=True)
     return Typed(_quotient(cast(left, one), cast(right, other), kind), kind, name)
+
+
+def rounded(value: Typed, places: Typed) -> Typed:
+    """A decimal, half up."""
+    if not isinstance(value.type, DecimalType) or not isinstance(places.literal, int) or places.type != INT:
+        raise NotExactError(f"a {value.type.simpleString()} is rounded")
+    scale = min(value.type.scale, places.literal)
+    kind = DecimalType(min(value.type.precision - value.type.scale + 1 + scale, MAX_PRECISION), scale)
+    name = value.name and f"round({value.name}, {places.name})"
+    return Typed(f"CAST({value.sql} AS {sql_type(kind)})", kind, name)
 
 
 def summed(value: Typed) -> Typed:

@@ -17,6 +17,7 @@ from lakehouse_spark.query.typed import (
     BIGINT,
     BOOLEAN,
     DATE,
+    INT,
     INTEGERS,
     STRING,
     TIMESTAMP,
@@ -108,7 +109,7 @@ class Expressions:
         value, pattern = self.operand(node.this), self.operand(node.expression)
         if value.type != STRING or not isinstance(pattern.literal, str) or re.search(r"[_\\]", pattern.literal):
             raise NotExactError("LIKE with another pattern than of literal characters and %")
-        return Typed(f"({value.sql} LIKE {pattern.sql})", BOOLEAN)
+        return Typed(f"({value.sql} {'NOT ' if node.args.get('negate') else ''}LIKE {pattern.sql})", BOOLEAN)
 
     def cast(self, node: exp.Cast) -> Typed:
         """DATE '…' and TIMESTAMP '…', which are parsed as casts, and the day of an instant."""
@@ -128,6 +129,27 @@ class Expressions:
             raise NotExactError("a date is made of something else than an instant")
         return Typed(f"CAST({value.sql} AS DATE)", DATE)
 
+    def part(self, node: exp.Expression) -> Typed:
+        """The year, month or hour of an instant."""
+        # What is asked for a year may be a text elsewhere, so the parser puts a cast around it.
+        is_wrapped = isinstance(node.this, exp.TsOrDsToDate) and not node.this.args.get("safe")
+        value = self.operand(node.this.this if is_wrapped else node.this)
+        if value.type not in (DATE, TIMESTAMP) or (value.type == DATE and isinstance(node, exp.Hour)):
+            raise NotExactError(f"the {node.key} of something else than an instant")
+        return Typed(f"CAST({node.key}({value.sql}) AS INT)", INT, value.name and f"{node.key}({value.name})")
+
+    def truncated(self, node: exp.TimestampTrunc) -> Typed:
+        value, unit = self.operand(node.this), str(node.args["unit"].name).upper()
+        if value.type != TIMESTAMP or unit not in _UNITS:
+            raise NotExactError(f"date_trunc to {unit} of {value.type.simpleString()}")
+        return Typed(f"CAST(date_trunc('{unit}', {value.sql}) AS TIMESTAMP)", TIMESTAMP)
+
+    def rounded(self, node: exp.Round) -> Typed:
+        places = node.args.get("decimals")
+        if not isinstance(places, exp.Literal):
+            raise NotExactError("round to another number of places than a literal one")
+        return arithmetic.rounded(self.operand(node.this), self.literal(places))
+
     def arithmetic(self, node: exp.Expression) -> Typed:
         return arithmetic.calculated(_SIGNS[type(node)], self.operand(node.this), self.operand(node.expression))
 
@@ -145,6 +167,10 @@ class Expressions:
 
     def _or_null(self, node: exp.Expression) -> Typed:
         return Typed("NULL", typed.UNKNOWN) if isinstance(node, exp.Null) else self.read(node)
+
+    def null_if(self, node: exp.Nullif) -> Typed:
+        value, (one, other) = self.read(node.this), alike(self.read(node.this), self.read(node.expression))
+        return Typed(f"(CASE WHEN {one.sql} = {other.sql} THEN NULL ELSE {value.sql} END)", value.type)
 
     def coalesce(self, node: exp.Coalesce) -> Typed:
         values = [self.read(value) for value in (node.this, *node.expressions)]
@@ -193,6 +219,7 @@ _COMPARISONS: Mapping[type[exp.Expression], str] = {
 }  # fmt: skip
 _SIGNS: Mapping[type[exp.Expression], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
 _CASTS: Mapping[Any, DataType] = {exp.DType.DATE: DATE, exp.DType.TIMESTAMPTZ: TIMESTAMP}
+_UNITS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE")
 _E = Expressions
 _RULES: Mapping[type[exp.Expression], tuple[Callable[[Expressions, Any], Typed], str]] = {
     exp.Column: (_E.column, "this table db catalog"),
@@ -207,13 +234,17 @@ _RULES: Mapping[type[exp.Expression], tuple[Callable[[Expressions, Any], Typed],
     exp.Between: (_E.between, "this low high"),
     exp.In: (_E.among, "this expressions"),
     exp.Is: (_E.is_null, "this expression"),
-    exp.Like: (_E.like, "this expression"),
+    exp.Like: (_E.like, "this expression negate"),
     exp.Cast: (_E.cast, "this to"),
     exp.TryCast: (_E.cast, "this to"),  # how CAST is parsed
     exp.TsOrDsToDate: (_E.to_date, "this safe"),
+    **dict.fromkeys((exp.Year, exp.Month, exp.Hour), (_E.part, "this")),
+    exp.TimestampTrunc: (_E.truncated, "this unit"),
+    exp.Round: (_E.rounded, "this decimals"),
     **dict.fromkeys(_SIGNS, (_E.arithmetic, "this expression")),
     exp.Div: (_E.division, "this expression safe"),
     exp.Case: (_E.choice, "ifs default"),
+    exp.Nullif: (_E.null_if, "this expression"),
     exp.Coalesce: (_E.coalesce, "this expressions"),
     exp.Avg: (_E.average, "this"),
     exp.Count: (_E.count, "this big_int"),

@@ -123,14 +123,25 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT min(account_id), max(account_id), min(symbol), max(symbol), min(trade_timestamp), "
         "max(trade_timestamp) FROM silver.trades",
         "SELECT max(is_current), min(is_current), max(expiry_date) FROM dim.dim_symbol",
+        "SELECT trade_id FROM silver.trades WHERE symbol NOT LIKE 'A%' AND NOT (account_id NOT LIKE '%')",
+        # parts of instants
+        "SELECT trade_id, year(trade_timestamp), month(trade_date), hour(trade_timestamp), year(trade_date) y, "
+        "date_trunc('hour', trade_timestamp) AS h, date_trunc('DAY', trade_timestamp) AS d, date_trunc('month', "
+        "trade_timestamp) AS m, date_trunc('year', trade_timestamp) AS a, date_trunc('minute', trade_timestamp) AS i "
+        "FROM silver.trades",
         # division
+        "SELECT trade_id, round(price, 2), round(price, 0), round(price, 9), round(price * -1, 1), "
+        "round(price / 3, 4), "
+        "round(price + 0.0000005, 6) AS up, quantity / nullif(quantity, 100) AS n, nullif(symbol, 'z') AS z "
+        "FROM silver.trades WHERE quantity <> 0",
+        "SELECT symbol, round(avg(price), 2) FROM silver.trades GROUP BY symbol ORDER BY round(avg(price), 2), symbol",
         "SELECT trade_id, price / 3, price / 7.0, 1 / price AS one, -1.5 / price, price / price, price / quantity, "
         "1 / quantity, quantity / 3 FROM silver.trades WHERE quantity <> 0 AND price <> 0",
         "SELECT symbol, avg(price), avg(quantity), avg(commission), sum(total_value) / sum(quantity), sum(quantity) / "
         "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) "
         "FROM silver.trades WHERE quantity BETWEEN 1 "
         "AND 1000 GROUP BY symbol HAVING avg(price) > -1 ORDER BY avg(price), symbol",
-        "SELECT avg(price), avg(quantity), sum(price) / count(*) FROM silver.trades WHERE symbol = 'none'",
+        "SELECT avg(price), avg(quantity), sum(price) / count(*), sum(quantity) / count(*) FROM silver.trades WHERE symbol = 'none'",
         "SELECT price / 0 FROM silver.trades WHERE symbol = 'none'",
         # joins
         "SELECT d.symbol_key, d.sector, min(to_date(f.event_timestamp)) AS first_day, count(*) AS trades FROM "
