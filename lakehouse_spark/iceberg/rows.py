@@ -72,7 +72,7 @@ def batches(of: Metadata, files: Iterable[LiveFile], columns: Sequence[str]) -> 
 
 def live_batches(of: Metadata, files: Iterable[LiveFile], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The rows of data files that are not deleted; raises LakehouseError where deletes do not say of which file."""
-    deletes = _Deletes.of(of) if of.total("delete-files") else _Deletes(Counter(), True)
+    deletes = _Deletes.of(of)
     if not deletes.are_known:
         raise LakehouseError(f"{of.table.name} has delete files that are of no single data file")
     for file in files:

@@ -159,20 +159,17 @@ def _refuse_many(chosen: Sequence[Sequence[LiveFile]]) -> None:
 
 
 def _rows(of: Metadata, files: Sequence[LiveFile], columns: Sequence[str]) -> pa.RecordBatchReader:
-    """These columns of the live rows; of none, a column that is NULL everywhere."""
+    """These columns of the live rows. Where none is named, the rows count: their files' metadata say how many there are,
+    unless some are deleted."""
     types = _types(of)
-    kinds = [types[name][1] for name in columns]
-    schema = pa.schema(list(zip(columns, kinds, strict=True)) or [("nothing", pa.bool_())])
+    if not columns and not of.delete_files:
+        return pa.table({"nothing": pa.nulls(sum(file.records for file in files), pa.bool_())}).to_reader()
+    read = columns or [next(name for name, (kind, _) in types.items() if kind != UNKNOWN)]
+    schema = pa.schema([(name, types[name][1]) for name in read])
 
     def batches() -> Iterator[pa.RecordBatch]:
-        if not columns:
-            counted = rows.count(of)
-            if not counted.is_exact:
-                raise NotExactError(f"{of.table.name} has delete files that are of no single data file")
-            yield pa.RecordBatch.from_arrays([pa.nulls(counted.rows, pa.bool_())], schema=schema)
-            return
-        for batch in rows.live_batches(of, files, columns):
-            found = [column.cast(kind) for column, kind in zip(batch.columns, kinds, strict=True)]
+        for batch in rows.live_batches(of, files, read):
+            found = [column.cast(kind) for column, kind in zip(batch.columns, schema.types, strict=True)]
             yield pa.RecordBatch.from_arrays(found, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())

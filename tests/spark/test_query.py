@@ -64,6 +64,8 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
     [
         "SELECT * FROM silver.trades",
         "SELECT * FROM dim.dim_symbol ORDER BY symbol_key",
+        "SELECT count(*) FROM silver.trades",
+        "SELECT count(*) FROM silver.trades a JOIN gold.fact_trades b ON 1 = 1",
         "SELECT * FROM gold.daily_trading_summary",
         "SELECT reasons, _raw_bytes, status FROM silver._rejected_records",
         "SELECT price, _raw_bytes, _kafka_offset, timestamp FROM bronze.raw_trades",
@@ -141,7 +143,8 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) "
         "FROM silver.trades WHERE quantity BETWEEN 1 "
         "AND 1000 GROUP BY symbol HAVING avg(price) > -1 ORDER BY avg(price), symbol",
-        "SELECT avg(price), avg(quantity), sum(price) / count(*), sum(quantity) / count(*) FROM silver.trades WHERE symbol = 'none'",
+        "SELECT avg(price), avg(quantity), sum(price) / count(*), sum(quantity) / count(*) FROM "
+        "silver.trades WHERE symbol = 'none'",
         "SELECT price / 0 FROM silver.trades WHERE symbol = 'none'",
         # joins
         "SELECT d.symbol_key, d.sector, min(to_date(f.event_timestamp)) AS first_day, count(*) AS trades FROM "
