@@ -159,8 +159,8 @@ def _refuse_many(chosen: Sequence[Sequence[LiveFile]]) -> None:
 
 
 def _rows(of: Metadata, files: Sequence[LiveFile], columns: Sequence[str]) -> pa.RecordBatchReader:
-    """These columns of the live rows. Where none is named, the rows count: their files' metadata say how many there are,
-    unless some are deleted."""
+    """These columns of the live rows. Where none is named, it is how many there are that counts: where none are
+    deleted, metadata say it."""
     types = _types(of)
     if not columns and not of.delete_files:
         return pa.table({"nothing": pa.nulls(sum(file.records for file in files), pa.bool_())}).to_reader()
