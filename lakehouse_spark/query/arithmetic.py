@@ -42,6 +42,7 @@ def calculated(sign: str, left: Typed, right: Typed) -> Typed:
     one, other = as_decimal(left), as_decimal(right)
     if sign == "*":
         kind = _fitting(one.precision + other.precision + 1, one.scale + other.scale)
+        one = _in_128_bits(one)
     else:
         scale = max(one.scale, other.scale)
         kind = _fitting(max(one.precision - one.scale, other.precision - other.scale) + scale + 1, scale)
@@ -99,6 +100,11 @@ def _fitting(precision: int, scale: int, *, may_round: bool = False) -> DecimalT
     return DecimalType(min(precision, MAX_PRECISION), kept)
 
 
+def _in_128_bits(kind: DecimalType) -> DecimalType:
+    """As wide as DuckDB's products have to be: it leaves that of two narrow decimals in 64 bits, where it overflows."""
+    return DecimalType(max(kind.precision, 19), kind.scale)
+
+
 def _quotient(left: Typed, right: Typed, kind: DecimalType) -> str:
     """One decimal through another. Spark rounds first to 38 places, then to those of its type. That is the same as at
     once where the first step cannot reach a tie of the second: for a divisor of less than ten to the places between."""
@@ -107,7 +113,7 @@ def _quotient(left: Typed, right: Typed, kind: DecimalType) -> str:
     if shift < 0:
         raise NotExactError("a quotient with fewer places than it is made of")
     units = [
-        f"units({each.sql}, {_power(scale, f'DECIMAL({scale + 1}, 0)')})"
+        f"units({cast(each, _in_128_bits(as_decimal(each))).sql}, {_power(scale, f'DECIMAL({scale + 1}, 0)')})"
         for each, scale in zip((left, right), scales, strict=True)
     ]
     powers = [_power(places, "HUGEINT") for places in (MAX_PRECISION - kind.scale, shift, kind.scale)]

@@ -162,7 +162,7 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT d.symbol, t.price FROM dim.dim_symbol d LEFT JOIN silver.trades t ON t.symbol = d.symbol WHERE "
         "t.trade_date = '2025-02-03'",
         "WITH s AS (SELECT symbol, sum(quantity) AS shares FROM silver.trades GROUP BY symbol), big AS (SELECT * "
-        "FROM s WHERE shares > 100) "
+        "FROM s WHERE shares BETWEEN 100 AND 1000) "
         "SELECT b.symbol, s.shares + b.shares FROM big b INNER JOIN s ON s.symbol = b.symbol ORDER BY 2 DESC, 1 "
         "LIMIT 3",
     ],
