@@ -13,6 +13,7 @@ from lakehouse_spark.query.typed import (
     as_decimal,
     cast,
     decimal,
+    named,
     sql_type,
 )
 
@@ -35,7 +36,7 @@ MACROS = (
 
 def calculated(sign: str, left: Typed, right: Typed) -> Typed:
     """A sum, a difference or a product."""
-    name = f"({left.name} {sign} {right.name})" if left.name and right.name else None
+    name = named(f"({{}} {sign} {{}})", left, right)
     if left.type in INTEGERS and right.type in INTEGERS:
         kind: DataType = INT if left.type == right.type == INT else BIGINT
         return Typed(f"({cast(left, kind).sql} {sign} {cast(right, kind).sql})", kind, name)
@@ -52,7 +53,7 @@ def calculated(sign: str, left: Typed, right: Typed) -> Typed:
 
 def divided(left: Typed, right: Typed) -> Typed:
     """Of integers, in floating point; of decimals, rounded half up to the places of Spark's type."""
-    name = f"({left.name} / {right.name})" if left.name and right.name else None
+    name = named("({} / {})", left, right)
     if left.type in INTEGERS and right.type in INTEGERS:
         return Typed(f"ratio({left.sql}, {right.sql})", DOUBLE, name)
     one, other = as_decimal(left), as_decimal(right)
@@ -67,12 +68,11 @@ def rounded(value: Typed, places: Typed) -> Typed:
         raise NotExactError(f"a {value.type.simpleString()} is rounded")
     scale = min(value.type.scale, places.literal)
     kind = DecimalType(min(value.type.precision - value.type.scale + 1 + scale, MAX_PRECISION), scale)
-    name = value.name and f"round({value.name}, {places.name})"
-    return Typed(f"CAST({value.sql} AS {sql_type(kind)})", kind, name)
+    return Typed(f"CAST({value.sql} AS {sql_type(kind)})", kind, named("round({}, {})", value, places))
 
 
 def summed(value: Typed) -> Typed:
-    name = value.name and f"sum({value.name})"
+    name = named("sum({})", value)
     if isinstance(value.type, DecimalType):
         kind: DataType = decimal(min(value.type.precision + 10, MAX_PRECISION), value.type.scale)
     elif value.type in INTEGERS:
@@ -83,7 +83,7 @@ def summed(value: Typed) -> Typed:
 
 
 def averaged(value: Typed) -> Typed:
-    name, total = value.name and f"avg({value.name})", summed(value)
+    name, total = named("avg({})", value), summed(value)
     number = Typed(f"nullif(count({value.sql}), 0)", BIGINT)
     if not isinstance(value.type, DecimalType):
         most = f"sum(abs(CAST({value.sql} AS HUGEINT)))"

@@ -24,6 +24,7 @@ from lakehouse_spark.query.typed import (
     NotExactError,
     Typed,
     alike,
+    named,
     ordered,
 )
 
@@ -122,7 +123,7 @@ class Expressions:
 
     def to_date(self, node: exp.Expression) -> Typed:
         value = self.operand(node.this)
-        return self._day(value)._replace(name=value.name and f"to_date({value.name})")
+        return self._day(value)._replace(name=named("to_date({})", value))
 
     def _day(self, value: Typed) -> Typed:
         if value.type not in (DATE, TIMESTAMP):
@@ -136,7 +137,7 @@ class Expressions:
         value = self.operand(node.this.this if is_wrapped else node.this)
         if value.type not in (DATE, TIMESTAMP) or (value.type == DATE and isinstance(node, exp.Hour)):
             raise NotExactError(f"the {node.key} of something else than an instant")
-        return Typed(f"CAST({node.key}({value.sql}) AS INT)", INT, value.name and f"{node.key}({value.name})")
+        return Typed(f"CAST({node.key}({value.sql}) AS INT)", INT, named(f"{node.key}({{}})", value))
 
     def truncated(self, node: exp.TimestampTrunc) -> Typed:
         value, unit = self.operand(node.this), str(node.args["unit"].name).upper()
@@ -170,6 +171,8 @@ class Expressions:
 
     def null_if(self, node: exp.Nullif) -> Typed:
         value, (one, other) = self.read(node.this), alike(self.read(node.this), self.read(node.expression))
+        if value.literal is not None or isinstance(node.this, exp.Literal | exp.Neg | exp.Paren):
+            raise NotExactError("nullif of a literal, at which Spark fails")
         return Typed(f"(CASE WHEN {one.sql} = {other.sql} THEN NULL ELSE {value.sql} END)", value.type)
 
     def coalesce(self, node: exp.Coalesce) -> Typed:
@@ -191,7 +194,7 @@ class Expressions:
         value = counted.read(what)
         if distinct:
             ordered(value)
-        return Typed(f"count({distinct}{value.sql})", BIGINT, value.name and f"count({distinct}{value.name})")
+        return Typed(f"count({distinct}{value.sql})", BIGINT, named(f"count({distinct}{{}})", value))
 
     def count_if(self, node: exp.CountIf) -> Typed:
         met = self._within_aggregate(node).condition(node.this)
@@ -199,7 +202,7 @@ class Expressions:
 
     def extreme(self, node: exp.Expression) -> Typed:
         function, value = node.key, ordered(self._within_aggregate(node).read(node.this))
-        return Typed(f"{function}({value.sql})", value.type, value.name and f"{function}({value.name})")
+        return Typed(f"{function}({value.sql})", value.type, named(f"{function}({{}})", value))
 
     def sum(self, node: exp.Sum) -> Typed:
         return arithmetic.summed(self._within_aggregate(node).read(node.this))

@@ -124,7 +124,9 @@ class _Sources:
         of = _alias(node) or (CATALOG, *(part.lower() for part in name))
         return reading.alias, Scope(
             [
-                Column(name, Typed(f"{reading.alias}.{typed.name(name)}", kind, name, origin=Origin(reading, name)), of)
+                Column(
+                    name, Typed(f"{reading.alias}.{typed.quoted(name)}", kind, name, origin=Origin(reading, name)), of
+                )
                 for name, kind in self._columns_of(reading.table).items()
             ]
         )

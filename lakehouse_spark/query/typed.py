@@ -140,9 +140,15 @@ def instant(said: str, kind: DataType) -> Typed:
     return Typed(f"CAST('{value}' AS {sql_type(kind)})", kind, literal=value)
 
 
-def name(said: str) -> str:
+def quoted(name: str) -> str:
     """A name in DuckDB's SQL."""
-    return _quoted(said, '"')
+    return _quoted(name, '"')
+
+
+def named(form: str, *values: Typed) -> str | None:
+    """What Spark calls something that it makes of these values, with their names put into the form."""
+    names = [value.name for value in values if value.name is not None]
+    return form.format(*names) if len(names) == len(values) else None
 
 
 def decimal(precision: int, scale: int) -> DecimalType:
