@@ -32,6 +32,7 @@ MACROS = (
     "ELSE CASE WHEN (a < 0) <> (b < 0) THEN '-' ELSE '' END || _text(_rounded(a, b, shift), one, places) END",
 )
 """What the rules call: a quotient of decimals is that of integers, in units of their last place, as a text."""
+_DIGITS_OF_DOUBLES = 15
 
 
 def calculated(sign: str, left: Typed, right: Typed) -> Typed:
@@ -89,6 +90,8 @@ def averaged(value: Typed) -> Typed:
         most = f"sum(abs(CAST({value.sql} AS HUGEINT)))"
         return Typed(f"average({total.sql}, {most}, {number.sql})", DOUBLE, name)
     kind = decimal(value.type.precision + 4, value.type.scale + 4)
+    if kind.precision <= _DIGITS_OF_DOUBLES:
+        raise NotExactError("an average of decimals so narrow that Spark takes it in floating point")
     return Typed(_quotient(total, cast(number, as_decimal(number)), kind), kind, name)
 
 

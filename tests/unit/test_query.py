@@ -82,6 +82,7 @@ def test_what_spark_would_say_is_answered_without_it(
     ("sql", "why"),
     [
         ("SELECT stddev(price) FROM silver.trades", "stddev is not known to be the same"),
+        ("SELECT avg(price_change_pct) FROM gold.daily_trading_summary", "Spark takes it in floating point"),
         ("SELECT quantity % 2 AS odd FROM silver.trades", "MOD is not known"),
         ("SELECT price / 0 AS none FROM silver.trades", "DuckDB fails: Invalid Input Error: division by zero"),
         ("SELECT CASE WHEN price > 0 THEN quantity / 3 END > 1 AS x FROM silver.trades", "double is compared"),
