@@ -4,6 +4,7 @@ extensions or settings is there to be asked for."""
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import duckdb
@@ -177,6 +178,9 @@ def _rows(of: Metadata, files: Sequence[LiveFile], columns: Sequence[str]) -> pa
 
 def _shown(kind: DataType) -> Callable[[Any], Any]:
     """How a value is returned: an instant as text, all else as it is, if Python has room for it."""
+    if isinstance(kind, DecimalType):
+        # Spark hands a decimal to Python with an exponent of three digits each: 3.3E-7 as 330E-9, which is 3.30E-7.
+        return lambda value: None if value is None else Decimal(value.to_eng_string())
     if kind not in (DATE, TIMESTAMP):
         return lambda value: value
     expected = date if kind == DATE else datetime

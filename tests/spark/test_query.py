@@ -138,7 +138,7 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "FROM silver.trades WHERE quantity <> 0",
         "SELECT symbol, round(avg(price), 2) FROM silver.trades GROUP BY symbol ORDER BY round(avg(price), 2), symbol",
         "SELECT trade_id, price / 3, price / 7.0, 1 / price AS one, -1.5 / price, price / price, price / quantity, "
-        "1 / quantity, quantity / 3 FROM silver.trades WHERE quantity <> 0 AND price <> 0",
+        "1 / quantity, quantity / 3 FROM silver.trades WHERE quantity <> 0 AND price <> 0 AND price < 1000",
         "SELECT symbol, avg(price), avg(quantity), avg(commission), sum(total_value) / sum(quantity), sum(quantity) / "
         "count(*), avg(price * 2), sum(price * quantity) / sum(quantity), sum(price) / count(DISTINCT trade_id) "
         "FROM silver.trades WHERE quantity BETWEEN 1 "
@@ -146,6 +146,7 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT avg(price), avg(quantity), sum(price) / count(*), sum(quantity) / count(*) FROM "
         "silver.trades WHERE symbol = 'none'",
         "SELECT price / 0 FROM silver.trades WHERE symbol = 'none'",
+        "SELECT price / 3, price / 7000, price / 30000, (price - price) / 3, round(price / 3, 7) FROM silver.trades",
         # joins
         "SELECT d.symbol_key, d.sector, min(to_date(f.event_timestamp)) AS first_day, count(*) AS trades FROM "
         "gold.fact_trades f "
