@@ -17,19 +17,16 @@ from lakehouse_spark.cli.output import (
     grid_of,
     out,
     print_json,
-    show_rows,
     show_survey,
     stages,
 )
-from lakehouse_spark.errors import RefusedError, UsageError, in_a_sentence
+from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.lake.cursor import to_text
 from lakehouse_spark.settings import load
 
 # What a command works with is imported when it runs: most of it waits for Spark's modules, which a look does without.
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
     from lakehouse_spark.iceberg.inventory import TableState
     from lakehouse_spark.iceberg.payload_drift import Drift
     from lakehouse_spark.lake.last_errors import LastError
@@ -253,46 +250,6 @@ def warm_up(as_json: Json = False) -> None:
     print_json({"archive": str(archive), "bytes": size}) if as_json else out.print(
         f"Java starts from {archive} ({size / 1e6:.0f} MB); remove it at any time", highlight=False
     )
-
-
-def query(
-    sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
-    limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,
-    as_json: Json = False,
-) -> None:
-    """Ask the tables a question in SQL; it is not meant for writing."""
-    from pyspark.errors import PySparkException
-
-    from lakehouse_spark.cli.sessions import opened
-
-    with opened("query") as (spark, _):
-        spark.catalog.setCurrentCatalog("lake")
-        try:
-            found = spark.sql(sql)
-            rows = with_instants_as_text(found.limit(limit + 1)).collect()
-        except PySparkException as error:
-            raise UsageError(in_a_sentence(error).split(";", maxsplit=1)[0]) from None
-    if as_json:
-        print_json([row.asDict(recursive=True) for row in rows[:limit]])
-        return
-    show_rows(found.columns, rows[:limit])
-    if len(rows) > limit:
-        out.print(f"the first {limit:,} rows; --limit for more")
-
-
-def with_instants_as_text(rows: "DataFrame") -> "DataFrame":
-    """Instants as ISO-8601 in UTC: those of the year 1 have no room in Python's."""
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import TimestampType
-
-    numbers = [str(number) for number in range(len(rows.columns))]  # a query may name two columns alike
-    texts = [
-        F.regexp_replace(F.date_format(F.col(number), "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"), r"\.000000$", "")
-        if isinstance(field.dataType, TimestampType)
-        else F.col(number)
-        for number, field in zip(numbers, rows.schema, strict=True)
-    ]
-    return rows.toDF(*numbers).select(*texts).toDF(*rows.columns)
 
 
 def _show_errors(errors: "Sequence[LastError]", as_json: bool) -> None:

@@ -91,10 +91,16 @@ class Metadata:
         return int(self.said["current-schema-id"])
 
     @cached_property
-    def column_ids(self) -> Mapping[str, int]:
+    def columns(self) -> Sequence[Mapping[str, Any]]:
         """The columns of the current schema."""
         schemas = {schema["schema-id"]: schema for schema in self.said["schemas"]}
-        return {column["name"]: column["id"] for column in schemas[self.schema_id]["fields"]}
+        fields: Sequence[Mapping[str, Any]] = schemas[self.schema_id]["fields"]
+        return fields
+
+    @cached_property
+    def column_ids(self) -> Mapping[str, int]:
+        """By name, the ids of these columns."""
+        return {column["name"]: column["id"] for column in self.columns}
 
     @property
     def stamp_id(self) -> int:

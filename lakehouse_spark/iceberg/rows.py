@@ -63,11 +63,37 @@ def batches(of: Metadata, files: Iterable[LiveFile], columns: Sequence[str]) -> 
         if not file.path.endswith(".parquet"):
             raise LakehouseError(f"{of.table.name}: {file.path} is no Parquet file, as another program wrote it")
         with _opened(of, file) as parquet:
-            there = _names(parquet.schema_arrow)
+            there = _names(file, parquet.schema_arrow)
             read = [there[i] for i in wanted.values() if i in there]
             for batch in parquet.iter_batches(columns=read):
                 found = [batch.column(there[i]) if i in there else pa.nulls(len(batch)) for i in wanted.values()]
                 yield pa.RecordBatch.from_arrays(found, [*wanted])
+
+
+def live_batches(of: Metadata, files: Iterable[LiveFile], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of data files that are not deleted; raises LakehouseError where deletes do not say of which file."""
+    deletes = _Deletes.of(of)
+    if not deletes.are_known:
+        raise LakehouseError(f"{of.table.name} has delete files that are of no single data file")
+    for file in files:
+        found = batches(of, [file], columns)
+        yield from _without(_deleted(of, file), found) if file.path in deletes.by_file else found
+
+
+def _deleted(of: Metadata, file: LiveFile) -> pa.Array:
+    """The places of the deleted rows of a data file."""
+    places = []
+    for deletes in (each for each in of.delete_files if each.deletes_from == file.path):
+        with _opened(of, deletes) as parquet:
+            places += parquet.read(columns=["pos"]).column("pos").chunks
+    return pa.concat_arrays(places)
+
+
+def _without(deleted: pa.Array, found: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    first = 0
+    for batch in found:
+        yield batch.filter(pc.invert(pc.is_in(pa.arange(first, first + len(batch)), deleted)))
+        first += len(batch)
 
 
 def _opened(of: Metadata, file: LiveFile) -> ParquetFile:
@@ -76,9 +102,11 @@ def _opened(of: Metadata, file: LiveFile) -> ParquetFile:
     return ParquetFile(of.io.new_input(file.path).open())
 
 
-def _names(schema: pa.Schema) -> Mapping[int | None, str]:
+def _names(file: LiveFile, schema: pa.Schema) -> Mapping[int | None, str]:
     """The columns of a file by Iceberg's ids of them."""
-    return {int(field.metadata[_FIELD_ID]): field.name for field in schema if field.metadata}
+    if any(_FIELD_ID not in (field.metadata or ()) for field in schema):
+        raise LakehouseError(f"{file.path} has columns without ids, as another program wrote it")
+    return {int(field.metadata[_FIELD_ID]): field.name for field in schema}
 
 
 class _Deletes(NamedTuple):

@@ -426,6 +426,10 @@ def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: dict[str, str], 
     assert (told["rows"], told["behind"]) == (rows["gold.fact_trades"]["inserted"], 0)
     letters = shell.run(LAKEHOUSE, "rejected", "list", "--json", JAVA_HOME="/none", **object_store)
     assert {"malformed_json"} <= {code for each in json.loads(letters.lines[-1]) for code in each["reasons"]}
+    sql = "SELECT count(price) AS number FROM silver.trades"
+    read = shell.run(LAKEHOUSE, "query", sql, "--json", JAVA_HOME="/none", **object_store)
+    assert json.loads(read.lines[-1]) == [{"number": rows["silver.trades"]["inserted"]}]
+    assert read.complaints == ["answered by DuckDB"]
 
 
 def files_of(object_store: dict[str, str]) -> fs.S3FileSystem:

@@ -2,7 +2,7 @@
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.cli.commands import with_instants_as_text
+from lakehouse_spark.cli.query import with_instants_as_text
 
 
 def test_instants_are_printed_in_utc_from_the_year_1_on(spark: SparkSession) -> None:

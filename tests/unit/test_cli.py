@@ -176,7 +176,16 @@ def test_a_job_declares_the_parameters_of_its_run(name: str) -> None:
     assert declared <= set(inspect.signature(run_of_module).parameters)
 
 
-HEAVY = ("pandas", "sqlalchemy", "pyiceberg.table", "jinja2", "confluent_kafka", "lakehouse_spark.local")
+HEAVY = (
+    "pandas",
+    "sqlalchemy",
+    "pyiceberg.table",
+    "duckdb",
+    "sqlglot",
+    "jinja2",
+    "confluent_kafka",
+    "lakehouse_spark.local",
+)
 """What only looks has no time for: all of it together takes seconds."""
 
 
