@@ -283,6 +283,24 @@ def test_a_dead_broker_ends_with_one_sentence_and_exit_code_1(shell: Shell) -> N
 
 
 @pytest.mark.soak
+def test_a_live_mode_is_drained_from_elsewhere_and_keeps_a_second_one_away(shell: Shell) -> None:
+    only = ("--table", "market_data")
+    with shell.start([*LAKEHOUSE, "live", "--every", "2s", *only]) as live:
+        assert live.stdout is not None
+        assert json.loads(live.stdout.readline())["beat"] == 1
+
+        second = shell.run([*LAKEHOUSE, "live", "--every", "2s", *only])
+        assert (second.code, second.lines) == (3, [])
+        assert second.complaints[-1].endswith("To end it, run: lakehouse live --drain")
+
+        drained = shell.run([*LAKEHOUSE, "live", "--drain"])
+        assert (drained.code, drained.complaints) == (0, [])
+        done = finished(live)
+    assert (done.code, done.complaints) == (0, [])
+    assert shell.run([*LAKEHOUSE, "live", "--drain"]).lines == ["no live mode works on this lakehouse"]
+
+
+@pytest.mark.soak
 def test_a_catalog_that_does_not_open_is_one_sentence(shell: Shell) -> None:
     done = shell.run("submit", "silver_processor", LAKEHOUSE_CATALOG__URI="jdbc:sqlite:/no/such/folder/catalog.db")
 
