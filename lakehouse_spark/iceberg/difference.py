@@ -6,14 +6,12 @@ that both snapshots have are not read, so it takes as long as what differs.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from lakehouse_spark.iceberg import live_files
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
-
-_FIRST_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Difference:
             if term not in values:
                 return None
             day = values[term]
-            found.add(_FIRST_DAY + timedelta(days=day) if isinstance(day, int) else None)
+            found.add(live_files.EPOCH + timedelta(days=day) if isinstance(day, int) else None)
         return frozenset(found)
 
     def range_of(self, column: str) -> tuple[int, int] | None:
@@ -48,15 +46,15 @@ class Difference:
         bounds = [(file.lower.get(number), file.upper.get(number)) for file in self.gained]
         if self.lifted or not bounds or any(low is None or high is None for low, high in bounds):
             return None
-        values = [int.from_bytes(bound, "little", signed=True) for pair in bounds for bound in pair if bound]
+        values = [live_files.number(bound) for pair in bounds for bound in pair if bound]
         return min(values), max(values)
 
 
 def since(of: Metadata, snapshot_id: int) -> Difference | None:
     """How a table differs from that snapshot; None where it is no ancestor of today's, or is not known any more."""
-    if snapshot_id not in {each["snapshot-id"] for each in of.history()}:
+    then = of.at(snapshot_id)
+    if then is None or snapshot_id not in {each["snapshot-id"] for each in of.history()}:
         return None
-    then = replace(of, said={**of.said, "current-snapshot-id": snapshot_id})
     shared = {each.path for each in of.manifests} & {each.path for each in then.manifests}
     now_there, once_there = (
         {file.path: file for file in each.files_in(m for m in each.manifests if m.path not in shared)}

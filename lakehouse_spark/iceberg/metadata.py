@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,12 @@ class Metadata:
     @cached_property
     def _by_id(self) -> Mapping[int | None, Mapping[str, Any]]:
         return {snapshot["snapshot-id"]: snapshot for snapshot in self.snapshots}
+
+    def at(self, snapshot_id: int | None) -> "Metadata | None":
+        """The table as it was at a snapshot; None where that is not known any more."""
+        if snapshot_id not in self._by_id:
+            return None
+        return replace(self, said={**self.said, "current-snapshot-id": snapshot_id})
 
     def history(self) -> Iterator[Mapping[str, Any]]:
         """The current snapshot and its ancestors as far as they are known, newest first."""

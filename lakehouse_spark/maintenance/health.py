@@ -14,11 +14,9 @@ from pyiceberg.transforms import DayTransform
 from pyiceberg.typedef import Record
 
 from lakehouse_spark.iceberg import live_files
-from lakehouse_spark.iceberg.live_files import LiveFile
+from lakehouse_spark.iceberg.live_files import EPOCH, LiveFile
 from lakehouse_spark.lake.cursor import CURSOR
 from lakehouse_spark.table import Table
-
-EPOCH = date(1970, 1, 1)
 
 Term = tuple[str, str, object]
 """A field of a partition: its transform as Iceberg spells it (day, bucket[16]), its column, its value."""
