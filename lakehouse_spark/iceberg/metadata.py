@@ -154,6 +154,20 @@ def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
         }
 
 
+def of(settings: Settings, table: Table) -> Metadata:
+    """One table; raises MissingError where it is missing."""
+    return those(settings, [table])[table.name]
+
+
+def those(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
+    """The tables, by name; raises MissingError where one is missing."""
+    found = read(settings, tables)
+    for table in tables:
+        if table.name not in found:
+            raise embedded.MissingError(f"{table.name} is missing: {embedded.NOT_THERE}")
+    return found
+
+
 def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table, tuple[FileIO, str]]]:
     """Where the metadata files of the tables are, as far as these are there."""
     if settings.catalog.type == "jdbc":
