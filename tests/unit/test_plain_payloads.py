@@ -79,6 +79,8 @@ def test_an_object_that_the_wider_pattern_knows_is_as_declared(name: str) -> Non
         ('{"price":1.50,"symbol":"A"}', True, True),
         ('{ "price" : 1.50 , "symbol" : null }', True, True),
         ('{"price":12345678}', True, True),
+        ('{"price":123456789012345678}', True, True),
+        ('{"price":1234567890123456789}', False, True),
         ('{"price":12345678.5}', False, True),  # Spark's parser would print it with an exponent
         ('{"price":0.1234567}', False, True),
         ('{"price":1e5}', False, True),
