@@ -5,7 +5,7 @@ Rows are where their files are, whatever stamps they carry: a commit by other me
 that both snapshots have are not read, so it takes as long as what differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -56,12 +56,19 @@ def since(of: Metadata, snapshot_id: int) -> Difference | None:
     if then is None or snapshot_id not in {each["snapshot-id"] for each in of.history()}:
         return None
     shared = {each.path for each in of.manifests} & {each.path for each in then.manifests}
-    now_there, once_there = (
-        {file.path: file for file in each.files_in(m for m in each.manifests if m.path not in shared)}
-        for each in (of, then)
-    )
-    new = [file for path, file in now_there.items() if path not in once_there]
-    gone = [file for path, file in once_there.items() if path not in now_there]
+    now_there, once_there = (each.files_in(m for m in each.manifests if m.path not in shared) for each in (of, then))
+    return between(of, now_there, once_there)
+
+
+def between(of: Metadata, now: Iterable[LiveFile], then: Iterable[LiveFile]) -> Difference:
+    """How a table differs that had some files then, and has others now.
+
+    The same path may be there again: added once more its rows are there twice, and added by a later commit they are not
+    deleted by what deleted them before. A file of deletes may be of several data files.
+    """
+    now_there, once_there = ({(f.path, f.sequence, f.deletes_from): f for f in files} for files in (now, then))
+    new = [file for key, file in now_there.items() if key not in once_there]
+    gone = [file for key, file in once_there.items() if key not in now_there]
     return Difference(
         of,
         gained=[file for file in new if file.is_data],

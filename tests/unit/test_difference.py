@@ -1,5 +1,6 @@
 """What a table has gained since a snapshot, by its metadata alone: tables that PyIceberg wrote, and files made up."""
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,33 @@ def test_nothing_is_known_since_a_snapshot_that_is_gone_or_was_rolled_back(home:
     assert difference.since(known(home), second) is None
 
 
+def test_a_file_that_is_added_once_more_is_gained_though_its_path_is_known(home: Home) -> None:
+    home.land(RAW, at(1))
+    first, (added,) = head(home), known(home).data_files
+    table = home.catalog.load_table(RAW)
+    with table.transaction() as change:
+        merged = {"commit.manifest-merge.enabled": "true", "commit.manifest.min-count-to-merge": "1"}
+        change.set_properties(merged)
+        change.add_files([added.path], check_duplicate_files=False)
+    assert [len(known(home).data_files), len(known(home).manifests)] == [2, 1]
+    assert [file.path for file in since(home, first).gained] == [added.path]
+
+
+def test_a_file_that_left_and_came_back_is_gained_for_the_deletes_before_it_hold_no_more() -> None:
+    deletes = LiveFile("d.parquet", 1, 1, 2, 0, (20_240,), {}, {}, False, "a.parquet")
+    found = difference.between(OF, now=[file(20_240)._replace(sequence=4), deletes], then=[file(20_240), deletes])
+    assert ([each.sequence for each in found.gained], [each.sequence for each in found.lost]) == ([4], [1])
+    assert found.lifted == []
+
+
+def test_a_file_of_several_deletes_is_lifted_from_one_file_and_stays_for_another() -> None:
+    one = LiveFile("d.puffin", 1, 1, 2, 0, (20_240,), {}, {}, False, "a.parquet")
+    other = one._replace(partition=(20_241,), deletes_from="b.parquet")
+    found = difference.between(OF, now=[one], then=[one, other])
+    assert ([*found.gained], [*found.lost]) == ([], [])
+    assert found.days("timestamp") == frozenset({date(2025, 6, 2)})
+
+
 def test_the_files_of_later_commits_are_named_of_every_snapshot_that_is_kept(home: Home) -> None:
     home.land(RAW, at(1))
     before = known(home)
@@ -91,16 +119,19 @@ def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
     return LiveFile("a.parquet", 1, 1, 1, spec, (day,), bounds, bounds, True, None)
 
 
+SAID: Mapping[str, Any] = {
+    "current-schema-id": 0,
+    "schemas": [{"schema-id": 0, "fields": [{"id": 1, "name": "timestamp"}, {"id": 2, "name": "_kafka_offset"}]}],
+    "partition-specs": [
+        {"spec-id": 0, "fields": [{"source-id": 1, "transform": "day"}]},
+        {"spec-id": 1, "fields": [{"source-id": 1, "transform": "month"}]},
+    ],
+}
+OF = Metadata(BY_NAME[RAW], SAID, NOTHING)
+
+
 def made_up(*files: LiveFile, lifted: tuple[LiveFile, ...] = ()) -> Difference:
-    said: dict[str, Any] = {
-        "current-schema-id": 0,
-        "schemas": [{"schema-id": 0, "fields": [{"id": 1, "name": "timestamp"}, {"id": 2, "name": "_kafka_offset"}]}],
-        "partition-specs": [
-            {"spec-id": 0, "fields": [{"source-id": 1, "transform": "day"}]},
-            {"spec-id": 1, "fields": [{"source-id": 1, "transform": "month"}]},
-        ],
-    }
-    return Difference(Metadata(BY_NAME[RAW], said, NOTHING), files, lifted, (file(20_242),))
+    return Difference(OF, files, lifted, (file(20_242),))
 
 
 def test_the_days_of_gained_rows_are_those_of_files_and_of_deletes_that_are_gone() -> None:
