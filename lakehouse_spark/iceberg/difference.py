@@ -53,7 +53,8 @@ class Difference:
 def since(of: Metadata, snapshot_id: int) -> Difference | None:
     """How a table differs from that snapshot; None where it is no ancestor of today's, or is not known any more."""
     then = of.at(snapshot_id)
-    if then is None or snapshot_id not in {each["snapshot-id"] for each in of.history()}:
+    is_ancestor = snapshot_id in {each["snapshot-id"] for each in of.history()}
+    if then is None or not is_ancestor or not _numbers_commits(of):
         return None
     shared = {each.path for each in of.manifests} & {each.path for each in then.manifests}
     now_there, once_there = (each.files_in(m for m in each.manifests if m.path not in shared) for each in (of, then))
@@ -77,11 +78,20 @@ def between(of: Metadata, now: Iterable[LiveFile], then: Iterable[LiveFile]) -> 
     )
 
 
-def paths(of: Metadata, sequence: int) -> set[str]:
+def paths(of: Metadata, snapshot_id: int) -> set[str] | None:
     """Of all snapshots that are known, the paths of the files that commits after this one wrote: data, deletes,
-    manifests and lists of them."""
+    manifests and lists of them. None where it is not known any more: it may have been another table's."""
+    then = of.at(snapshot_id)
+    if then is None or then.head is None or not _numbers_commits(of):
+        return None
+    sequence = then.head.get("sequence-number", 0)
     lists = [each["manifest-list"] for each in of.snapshots if each.get("sequence-number", 0) > sequence]
     known = {each.path: each for name in lists for each in live_files.manifests(of.io, name)}
     manifests = [each for each in known.values() if each.sequence > sequence]
-    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence)
+    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence or not file.sequence)
     return {*lists, *(each.path for each in manifests), *files}
+
+
+def _numbers_commits(of: Metadata) -> bool:
+    """Whether snapshots and files tell which commit wrote them: by the first version of the format they do not."""
+    return int(of.said.get("format-version", 1)) > 1

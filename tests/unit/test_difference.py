@@ -12,7 +12,7 @@ from lakehouse_spark.iceberg import difference, metadata
 from lakehouse_spark.iceberg.difference import Difference
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
-from tests.support.home import NOTHING, RAW, Home, at
+from tests.support.home import NOTHING, RAW, SCHEMA, Home, at
 
 MINUTE = 60_000_000
 NOON = 1_748_779_200_000_000
@@ -29,9 +29,7 @@ def known(home: Home) -> Metadata:
 
 
 def head(home: Home) -> int:
-    found = known(home).head
-    assert found is not None
-    return int(found["snapshot-id"])
+    return head_of(known(home))
 
 
 def since(home: Home, snapshot: int) -> Difference:
@@ -106,12 +104,53 @@ def test_the_files_of_later_commits_are_named_of_every_snapshot_that_is_kept(hom
     before = known(home)
     home.land(RAW, at(2))
     home.catalog.load_table(RAW).delete("_ingested_at is not null")  # the head has no file at all
-    found = difference.paths(known(home), before.said["last-sequence-number"])
+    found = paths(home, before) or set()
     kinds = ["data" if path.endswith(".parquet") else path.rpartition("/")[2].partition("-")[0] for path in found]
     assert kinds.count("data") == 1
     assert kinds.count("snap") == len(known(home).snapshots) - 1
     assert not found & {file.path for file in before.data_files}
-    assert difference.paths(known(home), known(home).said["last-sequence-number"]) == set()
+    assert paths(home, known(home)) == set()
+
+
+def test_the_files_of_another_table_under_the_name_are_not_named_by_numbers_of_the_first(home: Home) -> None:
+    for minute in (1, 2, 3):
+        home.land(RAW, at(minute))
+    before = known(home)
+    home.catalog.drop_table(RAW)
+    home.catalog.create_table(RAW, SCHEMA, properties={"format-version": "2"})
+    home.land(RAW, at(4))
+    assert difference.since(known(home), head_of(before)) is None
+    assert paths(home, before) is None
+
+
+def test_of_a_table_without_numbers_of_its_commits_nothing_is_known(home: Home) -> None:
+    home.catalog.drop_table(RAW)
+    home.catalog.create_table(RAW, SCHEMA, properties={"format-version": "1"})
+    home.land(RAW, at(1))
+    before = known(home)
+    home.land(RAW, at(2))
+    assert difference.since(known(home), head_of(before)) is None
+    assert paths(home, before) is None
+
+
+def test_the_files_of_a_commit_that_was_rolled_back_are_named_once_more(home: Home) -> None:
+    home.land(RAW, at(1))
+    first = head(home)
+    home.land(RAW, at(2))
+    home.catalog.load_table(RAW).manage_snapshots().set_current_snapshot(first).commit()
+    found = paths(home, known(home))
+    assert found is not None
+    assert sum(path.endswith(".parquet") for path in found) == 1
+
+
+def paths(home: Home, before: Metadata) -> set[str] | None:
+    """The files that came since a table was so."""
+    return difference.paths(known(home), head_of(before))
+
+
+def head_of(table: Metadata) -> int:
+    assert table.head is not None
+    return int(table.head["snapshot-id"])
 
 
 def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
