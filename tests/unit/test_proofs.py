@@ -19,9 +19,9 @@ from lakehouse_spark.cli import commands, sessions
 from lakehouse_spark.cli.results import of_proofs
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import FULL, NEW, NOTHING_NEW, Finding, Invariant, look, proof
-from lakehouse_spark.verify.look import Look, Moment
+from lakehouse_spark.verify.look import Look, Moment, Pin
 from lakehouse_spark.verify.proof import Held, Proof
-from tests.support.home import NOTHING, RAW
+from tests.support.home import NOTHING, RAW, Home, at
 
 MAY, JUNE = datetime(2025, 5, 1, 8, 30, tzinfo=UTC), datetime(2025, 6, 1, 12, tzinfo=UTC)
 READ = {"silver.trades": Held(2**62, 3, 17), "dim.dim_time": Held(None, 0, 0)}
@@ -146,6 +146,20 @@ def test_who_follows_is_read_before_whom_it_follows_and_dead_letters_behind_who_
     assert [table.name for table in look.sources_last([BY_NAME[name] for name in names])] == [
         "gold.fact_trades", "silver.trades", "dim.dim_trader", "silver._rejected_records", "bronze.raw_trades",
     ]  # fmt: skip
+
+
+def test_metadata_of_a_schema_that_came_since_a_table_was_read_tell_nothing_of_its_columns(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.land(RAW, at(1))
+    table = home.catalog.load_table(RAW)
+    pin = Pin(NOTHING, BY_NAME[RAW], NOTHING)
+    snapshot = table.metadata.current_snapshot_id
+    vars(pin)["held"] = Held(snapshot, 0, 1)
+    assert [*Moment(NOTHING, home.settings, JUNE, {RAW: pin}).metadata] == [RAW]
+    with table.update_schema() as change:  # the two have changed places
+        change.rename_column("_ingested_at", "_then")
+        change.rename_column("_updated_at", "_ingested_at")
+    assert Moment(NOTHING, home.settings, JUNE, {RAW: pin}).metadata == {}
 
 
 HELD = Finding("a", "silver.trades", 0, "", "x", checked=FULL, proved_in_full=JUNE)
