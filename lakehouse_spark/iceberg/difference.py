@@ -5,7 +5,7 @@ Rows are where their files are, whatever stamps they carry: a commit by other me
 that both snapshots have are not read, so it takes as long as what differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -53,15 +53,23 @@ class Difference:
 def since(of: Metadata, snapshot_id: int) -> Difference | None:
     """How a table differs from that snapshot; None where it is no ancestor of today's, or is not known any more."""
     then = of.at(snapshot_id)
-    if then is None or snapshot_id not in {each["snapshot-id"] for each in of.history()}:
+    is_ancestor = snapshot_id in {each["snapshot-id"] for each in of.history()}
+    if then is None or not is_ancestor or not _numbers_commits(of):
         return None
     shared = {each.path for each in of.manifests} & {each.path for each in then.manifests}
-    now_there, once_there = (
-        {file.path: file for file in each.files_in(m for m in each.manifests if m.path not in shared)}
-        for each in (of, then)
-    )
-    new = [file for path, file in now_there.items() if path not in once_there]
-    gone = [file for path, file in once_there.items() if path not in now_there]
+    now_there, once_there = (each.files_in(m for m in each.manifests if m.path not in shared) for each in (of, then))
+    return between(of, now_there, once_there)
+
+
+def between(of: Metadata, now: Iterable[LiveFile], then: Iterable[LiveFile]) -> Difference:
+    """How a table differs that had some files then, and has others now.
+
+    The same path may be there again: added once more its rows are there twice, and added by a later commit they are not
+    deleted by what deleted them before. A file of deletes may be of several data files.
+    """
+    now_there, once_there = ({(f.path, f.sequence, f.deletes_from): f for f in files} for files in (now, then))
+    new = [file for key, file in now_there.items() if key not in once_there]
+    gone = [file for key, file in once_there.items() if key not in now_there]
     return Difference(
         of,
         gained=[file for file in new if file.is_data],
@@ -70,11 +78,20 @@ def since(of: Metadata, snapshot_id: int) -> Difference | None:
     )
 
 
-def paths(of: Metadata, sequence: int) -> set[str]:
+def paths(of: Metadata, snapshot_id: int) -> set[str] | None:
     """Of all snapshots that are known, the paths of the files that commits after this one wrote: data, deletes,
-    manifests and lists of them."""
+    manifests and lists of them. None where it is not known any more: it may have been another table's."""
+    then = of.at(snapshot_id)
+    if then is None or then.head is None or not _numbers_commits(of):
+        return None
+    sequence = then.head.get("sequence-number", 0)
     lists = [each["manifest-list"] for each in of.snapshots if each.get("sequence-number", 0) > sequence]
     known = {each.path: each for name in lists for each in live_files.manifests(of.io, name)}
     manifests = [each for each in known.values() if each.sequence > sequence]
-    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence)
+    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence or not file.sequence)
     return {*lists, *(each.path for each in manifests), *files}
+
+
+def _numbers_commits(of: Metadata) -> bool:
+    """Whether snapshots and files tell which commit wrote them: by the first version of the format they do not."""
+    return int(of.said.get("format-version", 1)) > 1

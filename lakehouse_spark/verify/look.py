@@ -73,13 +73,14 @@ class Moment:
     @cached_property
     def metadata(self) -> Mapping[str, Metadata]:
         """What is known of the tables without Spark, each as it was pinned; nothing of a catalog that only Spark opens,
-        and of a table that has lost its pin."""
+        and of a table that has lost its pin, or whose columns have other names since."""
         try:
             found = metadata.read(self.settings, [pin.table for pin in self.pins.values()])
         except LakehouseError:
             return {}
-        pinned = {name: each.at(self.pins[name].held.snapshot) for name, each in found.items()}
-        return {name: each for name, each in pinned.items() if each is not None}
+        held = {name: self.pins[name].held for name in found}
+        pinned = {name: each.at(held[name].snapshot) for name, each in found.items()}
+        return {name: each for name, each in pinned.items() if each and each.schema_id == held[name].schema}
 
 
 def sources_last(tables: Sequence[Table]) -> list[Table]:
