@@ -33,11 +33,14 @@ _PREDICATES = (exp.Connector, exp.Predicate, exp.Not)
 
 
 class Expressions:
-    """Reads expressions in which columns are what `resolve` says."""
+    """Reads expressions in which columns are what `resolve` says; `may_fail` is what they call at which Spark fails for
+    some values. It does so in the rows that it comes to, and both engines come to the same ones where nothing else in
+    the statement leaves rows out."""
 
     def __init__(self, resolve: Resolve, *, aggregates: bool = False) -> None:
         self._resolve = resolve
         self._aggregates = aggregates
+        self.may_fail: list[str] = []
 
     def read(self, node: exp.Expression) -> Typed:
         """The expression in DuckDB's words; raises NotExactError."""
@@ -45,7 +48,10 @@ class Expressions:
         if rule is None:
             raise NotExactError(f"{called(node)} is not known to be the same in DuckDB")
         only(node, known)
-        return rule(self, node)
+        found = rule(self, node)
+        if found.may_fail:
+            self.may_fail.append(called(node))
+        return found
 
     def condition(self, node: exp.Expression) -> Typed:
         """One that is true, false or NULL."""
@@ -79,7 +85,10 @@ class Expressions:
         return found._replace(sql=f"({found.sql})")
 
     def connector(self, node: exp.Expression) -> Typed:
+        failing = len(self.may_fail)
         left, right = self.condition(node.this), self.condition(node.expression)
+        if len(self.may_fail) > failing:  # DuckDB begins with the side that it takes for cheaper
+            raise NotExactError(f"{self.may_fail[-1]} beside another condition")
         return Typed(f"({left.sql} {'AND' if isinstance(node, exp.And) else 'OR'} {right.sql})", BOOLEAN)
 
     def negation(self, node: exp.Not) -> Typed:
@@ -213,7 +222,9 @@ class Expressions:
     def _within_aggregate(self, node: exp.Expression) -> "Expressions":
         if not self._aggregates:
             raise NotExactError(f"{called(node)} stands where no aggregate can")
-        return Expressions(self._resolve)
+        within = Expressions(self._resolve)
+        within.may_fail = self.may_fail
+        return within
 
 
 _COMPARISONS: Mapping[type[exp.Expression], str] = {
