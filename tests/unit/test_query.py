@@ -289,6 +289,16 @@ def test_the_command_prints_who_answered_and_writes_nothing(
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
 
 
+def test_what_looks_like_markup_is_printed_as_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+    sql = "SELECT '[b]bold', '[/]' AS `[red]` FROM silver.trades WHERE trade_id = 'T1'"
+    assert lakehouse("query", sql, "--engine", "duckdb", monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [lines[0], lines[2]] == ["[b]bold ┃ [red]", "[b]bold │ [/]"]
+
+
 def test_duckdb_alone_refuses_what_is_sparks(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
