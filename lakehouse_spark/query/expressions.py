@@ -6,7 +6,8 @@ fail, as on an overflow, DuckDB fails as well, and Spark is asked then.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql.types import DataType
@@ -85,11 +86,17 @@ class Expressions:
         return found._replace(sql=f"({found.sql})")
 
     def connector(self, node: exp.Expression) -> Typed:
-        failing = len(self.may_fail)
-        left, right = self.condition(node.this), self.condition(node.expression)
-        if len(self.may_fail) > failing:  # DuckDB begins with the side that it takes for cheaper
-            raise NotExactError(f"{self.may_fail[-1]} beside another condition")
+        with self._in_any_order():
+            left, right = self.condition(node.this), self.condition(node.expression)
         return Typed(f"({left.sql} {'AND' if isinstance(node, exp.And) else 'OR'} {right.sql})", BOOLEAN)
+
+    @contextmanager
+    def _in_any_order(self) -> Iterator[None]:
+        """Refuses what Spark may fail at: DuckDB begins with the condition that it takes for the cheapest."""
+        before = len(self.may_fail)
+        yield
+        if len(self.may_fail) > before:
+            raise NotExactError(f"{self.may_fail[-1]} beside another condition")
 
     def negation(self, node: exp.Not) -> Typed:
         return Typed(f"(NOT {self.condition(node.this).sql})", BOOLEAN)
@@ -99,12 +106,14 @@ class Expressions:
         return Typed(f"({left.sql} {_COMPARISONS[type(node)]} {right.sql})", BOOLEAN)
 
     def between(self, node: exp.Between) -> Typed:
-        value, low, high = (self.operand(node.args[part]) for part in ("this", "low", "high"))
+        with self._in_any_order():
+            value, low, high = (self.operand(node.args[part]) for part in ("this", "low", "high"))
         (above, low), (below, high) = alike(value, low), alike(value, high)
         return Typed(f"({above.sql} >= {low.sql} AND {below.sql} <= {high.sql})", BOOLEAN)
 
     def among(self, node: exp.In) -> Typed:
-        value, items = self.operand(node.this), [self.operand(item) for item in node.expressions]
+        with self._in_any_order():
+            value, items = self.operand(node.this), [self.operand(item) for item in node.expressions]
         if any(item.type != value.type and not {item.type, value.type} <= {*INTEGERS} for item in items):
             raise NotExactError("IN lists values of another type")
         equal = (alike(value, item) for item in items)

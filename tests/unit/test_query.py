@@ -159,6 +159,8 @@ def test_what_spark_would_say_is_answered_without_it(
         ("SELECT symbol FROM silver.trades OUTER JOIN dim.dim_symbol USING (symbol)", "a OUTER JOIN"),
         ("SELECT symbol FROM silver.trades LIMIT 3000000000", "LIMIT of more than an INT"),
         ("SELECT symbol FROM silver.trades WHERE price / quantity > 1 AND price > 0", "DIV beside another condition"),
+        ("SELECT symbol FROM silver.trades WHERE quantity IN (quantity * quantity, 7)", "MUL beside another condition"),
+        ("SELECT symbol FROM silver.trades WHERE 1 BETWEEN price / quantity AND 7", "DIV beside another condition"),
         ("SELECT a.price FROM silver.trades a JOIN silver.trades b ON a.price / b.price > 1", "DIV of rows that"),
         ("SELECT p FROM (SELECT price / quantity AS p FROM silver.trades) t WHERE p > 1", "DIV of rows that"),
         ("WITH t AS (SELECT price FROM silver.trades) SELECT price FROM t WHERE 1 / price > 1", "DIV of rows that"),
