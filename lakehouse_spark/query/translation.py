@@ -16,6 +16,9 @@ from lakehouse_spark.query.scope import Column, Parts, Scope, parts
 from lakehouse_spark.query.typed import NotExactError, Origin, Range, Reading, Typed, alike, ordered
 from lakehouse_spark.table import CATALOG
 
+LONGEST = 50_000
+"""Of a subquery in DuckDB's words, in characters: what WITH names is written out wherever it is used."""
+
 
 class Translation(NamedTuple):
     """A statement for DuckDB over the tables of these readings, and the columns of its answer."""
@@ -133,6 +136,8 @@ class _Sources:
         return reading.alias, Scope(columns), []
 
     def _subquery(self, query: _Query, of: Parts) -> tuple[str, Scope, list[str]]:
+        if len(query.sql) > LONGEST:
+            raise NotExactError("its subqueries, written out at each use, are too long")
         self._subqueries += 1
         alias = f"s{self._subqueries}"
         columns = [

@@ -181,6 +181,15 @@ def test_settings_of_sparks_sql_leave_it_to_spark(home: Path) -> None:
         embedded.answer(changed, "SELECT count(*) FROM silver.trades", 100)
 
 
+def test_what_doubles_with_each_name_of_with_is_left_to_spark(settings: Settings) -> None:
+    doubled = (
+        f"v{i} AS (SELECT a.symbol FROM v{i - 1} a JOIN v{i - 1} b ON a.symbol = b.symbol)" for i in range(1, 40)
+    )
+    sql = f"WITH v0 AS (SELECT symbol FROM silver.trades), {', '.join(doubled)} SELECT count(*) FROM v39"
+    with pytest.raises(NotExactError, match="its subqueries, written out at each use, are too long"):
+        embedded.answer(settings, sql, 100)
+
+
 # What is read
 
 
