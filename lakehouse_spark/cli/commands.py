@@ -68,7 +68,8 @@ def run_demo(
         print_json(outcome.as_dict())
     else:
         show_outcome(outcome)
-        out.print(f"\nThe lakehouse is in {settings.root}. Look around: lakehouse status · lakehouse rejected list")
+        place = settings.root if settings.catalog.type == "jdbc" else settings.warehouse
+        out.print(f"\nThe lakehouse is in {place}. Look around: lakehouse status · lakehouse rejected list")
         out.print('lakehouse query "SELECT symbol, count(*) FROM silver.trades GROUP BY symbol"', highlight=False)
         out.print(f"All of it on one page: {page}", highlight=False)
     raise typer.Exit(0 if outcome.proved else 1)

@@ -52,7 +52,7 @@ def test_the_docker_profile_needs_nothing_but_its_keys(monkeypatch: pytest.Monke
     assert conf["spark.sql.catalog.lake.type"] == "rest"
     assert conf["spark.sql.catalog.lake.uri"] == "http://127.0.0.1:8181"
     assert conf["spark.sql.catalog.lake.warehouse"] == "s3://warehouse/"
-    assert conf["spark.sql.catalog.lake.s3.endpoint"] == "http://127.0.0.1:9000"
+    assert conf["spark.sql.catalog.lake.s3.endpoint"] == "http://127.0.0.1:8333"
     assert conf["spark.sql.catalog.lake.s3.secret-access-key"] == "hush"
 
 
