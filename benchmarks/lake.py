@@ -107,11 +107,13 @@ class InSpark(Contender):
     """A contender in a warm session of its own: the product's, or with `conf` on top."""
 
     conf: dict[str, str] = PEER_CONF
+    accelerator: str | None = None
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self.home = Path(job.inputs["home"]) if "home" in job.inputs else job.scratch / "home"
-        self.settings = here(self.home, spark__conf=self.conf, **job.inputs.get("settings", {}))
+        spark = {"spark__conf": self.conf, "spark__accelerator": self.accelerator}
+        self.settings = here(self.home, **spark, **job.inputs.get("settings", {}))
 
     def open(self) -> None:
         self.spark = open_session(self.settings, f"benchmark {self.name}")

@@ -45,9 +45,15 @@ class OursNothingNew(Ours):
         super().work()
 
 
+class OursWithComet(Ours):
+    name = "lakehouse with Comet"
+    note = "the same job; what Comet can do of its plans is done as native code"
+    accelerator = "comet"
+
+
 FAST = (Ours, DuckDbAppend, PlainMerge, DeltaMerge)
 ALL = (*FAST, PyIcebergUpsert, ToParquet, ToNoop)
-CONTENDERS = (*ALL, OursNothingNew)
+CONTENDERS = (*ALL, OursNothingNew, OursWithComet)
 _BATCHES = ("20 k", "100 k", "1 M")
 _HISTORIES = ("100 k", "100 k, 10x history", "100 k, 30x history")
 _REPLAY = "100 k, full replay"
@@ -67,7 +73,7 @@ def cases(size: str, runs: int) -> Sequence[Case]:
         case("100 k, 10x history, 10 % repeats", 100_000, FAST, history=10, repeats=0.1),
         case(_REPLAY, 100_000, (*FAST, OursNothingNew), repeats=1.0),
     )
-    million = case("1 M", 1_000_000, (*FAST, ToParquet, ToNoop))
+    million = case("1 M", 1_000_000, (*FAST, ToParquet, ToNoop, OursWithComet))
     return {
         "tiny": (few, case("20 k, full replay", 20_000, (*FAST, OursNothingNew), repeats=1.0)),
         "small": (few, base),

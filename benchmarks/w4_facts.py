@@ -25,8 +25,15 @@ class Ours(lake.InSpark):
         return iceberg_result(self.job)
 
 
+class OursWithComet(Ours):
+    name = "lakehouse with Comet"
+    note = "the same job; what Comet can do of its plans is done as native code"
+    accelerator = "comet"
+
+
 FAST = (Ours, DuckDbAsof, RangeJoin, ToParquet)
-CONTENDERS = (*FAST, PandasAsof)
+ALL = (*FAST, PandasAsof)
+CONTENDERS = (*ALL, OursWithComet)
 _SIZES = {"20 k": 20_000, "100 k": 100_000, "1 M": 1_000_000, "5 M": 5_000_000}
 _VERSIONS = (1, 10, 100)
 
@@ -36,19 +43,19 @@ def _name(size: str, versions: int) -> str:
 
 
 def cases(size: str, runs: int) -> Sequence[Case]:
-    def of(size: str, versions: Sequence[int], contenders: Sequence[type[Contender]] = CONTENDERS) -> list[Case]:
+    def of(size: str, versions: Sequence[int], contenders: Sequence[type[Contender]] = ALL) -> list[Case]:
         children = 2 if size == "1 M" else 1
         return [
             Case(_name(size, v), {"records": _SIZES[size], "versions": v}, contenders, runs, 420, children)
             for v in versions
         ]
 
-    tiny, small, large = of("20 k", (1, 100)), of("100 k", _VERSIONS), of("1 M", _VERSIONS)
+    tiny, small, large = of("20 k", (1, 100)), of("100 k", _VERSIONS), of("1 M", _VERSIONS, CONTENDERS)
     return {
         "tiny": tiny,
         "small": small,
         "default": [*small, *large],
-        "full": [*small, *large, *of("5 M", (1, 100), FAST)],
+        "full": [*small, *large, *of("5 M", (1, 100), (*FAST, OursWithComet))],
     }[size]
 
 

@@ -12,7 +12,6 @@ from benchmarks import contents, lake
 from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared, within
 from benchmarks.w6_inputs import BY_SYMBOL, DIGEST, OF_A_FILE, RAW, inputs, later
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.plan import Compaction
@@ -94,8 +93,7 @@ class Plan(Contender):
         self.settings = lake.here(Path(self.job.inputs["home"]))
 
     def work(self) -> None:
-        catalog = pyiceberg.open_catalog(self.settings)
-        [self.plan] = survey.take(catalog, self.settings.maintenance, [RAW], later()).plans
+        [self.plan] = survey.take(self.settings, [RAW], later()).plans
 
     def result(self) -> Result:
         [due] = self.plan.of([Compaction.job]).actions

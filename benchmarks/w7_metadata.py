@@ -11,7 +11,6 @@ from benchmarks.contents import Result
 from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, compared
 from benchmarks.w6_inputs import OF_A_FILE, RAW
 from benchmarks.w7_inputs import KEPT, digest, inputs, live_files
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.maintenance import snapshot_expiration, survey
@@ -71,8 +70,8 @@ class ExpiryAlone(KeepsFive):
 
     def prepare(self) -> None:
         super().prepare()
-        catalog, now = pyiceberg.open_catalog(self.settings), datetime.now(UTC) + timedelta(days=8)
-        [plan] = survey.take(catalog, self.settings.maintenance, [RAW], now, jobs=[Expiry.job]).plans
+        now = datetime.now(UTC) + timedelta(days=8)
+        [plan] = survey.take(self.settings, [RAW], now, jobs=[Expiry.job]).plans
         [self.due] = (action for action in plan.actions if isinstance(action, Expiry))
 
     def work(self) -> None:
@@ -108,8 +107,7 @@ class OursOrphans(Contender):
         lake.restore(self.settings.home, self.job.inputs["current"])
 
     def work(self) -> None:
-        catalog = pyiceberg.open_catalog(self.settings)
-        actions, failures = survey.look_for_orphans(catalog, self.settings.maintenance, [RAW], datetime.now(UTC))
+        actions, failures = survey.look_for_orphans(self.settings, [RAW], datetime.now(UTC))
         assert not failures, failures
         [self.action] = actions
 

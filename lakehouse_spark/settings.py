@@ -70,6 +70,8 @@ class SparkSettings(_Part):
     """How many tasks a shuffle ends in."""
     tables_at_once: int = Field(default=2, ge=1)
     """How many tables of a layer a job brings up to date side by side; each takes memory of its own."""
+    accelerator: Literal["comet"] | None = None
+    """Runs what it can of Spark's plans as native code, DataFusion Comet (Linux only); null: Spark does all."""
     conf: Mapping[str, str] = {}
     """Settings of Spark's that win over the project's."""
 

@@ -43,15 +43,15 @@ class Topic:
 
     @property
     def kinds(self) -> Kinds:
-        """What JSON values its fields are."""
-        return Kinds(self.text_fields, self.array_fields, (self.event_time,))
+        """Its fields, and what JSON values they are."""
+        return Kinds(self.fields, self.text_fields, self.array_fields, (self.event_time,))
 
     def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
         return build(records, self, stamp, max_bytes)
 
     def with_fields(self, records: DataFrame, max_bytes: int) -> DataFrame:
         """Rows of the table with the texts of their payloads' fields (see fields.with_fields)."""
-        return fields.with_fields(records, self.fields, self.kinds, max_bytes=max_bytes)
+        return fields.with_fields(records, self.kinds, max_bytes=max_bytes)
 
 
 def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> DataFrame:

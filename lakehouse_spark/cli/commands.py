@@ -210,7 +210,6 @@ def show_plan(
 ) -> None:
     """Say what maintenance is due and why, and what is left alone; read from metadata, without Spark."""
     from lakehouse_spark import catalog
-    from lakehouse_spark.iceberg import pyiceberg
     from lakehouse_spark.maintenance import survey
 
     settings = load()
@@ -218,10 +217,10 @@ def show_plan(
         raise UsageError(f"there is no layer {', '.join(sorted(unknown))}: they are {', '.join(catalog.LAYERS)}")
     named = [catalog.table(name).name for name in tables or ()]
     chosen = survey.chosen(layers or (), named)
-    lake, now = pyiceberg.open_catalog(settings), datetime.now(UTC)
-    found = survey.take(lake, settings.maintenance, chosen, now)
+    now = datetime.now(UTC)
+    found = survey.take(settings, chosen, now)
     if orphans:
-        actions, refused = survey.look_for_orphans(lake, settings.maintenance, chosen, now)
+        actions, refused = survey.look_for_orphans(settings, chosen, now)
         found = found.with_orphans(actions, refused)
     print_json(found.as_dict()) if as_json else show_survey(found)
 

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from lakehouse_spark import jars, migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
 from lakehouse_spark.errors import RefusedError, in_a_sentence
-from lakehouse_spark.iceberg import embedded, metadata, pyiceberg
+from lakehouse_spark.iceberg import embedded, metadata
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.local.topics import QUIET_CLIENT
 from lakehouse_spark.maintenance import survey
@@ -168,7 +168,7 @@ def _clock(tables: Mapping[str, Metadata], now: datetime) -> Iterator[Check]:
 
 
 def _maintenance(settings: Settings, now: datetime) -> Iterator[Check]:
-    found = survey.take(pyiceberg.open_catalog(settings), settings.maintenance, TABLES, now, jobs=[Expiry.job])
+    found = survey.take(settings, TABLES, now, jobs=[Expiry.job])
     expiries = (action for plan in found.plans for action in plan.actions if isinstance(action, Expiry))
     left = [f"{expiry.table} ({len(expiry.branches)})" for expiry in expiries if expiry.branches]
     if left:

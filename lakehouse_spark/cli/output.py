@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
+from rich.text import Text
 
 if TYPE_CHECKING:
     from lakehouse_spark.maintenance.survey import Survey
@@ -74,14 +75,14 @@ def grid_of(*columns: str) -> Grid:
     grid = Grid(show_edge=False, pad_edge=False)
     texts = ("table", "job", "changes", "kept, and why", "detail", "")
     for number, name in enumerate(columns):
-        grid.add_column(name, justify="left" if number == 0 or name in texts else "right")
+        grid.add_column(Text(name), justify="left" if number == 0 or name in texts else "right")
     return grid
 
 
 def show_rows(columns: Sequence[str], rows: Sequence[Any]) -> None:
     grid = grid_of(*columns)
     for row in rows:
-        grid.add_row(*("NULL" if value is None else text(value) for value in row))
+        grid.add_row(*(Text("NULL" if value is None else text(value)) for value in row))
     out.print(grid)
 
 

@@ -5,15 +5,13 @@ Rows are where their files are, whatever stamps they carry: a commit by other me
 that both snapshots have are not read, so it takes as long as what differs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 from lakehouse_spark.iceberg import live_files
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
-
-_FIRST_DAY = date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Difference:
             if term not in values:
                 return None
             day = values[term]
-            found.add(_FIRST_DAY + timedelta(days=day) if isinstance(day, int) else None)
+            found.add(live_files.EPOCH + timedelta(days=day) if isinstance(day, int) else None)
         return frozenset(found)
 
     def range_of(self, column: str) -> tuple[int, int] | None:
@@ -48,22 +46,30 @@ class Difference:
         bounds = [(file.lower.get(number), file.upper.get(number)) for file in self.gained]
         if self.lifted or not bounds or any(low is None or high is None for low, high in bounds):
             return None
-        values = [int.from_bytes(bound, "little", signed=True) for pair in bounds for bound in pair if bound]
+        values = [live_files.number(bound) for pair in bounds for bound in pair if bound]
         return min(values), max(values)
 
 
 def since(of: Metadata, snapshot_id: int) -> Difference | None:
     """How a table differs from that snapshot; None where it is no ancestor of today's, or is not known any more."""
-    if snapshot_id not in {each["snapshot-id"] for each in of.history()}:
+    then = of.at(snapshot_id)
+    is_ancestor = snapshot_id in {each["snapshot-id"] for each in of.history()}
+    if then is None or not is_ancestor or not _numbers_commits(of):
         return None
-    then = replace(of, said={**of.said, "current-snapshot-id": snapshot_id})
     shared = {each.path for each in of.manifests} & {each.path for each in then.manifests}
-    now_there, once_there = (
-        {file.path: file for file in each.files_in(m for m in each.manifests if m.path not in shared)}
-        for each in (of, then)
-    )
-    new = [file for path, file in now_there.items() if path not in once_there]
-    gone = [file for path, file in once_there.items() if path not in now_there]
+    now_there, once_there = (each.files_in(m for m in each.manifests if m.path not in shared) for each in (of, then))
+    return between(of, now_there, once_there)
+
+
+def between(of: Metadata, now: Iterable[LiveFile], then: Iterable[LiveFile]) -> Difference:
+    """How a table differs that had some files then, and has others now.
+
+    The same path may be there again: added once more its rows are there twice, and added by a later commit they are not
+    deleted by what deleted them before. A file of deletes may be of several data files.
+    """
+    now_there, once_there = ({(f.path, f.sequence, f.deletes_from): f for f in files} for files in (now, then))
+    new = [file for key, file in now_there.items() if key not in once_there]
+    gone = [file for key, file in once_there.items() if key not in now_there]
     return Difference(
         of,
         gained=[file for file in new if file.is_data],
@@ -72,11 +78,20 @@ def since(of: Metadata, snapshot_id: int) -> Difference | None:
     )
 
 
-def paths(of: Metadata, sequence: int) -> set[str]:
+def paths(of: Metadata, snapshot_id: int) -> set[str] | None:
     """Of all snapshots that are known, the paths of the files that commits after this one wrote: data, deletes,
-    manifests and lists of them."""
+    manifests and lists of them. None where it is not known any more: it may have been another table's."""
+    then = of.at(snapshot_id)
+    if then is None or then.head is None or not _numbers_commits(of):
+        return None
+    sequence = then.head.get("sequence-number", 0)
     lists = [each["manifest-list"] for each in of.snapshots if each.get("sequence-number", 0) > sequence]
     known = {each.path: each for name in lists for each in live_files.manifests(of.io, name)}
     manifests = [each for each in known.values() if each.sequence > sequence]
-    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence)
+    files = (file.path for file in of.files_in(manifests) if file.sequence > sequence or not file.sequence)
     return {*lists, *(each.path for each in manifests), *files}
+
+
+def _numbers_commits(of: Metadata) -> bool:
+    """Whether snapshots and files tell which commit wrote them: by the first version of the format they do not."""
+    return int(of.said.get("format-version", 1)) > 1

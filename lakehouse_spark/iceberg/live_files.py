@@ -1,7 +1,7 @@
 """The files that are live in a snapshot, as its manifests say; no file of data is opened."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from pyiceberg.io import FileIO
@@ -19,6 +19,8 @@ _PATH_OF_DELETED = 2147483546
 """The id of the column `file_path` in files of position deletes."""
 _ADDED, _DELETED = 1, 2
 _DATA, _POSITION_DELETES = 0, 1
+EPOCH = date(1970, 1, 1)
+"""The day from which Iceberg counts days."""
 _FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -88,7 +90,10 @@ def _file(manifest: Manifest, entry: tuple[Any, ...], width: int) -> LiveFile:
     return LiveFile(path, size, records, sequence, manifest.spec, values, lower, upper, is_data, referenced)
 
 
+def number(bound: bytes) -> int:
+    """A bound of a column of whole numbers, of dates in days or of instants in microseconds."""
+    return int.from_bytes(bound, "little", signed=True)
+
+
 def _instant(bound: bytes | None) -> datetime | None:
-    if bound is None:
-        return None
-    return _FIRST_INSTANT + timedelta(microseconds=int.from_bytes(bound, "little", signed=True))
+    return None if bound is None else _FIRST_INSTANT + timedelta(microseconds=number(bound))

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -46,6 +46,12 @@ class Metadata:
     @cached_property
     def _by_id(self) -> Mapping[int | None, Mapping[str, Any]]:
         return {snapshot["snapshot-id"]: snapshot for snapshot in self.snapshots}
+
+    def at(self, snapshot_id: int | None) -> "Metadata | None":
+        """The table as it was at a snapshot; None where that is not known any more."""
+        if snapshot_id not in self._by_id:
+            return None
+        return replace(self, said={**self.said, "current-snapshot-id": snapshot_id})
 
     def history(self) -> Iterator[Mapping[str, Any]]:
         """The current snapshot and its ancestors as far as they are known, newest first."""
@@ -146,6 +152,20 @@ def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
             table.name: Metadata(table, json.loads(content), io)
             for (table, (io, _)), content in zip(places.items(), contents, strict=True)
         }
+
+
+def of(settings: Settings, table: Table) -> Metadata:
+    """One table; raises MissingError where it is missing."""
+    return those(settings, [table])[table.name]
+
+
+def those(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
+    """The tables, by name; raises MissingError where one is missing."""
+    found = read(settings, tables)
+    for table in tables:
+        if table.name not in found:
+            raise embedded.MissingError(f"{table.name} is missing: {embedded.NOT_THERE}")
+    return found
 
 
 def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table, tuple[FileIO, str]]]:

@@ -145,7 +145,7 @@ def check(table: str, cursor: Offsets, topic_id: str | None, found: Offered) -> 
 
 def starting_offsets(found: Offered, cursor: Offsets) -> str:
     """Spark's startingOffsets: the cursor, and the earliest offset of partitions that are new."""
-    return json.dumps({found.topic: {str(p): cursor.get(p, _EARLIEST) for p in sorted(found.earliest)}})
+    return _as_option(found.topic, {p: cursor.get(p, _EARLIEST) for p in sorted(found.earliest)})
 
 
 def stream(spark: SparkSession, settings: Settings, found: Offered, cursor: Offsets) -> DataFrame:

@@ -6,15 +6,15 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from py4j.protocol import Py4JError
-from pyiceberg.table.snapshots import Snapshot
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.ingest import kafka
 from lakehouse_spark.jobs import maintenance
 from lakehouse_spark.jobs.beat import TABLES, Beat, Beats, Watch, streamed
@@ -71,7 +71,7 @@ def run(
     if not spark.catalog.tableExists(maintenance_log.TABLE.identifier):
         migrations.migrate(spark, settings, datetime.now(UTC), say=complain)
     migrations.pending(spark)  # what would be refused is, before a lease is taken
-    own = journal.Run(spark, pyiceberg.open_catalog(settings), timedelta(minutes=settings.live.lease_minutes))
+    own = journal.Run(spark, settings, timedelta(minutes=settings.live.lease_minutes))
     holder = own.hold(LAKEHOUSE, JOB, f"a beat every {every}", besides=(DRAIN,))
     if holder is not None:
         raise _held_by(holder, settings)
@@ -86,14 +86,13 @@ def run(
 
 def drain(spark: SparkSession, settings: Settings) -> str:
     """Asks the live mode of this lakehouse to end behind its beat and waits until it has; says what came of it."""
-    catalog = pyiceberg.open_catalog(settings)
-    holder = journal.read(catalog, LEASES).holder(LAKEHOUSE, datetime.now(UTC), (JOB,))
+    holder = journal.read(settings, LEASES).holder(LAKEHOUSE, datetime.now(UTC), (JOB,))
     if holder is None:
         return "no live mode works on this lakehouse"
-    own = journal.Run(spark, catalog, _DRAINING)
+    own = journal.Run(spark, settings, _DRAINING)
     own.announce([LAKEHOUSE], DRAIN, f"live mode {holder.run_id} is to end")
     with own.renewing(DRAIN, LAKEHOUSE):
-        while (log := journal.read(catalog, LEASES)).holder(LAKEHOUSE, datetime.now(UTC), (JOB,)) is not None:
+        while (log := journal.read(settings, LEASES)).holder(LAKEHOUSE, datetime.now(UTC), (JOB,)) is not None:
             time.sleep(1)
     last = next(each for each in reversed(log.entries) if (each.run_id, each.job) == (holder.run_id, JOB))
     if last.lease_until is None:
@@ -141,7 +140,7 @@ class _Live:
     totals: dict[str, Summary] = field(default_factory=dict)
     wrong: Mapping[str, str] | None = None
     """By table, why it is not brought up to date; None before the first beat."""
-    read: tuple[Snapshot | None, journal.Journal] | None = None
+    read: tuple[Mapping[str, Any] | None, journal.Journal] | None = None
     """The leases as of the snapshot of the log that was read last: it is looked for often, and changes rarely."""
 
     def run(self) -> list[Summary]:
@@ -226,10 +225,9 @@ class _Live:
     def _log(self) -> journal.Journal:
         """The leases; while the catalog is away, as every table of the next beat will tell, those of before."""
         try:
-            assert self.own.catalog is not None
-            snapshot = pyiceberg.load(self.own.catalog, maintenance_log.TABLE).current_snapshot()
-            if self.read is None or self.read[0] != snapshot:
-                self.read = snapshot, journal.read(self.own.catalog, LEASES)
+            log = metadata.of(self.beats.settings, maintenance_log.TABLE)
+            if self.read is None or self.read[0] != log.head:
+                self.read = log.head, journal.of(log, LEASES)
         except Exception:
             return self.read[1] if self.read else journal.Journal()
         return self.read[1]

@@ -54,16 +54,14 @@ def run(
     A table that another run holds is left to it, and one whose work fails does not stop the others; then the job raises
     RefusedError or LakehouseError at its end. Once `stop` is set, no further table is begun.
     """
-    catalog = pyiceberg.open_catalog(settings)
-    now = now or datetime.now(UTC)
-    plans = survey.take(catalog, settings.maintenance, survey.chosen(layers, tables), now, jobs=jobs).plans
+    plans = survey.take(settings, survey.chosen(layers, tables), now or datetime.now(UTC), jobs=jobs).plans
     name = jobs[0] if len(jobs) == 1 else "maintenance"
     if dry_run:
         return _told(report, [summary for plan in plans for summary in _as_summaries(plan, name)])
     actions = [action for plan in plans for action in plan.actions]
     if not actions:
         return _told(report, [Summary(name, plan.table) for plan in plans])
-    own = journal.Run(spark, catalog, timedelta(minutes=settings.maintenance.lease_minutes))
+    own = journal.Run(spark, settings, timedelta(minutes=settings.maintenance.lease_minutes))
     held = own.start(actions)
     done: list[Summary] = []
     failures: list[LakehouseError] = []
@@ -74,7 +72,7 @@ def run(
         if stop is not None and stop.is_set():
             failures += _failed(own, plan.actions, LakehouseError(f"{plan.table}: asked to end before it began"))
             continue
-        done += _told(report, _carried_out(spark, settings, catalog, own, name, plan, failures))
+        done += _told(report, _carried_out(spark, settings, own, name, plan, failures))
     if failures:
         raise _all_of(failures)
     return done
@@ -100,12 +98,12 @@ def clean(
     chosen = survey.chosen(layers, tables)
     if restore is not None:
         return _told(report, _restored(catalog, chosen, restore))
-    actions, failures = survey.look_for_orphans(catalog, settings.maintenance, chosen, datetime.now(UTC))
+    actions, failures = survey.look_for_orphans(settings, chosen, datetime.now(UTC))
     done: list[Summary] = []
     if dry_run:
         done += _told(report, (_planned(action) for action in actions))
     else:
-        own = journal.Run(spark, catalog, timedelta(minutes=settings.maintenance.lease_minutes))
+        own = journal.Run(spark, settings, timedelta(minutes=settings.maintenance.lease_minutes))
         held = own.start(actions) if actions else {}
         failures += [_held_by(table, entry) for table, entry in held.items()]
         free = [action for action in actions if action.table not in held]
@@ -195,7 +193,6 @@ def _planned(action: Action) -> Summary:
 def _carried_out(
     spark: SparkSession,
     settings: Settings,
-    catalog: Catalog,
     own: journal.Run,
     name: str,
     plan: Plan,
@@ -209,7 +206,7 @@ def _carried_out(
         try:
             own.renew(action.job, plan.table)
             detail = _do(spark, settings, action)
-            counts = survey.counts_after(catalog, action)
+            counts = survey.counts_after(settings, action)
             own.end(plan.table, action.job, DONE, counts, **detail)
         except Exception as error:
             failures += _failed(own, plan.actions[number:], error)

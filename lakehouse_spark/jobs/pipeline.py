@@ -34,11 +34,10 @@ def run_some(
 
     A bronze table that a continuous bronze_writer holds is left to it.
     """
-    from lakehouse_spark.iceberg import pyiceberg
-    from lakehouse_spark.maintenance import journal  # bring PyIceberg, which no other job waits for
+    from lakehouse_spark.maintenance import journal  # brings PyIceberg, which no other job waits for
 
     migrations.migrate(spark, settings, datetime.now(UTC), say=complain)
-    leases = journal.read(pyiceberg.open_catalog(settings), journal.LEASES)
+    leases = journal.read(settings, journal.LEASES)
     beats = Beats(spark, settings, timedelta(minutes=15), tables, threading.Event(), report)
     beat = beats.run(1, streamed(leases, datetime.now(UTC)))
     for table in sorted(beat.left.keys() & {*tables}):

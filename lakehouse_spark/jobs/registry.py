@@ -74,7 +74,7 @@ def _write_bronze(spark: SparkSession, settings: Settings, *, continuous: bool, 
 
     tables = options.pop("tables", ()) or bronze_writer.there(spark, settings)
     held = [TOPICS[name].table.name for name in tables]
-    own = journal.Run(spark, None, timedelta(minutes=settings.live.lease_minutes))
+    own = journal.Run(spark, settings, timedelta(minutes=settings.live.lease_minutes))
     own.announce(held, bronze_writer.JOB, "written continuously")
     heard = options.pop("report", lambda summary: None)
     forget = cache(partial(last_errors.clear, spark, bronze_writer.JOB))  # with the first commit, not by its end

@@ -47,9 +47,15 @@ _S3_OF_HADOOP = {
     "secret": "secret.key",
 }
 """It reads files at s3a: for Spark."""
+_COMET = {
+    "spark.plugins": "org.apache.spark.CometPlugin",
+    "spark.shuffle.manager": "org.apache.spark.sql.comet.execution.shuffle.CometShuffleManager",
+    "spark.memory.offHeap.enabled": "true",
+    "spark.memory.offHeap.size": "2g",  # beside the heap: its memory is not the JVM's
+}
 ANYWHERE = "org.apache.iceberg.io.ResolvingFileIO"
 """As the catalog's io-impl: reads each file from where its path says, on S3 or in a folder."""
-_REDACT = "(?i)secret|password|token|access[.]?key|credential|sasl|jaas|api[.]?key"
+_REDACT = "(?i)secret|password|token|access[.-]?key|credential|sasl|jaas|api[.]?key"
 
 
 def open_session(
@@ -227,7 +233,8 @@ def complain(said: object, level: str = log.INFO, **known: Any) -> None:
 
 def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
     """The jars this profile's driver and executors need."""
-    groups = ["spark", "s3"] if uses_s3(settings) else ["spark"]
+    wanted = {"spark": True, "s3": uses_s3(settings), "comet": settings.spark.accelerator == "comet"}
+    groups = [group for group, is_wanted in wanted.items() if is_wanted]
     found = jars.ensure(groups, settings.jar_cache, settings.java, announce=announce)
     return [path for group in groups for path in found[group]]
 
@@ -248,6 +255,8 @@ def launch_conf(
         "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
         "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "10s",
     }
+    if settings.spark.accelerator == "comet":
+        conf |= _COMET
     if not is_local(settings):
         conf["spark.jars"] = ",".join(map(str, jar_paths(settings, announce)))  # Spark takes them to the executors
     else:
@@ -292,8 +301,10 @@ def launch_environment(settings: Settings) -> dict[str, str]:
     """
     java_home = str(jars.find_java(settings.java).resolve().parent.parent)
     is_quiet = not settings.debug and os.access(_QUIET_JAVA / "bin" / "java", os.X_OK)
+    quiet_comet = {} if settings.debug else {"COMET_LOG_LEVEL": "error"}  # it logs by itself, to stderr
     return {
         **python_environment(),
+        **quiet_comet,
         "SPARK_HOME": str(jars.SPARK_JARS.parent),
         "JAVA_HOME": str(_QUIET_JAVA) if is_quiet else java_home,
         "LAKEHOUSE_JAVA_HOME": java_home,

@@ -12,9 +12,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.iceberg.live_files import EPOCH
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.pruning import midnight
-from lakehouse_spark.maintenance.health import EPOCH, Partition, Term
+from lakehouse_spark.maintenance.health import Partition, Term
 from lakehouse_spark.maintenance.plan import Compaction, Group
 from lakehouse_spark.table import CATALOG, Policy, Table, transformed
 

@@ -1,24 +1,19 @@
 """What a table's metadata says of its snapshots, manifests and files; no file of data is opened."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
-from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation
-from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
-from pyiceberg.transforms import DayTransform
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.typedef import Record
 
-from lakehouse_spark.iceberg import live_files
-from lakehouse_spark.iceberg.live_files import LiveFile
+from lakehouse_spark.iceberg.live_files import EPOCH, LiveFile
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR
-from lakehouse_spark.table import Table
-
-EPOCH = date(1970, 1, 1)
 
 Term = tuple[str, str, object]
 """A field of a partition: its transform as Iceberg spells it (day, bucket[16]), its column, its value."""
@@ -152,28 +147,26 @@ class Health:
         return sum(partition.bytes for partition in self.partitions)
 
 
-def read(iceberg: IcebergTable, table: Table, *, with_files: bool = True) -> Health:
-    """The health of a table as it was loaded; without its files it has no partitions, and takes no longer for many."""
-    metadata = iceberg.metadata
-    current = iceberg.current_snapshot()
-    manifests = live_files.manifests(iceberg.io, current.manifest_list) if current is not None else []
-    found = _Partitions(iceberg, table)
-    found.add(live_files.read(iceberg.io, manifests if with_files else (), found.width))
-    snapshots = sorted(map(_snapshot, metadata.snapshots), key=lambda each: (each.sequence, each.at))
-    read = Health(table.name, metadata.current_snapshot_id, tuple(snapshots))
-    newest = next((snapshot.id for snapshot in reversed(read.history) if snapshot.has_cursor), None)
-    return replace(
-        read,
+def read(of: Metadata, *, with_files: bool = True) -> Health:
+    """The health of a table as it was read; without its files it has no partitions, and takes no longer for many."""
+    found = _Partitions(of)
+    found.add(of.files_in(of.manifests if with_files else ()))
+    snapshots = sorted(map(_snapshot, of.snapshots), key=lambda each: (each.sequence, each.at))
+    properties = of.said.get("properties") or {}
+    return Health(
+        table=of.table.name,
+        snapshot=of.head["snapshot-id"] if of.head else None,
+        snapshots=tuple(snapshots),
         refs=tuple(
-            Ref(name, ref.snapshot_id, ref.snapshot_ref_type == SnapshotRefType.TAG)
-            for name, ref in sorted(metadata.refs.items())
+            Ref(name, ref["snapshot-id"], ref["type"] == "tag")
+            for name, ref in sorted((of.said.get("refs") or {}).items())
             if name != "main"
         ),
-        cursor=None if newest is None else _cursor(metadata.snapshot_by_id(newest)),
-        manifests=len(manifests),
-        manifest_bytes=sum(manifest.size for manifest in manifests),
-        manifest_target_bytes=int(metadata.properties.get("commit.manifest.target-size-bytes", 8 * 1024 * 1024)),
-        spec=metadata.default_spec_id,
+        cursor=next((text for text in map(_cursor, of.history()) if text is not None), None),
+        manifests=len(of.manifests),
+        manifest_bytes=sum(manifest.size for manifest in of.manifests),
+        manifest_target_bytes=int(properties.get("commit.manifest.target-size-bytes", 8 * 1024 * 1024)),
+        spec=of.said["default-spec-id"],
         partitions=found.partitions(),
     )
 
@@ -181,17 +174,13 @@ def read(iceberg: IcebergTable, table: Table, *, with_files: bool = True) -> Hea
 class _Partitions:
     """Files by partition, as they are read."""
 
-    def __init__(self, iceberg: IcebergTable, table: Table) -> None:
-        self.schema = iceberg.schema()
-        self.stamp = self.schema.find_field(table.stamp).field_id if table.stamp else None
-        self.specs = {spec.spec_id: spec for spec in iceberg.metadata.partition_specs}
+    def __init__(self, of: Metadata) -> None:
+        schemas = {schema["schema-id"]: schema for schema in of.said["schemas"]}
+        self.schema = Schema.model_validate(schemas[of.schema_id])
+        self.specs = {spec["spec-id"]: PartitionSpec.model_validate(spec) for spec in of.said["partition-specs"]}
+        self.stamp = of.stamp_id if of.table.stamp else None
         self.files: dict[PartitionKey, list[File]] = {}
         self.deletes: dict[PartitionKey, list[int]] = {}
-
-    @property
-    def width(self) -> Mapping[int, int]:
-        """By partition spec, how many fields it has."""
-        return {spec: len(of.fields) for spec, of in self.specs.items()}
 
     def add(self, live: Iterable[LiveFile]) -> None:
         for each in live:
@@ -209,7 +198,7 @@ class _Partitions:
 
     def _partition(self, key: PartitionKey) -> Partition:
         spec, values = self.specs[key[0]], key[1]
-        of_days = (value for part, value in zip(spec.fields, values, strict=True) if part.transform == DayTransform())
+        of_days = (value for part, value in zip(spec.fields, values, strict=True) if str(part.transform) == "day")
         day = next((EPOCH + timedelta(days=value) for value in of_days if isinstance(value, int)), None)
         name = spec.partition_to_path(Record(*values), self.schema)
         deletes = self.deletes.get(key, [])
@@ -221,19 +210,20 @@ class _Partitions:
         return Partition(key, name, files, len(deletes), max(deletes, default=0), terms, day)
 
 
-def _snapshot(found: IcebergSnapshot) -> Snapshot:
+def _snapshot(said: Mapping[str, Any]) -> Snapshot:
     return Snapshot(
-        id=found.snapshot_id,
-        parent=found.parent_snapshot_id,
-        sequence=int(found.sequence_number or 0),
-        at=_instant(found.timestamp_ms),
-        is_compaction=found.summary is not None and found.summary.operation == Operation.REPLACE,
-        has_cursor=_cursor(found) is not None,
+        id=said["snapshot-id"],
+        parent=said.get("parent-snapshot-id"),
+        sequence=said.get("sequence-number") or 0,
+        at=_instant(said["timestamp-ms"]),
+        is_compaction=(said.get("summary") or {}).get("operation") == "replace",
+        has_cursor=_cursor(said) is not None,
     )
 
 
-def _cursor(found: IcebergSnapshot | None) -> str | None:
-    return None if found is None or found.summary is None else found.summary.additional_properties.get(CURSOR)
+def _cursor(said: Mapping[str, Any]) -> str | None:
+    found: str | None = (said.get("summary") or {}).get(CURSOR)
+    return found
 
 
 def _instant(milliseconds: int) -> datetime:

@@ -16,15 +16,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.catalog import Catalog
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import metadata, rows
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.session import join_session
 from lakehouse_spark.maintenance.plan import PLANNED, Action, OrphanCleanup
 from lakehouse_spark.metadata.maintenance_log import DONE, FAILED, RENEWED, STARTED, TABLE
+from lakehouse_spark.settings import Settings
 
 LAKEHOUSE = "*"
 """In place of a table: all of them, of what runs once in a lakehouse."""
@@ -44,6 +46,9 @@ _ROW = pa.schema(
         ("_logged_at", pa.timestamp("us", tz="UTC")),
     ]
 )
+
+
+_READ = ("run_id", "table_name", "job", "status", "lease_until", "detail", "_logged_at")
 
 
 @dataclass(frozen=True)
@@ -90,16 +95,20 @@ class Journal:
         return next(open_ones, None)
 
 
-def read(catalog: Catalog, reach: timedelta = _REACH) -> Journal:
-    """The log as it is now, of the last months; for leases alone, LEASES reaches far enough back.
+def read(settings: Settings, reach: timedelta = _REACH) -> Journal:
+    """The log as it is now, of the last months; for leases alone, LEASES reaches far enough back."""
+    return of(metadata.of(settings, TABLE), reach)
 
-    Renewals, of which there are most by far, are left out where they are older than any lease.
-    """
-    columns = ("run_id", "table_name", "job", "status", "lease_until", "detail", "_logged_at")
-    since, leased = ((datetime.now(UTC) - back).isoformat() for back in (reach, LEASES))
-    wanted = f"{TABLE.stamp} >= '{since}' and (status != '{RENEWED}' or {TABLE.stamp} >= '{leased}')"
-    rows = pyiceberg.load(catalog, TABLE).scan(wanted, selected_fields=columns).to_arrow()
-    return Journal(tuple(_entry(row) for row in rows.sort_by(str(TABLE.stamp)).to_pylist()))
+
+def of(log: Metadata, reach: timedelta = _REACH) -> Journal:
+    """The log as it was read. Renewals, of which there are most by far, are left out where they are older than any
+    lease."""
+    since, leased = (datetime.now(UTC) - back for back in (reach, LEASES))
+    files = [f for f in log.data_files if (newest := f.newest(log.stamp_id)) is None or newest >= since]
+    at, status = pc.field(str(TABLE.stamp)), pc.field("status")
+    wanted = (at >= since) & ((status != RENEWED) | (at >= leased))
+    found = [row for batch in rows.live_batches(log, files, _READ) for row in batch.filter(wanted).to_pylist()]
+    return Journal(tuple(map(_entry, sorted(found, key=lambda row: row[str(TABLE.stamp)]))))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
@@ -114,8 +123,7 @@ class Run:
     """One run of a job, which logs and holds tables under an id of its own."""
 
     spark: SparkSession
-    catalog: Catalog | None
-    """Where the log is read; None for a run that only announces itself."""
+    settings: Settings
     lease: timedelta
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     _renewed: dict[tuple[str, str], datetime] = field(default_factory=dict)
@@ -138,12 +146,10 @@ class Run:
     def _take(self, rows: Sequence[dict[str, Any]], jobs: Collection[str]) -> Mapping[str, Entry]:
         """Logs the rows whose tables no other run of these jobs holds; returns who holds the others."""
         held: dict[str, Entry] = {}
-        assert self.catalog is not None
-        catalog = self.catalog
 
         def attempt() -> None:
             base, now = snapshots.state(self.spark, TABLE), datetime.now(UTC)
-            journal = read(catalog, LEASES)
+            journal = read(self.settings, LEASES)
             found = {row["table_name"]: journal.holder(row["table_name"], now, jobs) for row in rows}
             held.clear()
             held.update({table: entry for table, entry in found.items() if entry and entry.run_id != self.id})

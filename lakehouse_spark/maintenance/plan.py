@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Snapshot
-from lakehouse_spark.maintenance.orphan_files import Found
 from lakehouse_spark.table import Policy, Table
+
+if TYPE_CHECKING:
+    from lakehouse_spark.maintenance.orphan_files import Found
 
 SMALL, _LARGE = 0.75, 1.8
 """Shares of the target size below and above which Iceberg takes a file up."""
@@ -105,7 +107,7 @@ class Retention(Action):
 class OrphanCleanup(Action):
     """Planned by itself, since it takes a listing of the table's location: `found` is what that showed."""
 
-    found: Found
+    found: "Found"
 
     job = "orphan_cleanup"
 
@@ -170,7 +172,7 @@ def plan(table: Table, policy: Policy, health: Health, given: Circumstances) -> 
     return Plan(table.name, actions, tuple(kept for _, each in found for kept in each))
 
 
-def orphan_cleanup(found: Found) -> OrphanCleanup | None:
+def orphan_cleanup(found: "Found") -> OrphanCleanup | None:
     """What there is to do about the orphans of a table; None where it has none that may go."""
     number = len(found.orphans)
     if not number:

@@ -1,17 +1,16 @@
 """The plans of a lakehouse's tables: reads their metadata, the log and the settings, and hands them to the planner."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pyiceberg.catalog import Catalog
-
 from lakehouse_spark.catalog import BY_NAME, LAYERS, TABLES
 from lakehouse_spark.errors import LakehouseError, UsageError
-from lakehouse_spark.iceberg import pyiceberg
-from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, from_json, to_text
-from lakehouse_spark.maintenance import health, journal, orphan_files
+from lakehouse_spark.iceberg import metadata
+from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor, to_text
+from lakehouse_spark.maintenance import health, journal
 from lakehouse_spark.maintenance.health import Health
 from lakehouse_spark.maintenance.journal import Journal
 from lakehouse_spark.maintenance.plan import (
@@ -24,7 +23,8 @@ from lakehouse_spark.maintenance.plan import (
     orphan_cleanup,
     plan,
 )
-from lakehouse_spark.settings import MaintenanceSettings
+from lakehouse_spark.metadata import maintenance_log
+from lakehouse_spark.settings import MaintenanceSettings, Settings
 from lakehouse_spark.table import Policy, Table
 
 
@@ -70,52 +70,44 @@ class Survey:
         }
 
 
-def take(
-    catalog: Catalog,
-    settings: MaintenanceSettings,
-    tables: Sequence[Table],
-    now: datetime,
-    *,
-    jobs: Sequence[str] = PLANNED,
-) -> Survey:
+def take(settings: Settings, tables: Sequence[Table], now: datetime, *, jobs: Sequence[str] = PLANNED) -> Survey:
     """What there is to do of these jobs for these tables; metadata is read, no data.
 
     Expiry alone is planned without a look at the files: it costs no more where many are live.
     """
-    policies = {table.name: policy_of(table, settings) for table in tables}
-    log = journal.read(catalog)
-    healths: dict[str, Health] = {}
-    looks_at_files = {*jobs} != {Expiry.job}
-
-    def health_of(table: Table) -> Health:
-        if table.name not in healths:
-            # Of a table that only follows one of these, the cursor is enough.
-            healths[table.name] = of(catalog, table, with_files=looks_at_files and table.name in policies)
-        return healths[table.name]
-
+    policies = {table.name: policy_of(table, settings.maintenance) for table in tables}
     losing = [table for table in tables if policies[table.name].row_days is not None]
-    consumed = {table.name: _consumed(table, health_of) for table in losing}
-    longest = timedelta(hours=settings.longest_write_hours)
+    following = [table for table in TABLES if any(each.name in table.follows for each in losing)]
+    found = metadata.those(settings, [*{t.name: t for t in (maintenance_log.TABLE, *tables, *following)}.values()])
+    log = journal.of(found[maintenance_log.TABLE.name])
+    consumed = {table.name: _consumed(table, found) for table in losing}
+    longest = timedelta(hours=settings.maintenance.longest_write_hours)
     given = Circumstances(now, longest, consumed, log.compacted())
-    plans = (plan(table, policies[table.name], health_of(table), given).of(jobs) for table in tables)
+    with_files = {*jobs} != {Expiry.job}
+    healths = (health.read(found[table.name], with_files=with_files) for table in tables)
+    plans = (plan(t, policies[t.name], of, given).of(jobs) for t, of in zip(tables, healths, strict=True))
     return Survey(tuple(plans), log, now)
 
 
 def look_for_orphans(
-    catalog: Catalog, settings: MaintenanceSettings, tables: Sequence[Table], now: datetime
+    settings: Settings, tables: Sequence[Table], now: datetime
 ) -> tuple[list[OrphanCleanup], list[LakehouseError]]:
     """What to do about files that no metadata knows, after a look through each table's location; and the tables that
     are refused, or cannot be looked through."""
+    from lakehouse_spark.iceberg import pyiceberg
+    from lakehouse_spark.maintenance import orphan_files  # bring PyIceberg's catalogs, which no plan without them needs
+
+    catalog = pyiceberg.open_catalog(settings)
     places = orphan_files.locations(catalog)
     found: list[OrphanCleanup] = []
     failures: list[LakehouseError] = []
     for table in tables:
-        days = policy_of(table, settings).orphan_days
+        days = policy_of(table, settings.maintenance).orphan_days
         try:
             action = orphan_cleanup(
                 orphan_files.find(
-                    catalog, table, older_than=now - timedelta(days=days), share=settings.orphan_share,
-                    longest_write=timedelta(hours=settings.longest_write_hours), locations=places,
+                    catalog, table, older_than=now - timedelta(days=days), share=settings.maintenance.orphan_share,
+                    longest_write=timedelta(hours=settings.maintenance.longest_write_hours), locations=places,
                 )
             )  # fmt: skip
         except LakehouseError as error:
@@ -123,11 +115,6 @@ def look_for_orphans(
             continue
         found += [action] if action else []
     return found, failures
-
-
-def of(catalog: Catalog, table: Table, *, with_files: bool = True) -> Health:
-    """The table's health now."""
-    return health.read(pyiceberg.load(catalog, table), table, with_files=with_files)
 
 
 def policy_of(table: Table, settings: MaintenanceSettings) -> Policy:
@@ -155,16 +142,16 @@ def chosen(layers: Sequence[str], tables: Sequence[str]) -> list[Table]:
     return [table for table in TABLES if table.namespace in layers or {table.name, table.short_name} & named]
 
 
-def _consumed(table: Table, health_of: Callable[[Table], Health]) -> datetime | None:
+def _consumed(table: Table, found: Mapping[str, Metadata]) -> datetime | None:
     """The stamp up to which all tables that follow this one have consumed it; None: one has consumed nothing."""
-    stamps: list[datetime | None] = [_place(health_of(t), table) for t in TABLES if table.name in t.follows]
+    stamps: list[datetime | None] = [_place(found[t.name], table) for t in TABLES if table.name in t.follows]
     return None if None in stamps else min((stamp for stamp in stamps if stamp is not None), default=None)
 
 
-def _place(follower: Health, table: Table) -> datetime | None:
+def _place(follower: Metadata, table: Table) -> datetime | None:
     """As its cursor says. Where that does not name the table, nothing counts as consumed, though `progress` counts what
     there was by then: what goes by this goes for ever."""
-    cursor = None if follower.cursor is None else from_json(follower.cursor)
+    cursor = follower.cursor
     if isinstance(cursor, UpstreamCursor) and cursor.source == table.name:
         return cursor.upto
     if isinstance(cursor, UpstreamsCursor) and table.name in cursor.upto:
@@ -172,10 +159,10 @@ def _place(follower: Health, table: Table) -> datetime | None:
     return None
 
 
-def counts_after(catalog: Catalog, action: Action) -> dict[str, int]:
+def counts_after(settings: Settings, action: Action) -> dict[str, int]:
     """What an action said that it would change, as it is now."""
     of_files = action.after.keys() & {"files", "bytes", "rows"}
-    found = counts(of(catalog, BY_NAME[action.table], with_files=bool(of_files)))
+    found = counts(health.read(metadata.of(settings, BY_NAME[action.table]), with_files=bool(of_files)))
     return {name: found[name] for name in action.after}
 
 

@@ -18,14 +18,14 @@ REJECTED_SHARE = "rejected_share"
 FULL = "lakehouse/full"
 """The tag of a run that checks all there is, and not what is new alone."""
 
-INVARIANTS = tuple((each.check, table) for each in CHECKS for table in (each.about or TABLES))
+INVARIANTS = tuple((each, table) for each in CHECKS for table in (each.about or TABLES))
 
 
 @dg.multi_asset_check(
     name="verify",
     specs=[
-        dg.AssetCheckSpec(check.__name__, asset=key(table.name), description=cleandoc(check.__doc__ or ""))
-        for check, table in INVARIANTS
+        dg.AssetCheckSpec(each.name, asset=key(table.name), description=cleandoc(each.check.__doc__ or ""))
+        for each, table in INVARIANTS
     ],
     can_subset=True,
     pool=BEATS,

@@ -63,7 +63,7 @@ def schema_changes_sensor(context: dg.SensorEvaluationContext) -> Found:
     if not seen or not found.changed:
         said = "no schema changed" if seen else "the schemas are looked at for the first time"
         return dg.SensorResult(skip_reason=said, cursor=cursor)
-    checks = [dg.AssetCheckKey(key(of.name), each.__name__) for each, of in INVARIANTS if of.name in found.affected]
+    checks = [dg.AssetCheckKey(key(of.name), each.name) for each, of in INVARIANTS if of.name in found.affected]
     now = ", ".join(f"{name} {found.ids.get(name)}" for name in found.changed)
     asked = dg.RunRequest(run_key=now, tags={"lakehouse/changed": ", ".join(found.changed)}, asset_check_keys=checks)
     return dg.SensorResult([asked], cursor=cursor)

@@ -23,6 +23,9 @@ MACROS = (
     # Spark sums in floating point, which is exact as long as no part of the sum is larger.
     "average(total, most, number) AS CASE WHEN most >= 9007199254740992 THEN error('a sum beyond 2^53') "
     "ELSE CAST(total AS DOUBLE) / number END",
+    # Spark fails where a part of a sum is without room, whichever part it takes first.
+    "part_by_part(total, most, room) AS CASE WHEN most > room THEN error('a sum whose parts may overflow') "
+    "ELSE total END",
     "units(a, one) AS CAST(a * one AS HUGEINT)",
     "_rounded(a, b, shift) AS (CAST(2 AS HUGEINT) * abs(a) * shift + abs(b)) // (CAST(2 AS HUGEINT) * abs(b))",
     "_text(r, one, places) AS CAST(r // one AS VARCHAR) || '.' || lpad(CAST(r % one AS VARCHAR), places, '0')",
@@ -40,7 +43,7 @@ def calculated(sign: str, left: Typed, right: Typed) -> Typed:
     name = named(f"({{}} {sign} {{}})", left, right)
     if left.type in INTEGERS and right.type in INTEGERS:
         kind: DataType = INT if left.type == right.type == INT else BIGINT
-        return Typed(f"({cast(left, kind).sql} {sign} {cast(right, kind).sql})", kind, name)
+        return Typed(f"({cast(left, kind).sql} {sign} {cast(right, kind).sql})", kind, name, may_fail=True)
     one, other = as_decimal(left), as_decimal(right)
     if sign == "*":
         kind = _fitting(one.precision + other.precision + 1, one.scale + other.scale)
@@ -49,18 +52,20 @@ def calculated(sign: str, left: Typed, right: Typed) -> Typed:
         scale = max(one.scale, other.scale)
         kind = _fitting(max(one.precision - one.scale, other.precision - other.scale) + scale + 1, scale)
         one = other = kind
-    return Typed(f"CAST({cast(left, one).sql} {sign} {cast(right, other).sql} AS {sql_type(kind)})", kind, name)
+    made = f"CAST({cast(left, one).sql} {sign} {cast(right, other).sql} AS {sql_type(kind)})"
+    return Typed(made, kind, name, may_fail=_is_full(kind))
 
 
 def divided(left: Typed, right: Typed) -> Typed:
     """Of integers, in floating point; of decimals, rounded half up to the places of Spark's type."""
     name = named("({} / {})", left, right)
     if left.type in INTEGERS and right.type in INTEGERS:
-        return Typed(f"ratio({left.sql}, {right.sql})", DOUBLE, name)
+        return Typed(f"ratio({left.sql}, {right.sql})", DOUBLE, name, may_fail=not right.literal)
     one, other = as_decimal(left), as_decimal(right)
     places = max(6, one.scale + other.precision + 1)
     kind = _fitting(one.precision - one.scale + other.scale + places, places, may_round=True)
-    return Typed(_quotient(cast(left, one), cast(right, other), kind), kind, name)
+    may_fail = _is_full(kind) or not right.literal
+    return Typed(_quotient(cast(left, one), cast(right, other), kind), kind, name, may_fail=may_fail)
 
 
 def rounded(value: Typed, places: Typed) -> Typed:
@@ -69,7 +74,8 @@ def rounded(value: Typed, places: Typed) -> Typed:
         raise NotExactError(f"a {value.type.simpleString()} is rounded")
     scale = min(value.type.scale, places.literal)
     kind = DecimalType(min(value.type.precision - value.type.scale + 1 + scale, MAX_PRECISION), scale)
-    return Typed(f"CAST({value.sql} AS {sql_type(kind)})", kind, named("round({}, {})", value, places))
+    name = named("round({}, {})", value, places)
+    return Typed(f"CAST({value.sql} AS {sql_type(kind)})", kind, name, may_fail=_is_full(kind))
 
 
 def summed(value: Typed) -> Typed:
@@ -80,7 +86,13 @@ def summed(value: Typed) -> Typed:
         kind = BIGINT
     else:
         raise NotExactError(f"a sum of {value.type.simpleString()}")
-    return Typed(f"CAST(sum({value.sql}) AS {sql_type(kind)})", kind, name)
+    total = f"CAST(sum({value.sql}) AS {sql_type(kind)})"
+    if value.type == BIGINT:
+        total = f"part_by_part({total}, sum(abs(CAST({value.sql} AS HUGEINT))), 9223372036854775807)"
+    elif isinstance(kind, DecimalType) and _is_full(kind):
+        most = f"{'9' * (MAX_PRECISION - kind.scale)}.{'9' * kind.scale}".rstrip(".")
+        total = f"part_by_part({total}, sum(abs({cast(value, kind).sql})), CAST('{most}' AS {sql_type(kind)}))"
+    return Typed(total, kind, name)
 
 
 def averaged(value: Typed) -> Typed:
@@ -88,7 +100,7 @@ def averaged(value: Typed) -> Typed:
     number = Typed(f"nullif(count({value.sql}), 0)", BIGINT)
     if not isinstance(value.type, DecimalType):
         most = f"sum(abs(CAST({value.sql} AS HUGEINT)))"
-        return Typed(f"average({total.sql}, {most}, {number.sql})", DOUBLE, name)
+        return Typed(f"average(sum({value.sql}), {most}, {number.sql})", DOUBLE, name)
     kind = decimal(value.type.precision + 4, value.type.scale + 4)
     if kind.precision <= _DIGITS_OF_DOUBLES:
         raise NotExactError("an average of decimals so narrow that Spark takes it in floating point")
@@ -101,6 +113,11 @@ def _fitting(precision: int, scale: int, *, may_round: bool = False) -> DecimalT
     if kept != scale and not may_round:
         raise NotExactError("a product or a sum of decimals is rounded")
     return DecimalType(min(precision, MAX_PRECISION), kept)
+
+
+def _is_full(kind: DataType) -> bool:
+    """Whether a decimal may be without room for its value."""
+    return isinstance(kind, DecimalType) and kind.precision == MAX_PRECISION
 
 
 def _in_128_bits(kind: DecimalType) -> DecimalType:

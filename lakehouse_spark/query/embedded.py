@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql.types import ArrayType, BinaryType, DataType, DecimalType
 
 from lakehouse_spark.catalog import BY_NAME
-from lakehouse_spark.iceberg import metadata, rows
+from lakehouse_spark.iceberg import live_files, metadata, rows
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.query.arithmetic import MACROS
@@ -47,7 +47,6 @@ _TYPES: Mapping[str, tuple[DataType, pa.DataType]] = {
 }
 _TEXTS = (ArrayType(STRING), pa.list_(pa.string()))
 _DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
-_FIRST_DAY = date(1970, 1, 1)
 _FIRST_INSTANT = datetime(1970, 1, 1)
 _CONFIG = {
     "enable_external_access": "false",
@@ -132,7 +131,7 @@ def _may_have(of: Metadata, file: LiveFile, within: Range) -> bool:
         return True
 
     def comparable(bound: bytes) -> Any:  # a text's may be cut off, and is then less than all, or greater
-        return bound if kind == STRING else int.from_bytes(bound, "little", signed=True)
+        return bound if kind == STRING else live_files.number(bound)
 
     is_below = within.high is not None and comparable(low) > _comparable(within.high)
     is_above = within.low is not None and comparable(high) < _comparable(within.low)
@@ -148,7 +147,7 @@ def _comparable(value: Literal) -> Any:
             since = value - _FIRST_INSTANT
             return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
         case date():
-            return (value - _FIRST_DAY).days
+            return (value - live_files.EPOCH).days
     return value
 
 

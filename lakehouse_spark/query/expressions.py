@@ -6,7 +6,8 @@ fail, as on an overflow, DuckDB fails as well, and Spark is asked then.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql.types import DataType
@@ -33,11 +34,14 @@ _PREDICATES = (exp.Connector, exp.Predicate, exp.Not)
 
 
 class Expressions:
-    """Reads expressions in which columns are what `resolve` says."""
+    """Reads expressions in which columns are what `resolve` says; `may_fail` is what they call at which Spark fails for
+    some values. It does so in the rows that it comes to, and both engines come to the same ones where nothing else in
+    the statement leaves rows out."""
 
     def __init__(self, resolve: Resolve, *, aggregates: bool = False) -> None:
         self._resolve = resolve
         self._aggregates = aggregates
+        self.may_fail: list[str] = []
 
     def read(self, node: exp.Expression) -> Typed:
         """The expression in DuckDB's words; raises NotExactError."""
@@ -45,7 +49,10 @@ class Expressions:
         if rule is None:
             raise NotExactError(f"{called(node)} is not known to be the same in DuckDB")
         only(node, known)
-        return rule(self, node)
+        found = rule(self, node)
+        if found.may_fail:
+            self.may_fail.append(called(node))
+        return found
 
     def condition(self, node: exp.Expression) -> Typed:
         """One that is true, false or NULL."""
@@ -79,8 +86,17 @@ class Expressions:
         return found._replace(sql=f"({found.sql})")
 
     def connector(self, node: exp.Expression) -> Typed:
-        left, right = self.condition(node.this), self.condition(node.expression)
+        with self._in_any_order():
+            left, right = self.condition(node.this), self.condition(node.expression)
         return Typed(f"({left.sql} {'AND' if isinstance(node, exp.And) else 'OR'} {right.sql})", BOOLEAN)
+
+    @contextmanager
+    def _in_any_order(self) -> Iterator[None]:
+        """Refuses what Spark may fail at: DuckDB begins with the condition that it takes for the cheapest."""
+        before = len(self.may_fail)
+        yield
+        if len(self.may_fail) > before:
+            raise NotExactError(f"{self.may_fail[-1]} beside another condition")
 
     def negation(self, node: exp.Not) -> Typed:
         return Typed(f"(NOT {self.condition(node.this).sql})", BOOLEAN)
@@ -90,12 +106,14 @@ class Expressions:
         return Typed(f"({left.sql} {_COMPARISONS[type(node)]} {right.sql})", BOOLEAN)
 
     def between(self, node: exp.Between) -> Typed:
-        value, low, high = (self.operand(node.args[part]) for part in ("this", "low", "high"))
+        with self._in_any_order():
+            value, low, high = (self.operand(node.args[part]) for part in ("this", "low", "high"))
         (above, low), (below, high) = alike(value, low), alike(value, high)
         return Typed(f"({above.sql} >= {low.sql} AND {below.sql} <= {high.sql})", BOOLEAN)
 
     def among(self, node: exp.In) -> Typed:
-        value, items = self.operand(node.this), [self.operand(item) for item in node.expressions]
+        with self._in_any_order():
+            value, items = self.operand(node.this), [self.operand(item) for item in node.expressions]
         if any(item.type != value.type and not {item.type, value.type} <= {*INTEGERS} for item in items):
             raise NotExactError("IN lists values of another type")
         equal = (alike(value, item) for item in items)
@@ -213,7 +231,9 @@ class Expressions:
     def _within_aggregate(self, node: exp.Expression) -> "Expressions":
         if not self._aggregates:
             raise NotExactError(f"{called(node)} stands where no aggregate can")
-        return Expressions(self._resolve)
+        within = Expressions(self._resolve)
+        within.may_fail = self.may_fail
+        return within
 
 
 _COMPARISONS: Mapping[type[exp.Expression], str] = {

@@ -10,11 +10,14 @@ from pyspark.sql.types import DataType
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from lakehouse_spark.query import typed
-from lakehouse_spark.query.expressions import Expressions, called, only
+from lakehouse_spark.query import spelling, typed
+from lakehouse_spark.query.expressions import Expressions, Resolve, called, only
 from lakehouse_spark.query.scope import Column, Parts, Scope, parts
 from lakehouse_spark.query.typed import NotExactError, Origin, Range, Reading, Typed, alike, ordered
 from lakehouse_spark.table import CATALOG
+
+LONGEST = 50_000
+"""Of a subquery in DuckDB's words, in characters: what WITH names is written out wherever it is used."""
 
 
 class Translation(NamedTuple):
@@ -38,8 +41,11 @@ class _Selected(NamedTuple):
 
 
 class _Query(NamedTuple):
+    """`may_fail` is what it calls at which Spark fails for some values."""
+
     sql: str
     columns: Sequence[_Selected]
+    may_fail: Sequence[str]
 
 
 _Views = Mapping[str, _Query]
@@ -55,11 +61,11 @@ def translate(sql: str, columns_of: ColumnsOf, limit: int) -> Translation:
     except SqlglotError:
         raise NotExactError("the statement is not understood") from None
     [statement, *more] = statements
-    # Which begins with FROM is a statement for sqlglot, and for Spark an error.
-    if more or not isinstance(statement, exp.Select) or not re.match(r"\s*(SELECT|WITH)\b", sql, re.IGNORECASE):
+    if more or not isinstance(statement, exp.Select):
         raise NotExactError("it is not one SELECT")
     sources = _Sources(columns_of)
     found = sources.query(statement, {}, limit)
+    spelling.check(sql, statement)
     return Translation(found.sql, [(each.name, each.value.type) for each in found.columns], sources.readings)
 
 
@@ -78,8 +84,8 @@ class _Sources:
         only(select, "expressions from_ joins where group having order limit distinct with_")
         if limit is None and (select.args.get("order") or select.args.get("limit")):
             raise NotExactError("a subquery in an order, or cut off")
-        source, scope = self._from(select, self._with(select.args.get("with_"), views))
-        return _Select(select, scope).query(source, limit)
+        source, scope, may_fail = self._from(select, self._with(select.args.get("with_"), views))
+        return _Select(select, scope, may_fail).query(source, limit)
 
     def _with(self, clause: exp.With | None, views: _Views) -> _Views:
         found: dict[str, _Query] = {}
@@ -93,20 +99,21 @@ class _Sources:
                 found[name] = self.query(each.this, {**views, **found})
         return {**views, **found}
 
-    def _from(self, select: exp.Select, views: _Views) -> tuple[str, Scope]:
+    def _from(self, select: exp.Select, views: _Views) -> tuple[str, Scope, list[str]]:
         begin = select.args.get("from_")
         if begin is None:
             raise NotExactError("a SELECT without FROM")
         only(begin, "this")
-        source, scope = self._source(begin.this, views)
+        source, scope, may_fail = self._source(begin.this, views)
         for join in select.args.get("joins") or ():
-            other, added = self._source(join.this, views)
+            other, added, failing = self._source(join.this, views)
             kind, scope, condition = _joined(join, scope, added)
             source = f"{source} {kind} JOIN {other} ON {condition}"
-        return source, scope
+            may_fail += failing
+        return source, scope, may_fail
 
-    def _source(self, node: exp.Expression, views: _Views) -> tuple[str, Scope]:
-        """A table, a name of WITH or a subquery, and its columns."""
+    def _source(self, node: exp.Expression, views: _Views) -> tuple[str, Scope, list[str]]:
+        """A table, a name of WITH or a subquery, its columns, and what it calls at which Spark may fail."""
         if isinstance(node, exp.Subquery):
             only(node, "this alias")
             return self._subquery(self.query(node.this, views), _alias(node))
@@ -122,30 +129,29 @@ class _Sources:
         reading = Reading(".".join(name), f"t{len(self.readings)}")
         self.readings.append(reading)
         of = _alias(node) or (CATALOG, *(part.lower() for part in name))
-        return reading.alias, Scope(
-            [
-                Column(
-                    name, Typed(f"{reading.alias}.{typed.quoted(name)}", kind, name, origin=Origin(reading, name)), of
-                )
-                for name, kind in self._columns_of(reading.table).items()
-            ]
-        )
+        columns = [
+            Column(name, Typed(f"{reading.alias}.{typed.quoted(name)}", kind, name, origin=Origin(reading, name)), of)
+            for name, kind in self._columns_of(reading.table).items()
+        ]
+        return reading.alias, Scope(columns), []
 
-    def _subquery(self, query: _Query, of: Parts) -> tuple[str, Scope]:
+    def _subquery(self, query: _Query, of: Parts) -> tuple[str, Scope, list[str]]:
+        if len(query.sql) > LONGEST:
+            raise NotExactError("its subqueries, written out at each use, are too long")
         self._subqueries += 1
         alias = f"s{self._subqueries}"
         columns = [
             Column(each.name, Typed(f"{alias}.c{number}", each.value.type, each.name), of)
             for number, each in enumerate(query.columns)
         ]
-        return f"({query.sql}) AS {alias}", Scope(columns)
+        return f"({query.sql}) AS {alias}", Scope(columns), [*query.may_fail]
 
 
 def _joined(join: exp.Join, scope: Scope, added: Scope) -> tuple[str, Scope, str]:
     """The kind of a join, the columns on both sides, and the condition."""
     only(join, "this side kind on using")
     side = (join.side or "INNER").upper()
-    if side not in ("INNER", "LEFT", "RIGHT", "FULL") or (join.kind or "").upper() not in ("", "INNER", "OUTER"):
+    if side not in ("INNER", "LEFT", "RIGHT", "FULL") or join.kind not in ("", "OUTER" if join.side else "INNER"):
         raise NotExactError(f"a {f'{join.side} {join.kind}'.strip()} JOIN")
     if using := join.args.get("using"):
         if side not in ("INNER", "LEFT"):
@@ -154,16 +160,22 @@ def _joined(join: exp.Join, scope: Scope, added: Scope) -> tuple[str, Scope, str
         return side, both, condition
     if on := join.args.get("on"):
         both = scope.joined(added)
-        return side, both, Expressions(both.resolve).condition(on).sql
+        expressions = Expressions(both.resolve)
+        condition = expressions.condition(on).sql
+        _refuse_to_leave_out(expressions.may_fail)
+        return side, both, condition
     raise NotExactError("a join without ON or USING")
 
 
 class _Select:
     """One SELECT over the columns of its FROM."""
 
-    def __init__(self, select: exp.Select, scope: Scope) -> None:
+    def __init__(self, select: exp.Select, scope: Scope, may_fail: list[str]) -> None:
         self._args = select.args
         self._scope = scope
+        if any(self._args.get(part) for part in ("joins", "where", "having")):
+            _refuse_to_leave_out(may_fail)
+        self._may_fail = may_fail
         self._selected = [*self._select(select.expressions)]
         self._groups = self._group(select.args.get("group"))
         self._is_aggregated = self._groups is not None or any(each.is_aggregated for each in self._selected)
@@ -180,10 +192,15 @@ class _Select:
         ]
         if limit is not None:
             clauses += [self._order(self._args.get("order")), _limit(self._args.get("limit"), limit)]
-        return _Query(" ".join(filter(None, clauses)), self._selected)
+        return _Query(" ".join(filter(None, clauses)), self._selected, self._may_fail)
+
+    def _expressions(self, resolve: Resolve, *, aggregates: bool = False) -> Expressions:
+        found = Expressions(resolve, aggregates=aggregates)
+        found.may_fail = self._may_fail
+        return found
 
     def _select(self, nodes: Sequence[exp.Expression]) -> Iterator[_Selected]:
-        expressions = Expressions(self._scope.resolve, aggregates=True)
+        expressions = self._expressions(self._scope.resolve, aggregates=True)
         for node in nodes:
             if node.is_star:
                 yield from (_Selected(column.name, column.value) for column in self._scope.starred(node))
@@ -209,6 +226,9 @@ class _Select:
             return ""
         expressions = Expressions(self._scope.resolve)
         condition = expressions.condition(where.this)
+        if self._args.get("joins") or any(column.value.origin is None for column in self._scope.columns):
+            _refuse_to_leave_out(expressions.may_fail)
+        self._may_fail += expressions.may_fail
         for part in _conjuncts(where.this):
             _note_range(part, expressions)
         return f"WHERE {condition.sql}"
@@ -237,7 +257,7 @@ class _Select:
                 raise NotExactError(f"{node.name} is no column, or several")
             found = aliased[0]
         else:
-            return Expressions(self._scope.resolve).read(node)
+            return self._expressions(self._scope.resolve).read(node)
         if found.is_aggregated:
             raise NotExactError("GROUP BY an aggregate")
         return found.value
@@ -247,7 +267,7 @@ class _Select:
             return ""
         if not self._is_aggregated:
             raise NotExactError("HAVING without groups")
-        return f"HAVING {Expressions(self._resolve, aggregates=True).condition(having.this).sql}"
+        return f"HAVING {self._expressions(self._resolve, aggregates=True).condition(having.this).sql}"
 
     def _order(self, order: exp.Order | None) -> str:
         if order is None:
@@ -272,7 +292,7 @@ class _Select:
             return str(next(place for place, each in enumerate(self._selected, start=1) if each is found))
         if self._args.get("distinct"):
             raise NotExactError("ORDER BY of something else than DISTINCT selects")
-        value = ordered(Expressions(self._resolve, aggregates=self._is_aggregated).read(node))
+        value = ordered(self._expressions(self._resolve, aggregates=self._is_aggregated).read(node))
         if value.literal is not None:
             raise NotExactError("ORDER BY a literal")
         return value.sql
@@ -299,6 +319,12 @@ class _Select:
         return self._selected[int(said) - 1]
 
 
+def _refuse_to_leave_out(may_fail: Sequence[str]) -> None:
+    """Where a condition or a join may leave out the rows at which Spark fails, before it comes to them or after."""
+    if may_fail:
+        raise NotExactError(f"{may_fail[0]} of rows that a condition or a join may leave out")
+
+
 def _limit(limit: exp.Expression | None, wanted: int) -> str:
     if limit is None:
         return f"LIMIT {wanted}"
@@ -306,7 +332,9 @@ def _limit(limit: exp.Expression | None, wanted: int) -> str:
     said = limit.args.get("expression")
     if not isinstance(said, exp.Literal) or said.is_string or not str(said.this).isdecimal():
         raise NotExactError("LIMIT of another kind than a number")
-    return f"LIMIT {min(wanted, int(str(said.this)))}"
+    if (most := int(str(said.this))) > 2**31 - 1:
+        raise NotExactError("LIMIT of more than an INT")
+    return f"LIMIT {min(wanted, most)}"
 
 
 def _note_range(condition: exp.Expression, expressions: Expressions) -> None:

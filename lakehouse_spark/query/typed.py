@@ -6,6 +6,7 @@ Instants are in UTC, and without a zone in DuckDB.
 import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from pyspark.sql.types import (
@@ -69,13 +70,15 @@ class Origin(NamedTuple):
 
 class Typed(NamedTuple):
     """An expression in DuckDB's SQL with its type in Spark; `name` is what Spark calls a column of it that has no
-    alias, None where that is not known; `origin` is the column that it is, where it is one of a table."""
+    alias, None where that is not known; `origin` is the column that it is, where it is one of a table; `may_fail` where
+    there are values at which Spark fails, as with an overflow."""
 
     sql: str
     type: DataType
     name: str | None = None
     literal: Literal | None = None
     origin: Origin | None = None
+    may_fail: bool = False
 
 
 def ordered(value: Typed) -> Typed:
@@ -113,11 +116,12 @@ def number(said: str) -> Typed:
     if re.fullmatch(r"-?\d+", said):
         for kind, bits in ((INT, 31), (BIGINT, 63)):
             if -(2**bits) <= int(said) < 2**bits:
-                return Typed(f"CAST({said} AS {sql_type(kind)})", kind, said, int(said))
+                return Typed(f"CAST({said} AS {sql_type(kind)})", kind, str(int(said)), int(said))
     elif re.fullmatch(r"-?\d+\.\d+", said):
         digits, scale = re.sub(r"[-.]", "", said).lstrip("0"), len(said.partition(".")[2])
         fraction = decimal(max(len(digits), scale), scale)
-        return Typed(f"CAST('{said}' AS {sql_type(fraction)})", fraction, said)
+        name = Decimal(said)  # of which zero has no sign
+        return Typed(f"CAST('{said}' AS {sql_type(fraction)})", fraction, str(name if name else abs(name)))
     raise NotExactError(f"the number {said} is of a type that may differ")
 
 

@@ -72,7 +72,7 @@ def judged(
 def with_fields(bronze: DataFrame, topic: Topic, exchanges: DataFrame, max_bytes: int) -> DataFrame:
     """Bronze rows with `_fields` (texts), `_known` (exchange) and `_unreadable` (why nothing can be read)."""
     read = topic.with_fields(bronze, max_bytes)
-    records = drift.with_drift(read, topic.fields, topic.kinds)
+    records = drift.with_drift(read, topic.kinds)
     raw, raw_bytes, lone = F.col("raw_payload"), F.col("_raw_bytes"), F.coalesce(F.size("_lone") > 0, F.lit(False))
     unreadable = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=F.col("_fields").isNotNull())
     return quality.with_known_exchange(records.withColumn("_unreadable", unreadable), exchanges)

@@ -20,15 +20,15 @@ _LONGEST = 100
 """Characters of a name that are kept."""
 
 
-def with_drift(records: DataFrame, names: Sequence[str], kinds: Kinds) -> DataFrame:
-    """The records (`raw_payload`, and what `with_fields` adds of these names) with two more columns, NULL where there
+def with_drift(records: DataFrame, kinds: Kinds) -> DataFrame:
+    """The records (`raw_payload`, and what `with_fields` adds of these fields) with two more columns, NULL where there
     is no object.
 
-    `_has` has a bit for each of the names, by its place, whose field holds something. `_drift` is NULL for a payload as
-    declared, else its other fields as texts: what JSON value each has (`string`, `integer`, `number`, `boolean`,
-    `array`, `object` or `null`), a colon, and its name. Null is as declared.
+    `_has` has a bit for each of them, by its place, that holds something. `_drift` is NULL for a payload as declared,
+    else its other fields as texts: what JSON value each has (`string`, `integer`, `number`, `boolean`, `array`,
+    `object` or `null`), a colon, and its name. Null is as declared.
     """
-    has, entries = _columns(tuple(names), kinds)
+    has, entries = _columns(kinds)
     return records.withColumns({HAS: has, DRIFT: entries})
 
 
@@ -56,12 +56,12 @@ def present(has: int, names: Sequence[str]) -> set[str]:
 
 
 @cache
-def _columns(names: tuple[str, ...], kinds: Kinds) -> tuple[Column, Column]:
+def _columns(kinds: Kinds) -> tuple[Column, Column]:
     is_object, text = F.col("_fields").isNotNull(), payload.without_mark(F.col("raw_payload"))
     has = F.lit(0).cast("long")
-    for place, name in enumerate(names):
+    for place, name in enumerate(kinds.names):
         has = has + F.when(payload.field("_fields", name).isNotNull(), F.lit(1 << place)).otherwise(F.lit(0))
-    declared = kinds.of(names)
+    declared = kinds.by_name
     allowed = [
         f"{kind}:{name}"
         for name, values in declared.items()

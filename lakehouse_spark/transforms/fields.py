@@ -1,6 +1,5 @@
 """A payload's fields as texts: what a JSON object writes under the names that are asked for, digit by digit."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,42 +11,45 @@ from lakehouse_spark.transforms import payload
 
 @dataclass(frozen=True)
 class Kinds:
-    """The names of a payload's fields that are texts, JSON arrays and instants, which are strings or numbers; the
-    others are numbers."""
+    """The names of a payload's fields, and which of them are texts, JSON arrays and instants, which are strings or
+    numbers; the others are numbers."""
 
+    names: tuple[str, ...]
     texts: tuple[str, ...]
     arrays: tuple[str, ...]
     instants: tuple[str, ...]
 
-    def of(self, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Which kinds of JSON value each of these names may have."""
+    @property
+    def by_name(self) -> dict[str, tuple[str, ...]]:
+        """Which kinds of JSON value each field may have."""
         return {
             name: ("string",) if name in self.texts
             else ("array",) if name in self.arrays
             else ("string", "number") if name in self.instants
             else ("number",)
-            for name in names
+            for name in self.names
         }  # fmt: skip
 
 
-def with_fields(records: DataFrame, names: Sequence[str], kinds: Kinds, *, max_bytes: int) -> DataFrame:
-    """The records (`raw_payload`, `_raw_bytes`) with `_fields`, the texts of the payload's fields of these `names`
+def with_fields(records: DataFrame, kinds: Kinds, *, max_bytes: int) -> DataFrame:
+    """The records (`raw_payload`, `_raw_bytes`) with `_fields`, the texts of the payload's fields of these names
     (`payload.field`), NULL where it is no object; `_lone`, the names of those that hold half of a surrogate pair, NULL
     or empty without any; and `_is_plain` (`payload.is_plain`).
 
     A payload of more than `max_bytes` is not read.
     """
-    before, columns = _columns(tuple(names), kinds, max_bytes)
-    tokens = payload.text_fields(names)
+    before, columns = _columns(kinds, max_bytes)
+    tokens = payload.text_fields(kinds.names)
     read = payload.with_object(records.withColumns(before), "_json", "_parsed", tokens, "_is_plain")
     return read.withColumns(columns).drop("_parsed", "_json")
 
 
 @cache
-def _columns(names: tuple[str, ...], kinds: Kinds, max_bytes: int) -> tuple[dict[str, Column], dict[str, Column]]:
+def _columns(kinds: Kinds, max_bytes: int) -> tuple[dict[str, Column], dict[str, Column]]:
     """The text to be read, and whether it is plain; and what is made of these and of the object that is in it."""
     raw, text, parsed, is_plain = F.col("raw_payload"), F.col("_json"), F.col("_parsed"), F.col("_is_plain")
-    tokens, texts, arrays = payload.text_fields(names), kinds.texts, kinds.arrays
+    names, texts, arrays = kinds.names, kinds.texts, kinds.arrays
+    tokens = payload.text_fields(names)
     odd = payload.is_inexact(text) | payload.is_any_odd([payload.field("_parsed", name) for name in texts])
     if arrays:
         odd = odd | payload.may_be_quoted_array(text)
@@ -61,7 +63,7 @@ def _columns(names: tuple[str, ...], kinds: Kinds, max_bytes: int) -> tuple[dict
     is_read = payload.size(raw, F.col("_raw_bytes")) <= max_bytes
     before = {
         "_json": F.when(is_read, payload.without_mark(raw)),
-        "_is_plain": F.coalesce(is_read & payload.is_plain(raw, kinds.of(names)), F.lit(False)),
+        "_is_plain": F.coalesce(is_read & payload.is_plain(raw, kinds.by_name), F.lit(False)),
     }
     return before, {"_fields": fields, "_lone": lone}
 

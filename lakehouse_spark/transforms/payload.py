@@ -20,7 +20,21 @@ NOT_TEXT = "\u0000"
 
 _BYTE_ORDER_MARK = "\ufeff"
 
-_STRICT = {"mode": "PERMISSIVE", "allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
+_BROKEN = "_broken"
+_STRICT = {
+    "mode": "PERMISSIVE",
+    "allowSingleQuotes": "false",
+    "allowNonNumericNumbers": "false",
+    "columnNameOfCorruptRecord": _BROKEN,
+}
+_SKIPPED = T.StructType(
+    [
+        T.StructField("payload", T.StructType([T.StructField("_", T.StringType())])),
+        T.StructField(_BROKEN, T.StringType()),
+    ]
+)
+"""An object of which no field is read, and the text of it where the parser found an error."""
+
 _WHITESPACE = " \t\n\r\f\v\u00a0"
 
 # A token that a double may not carry: some 15 digits with a fraction or an exponent, or an exponent of 3 digits.
@@ -100,7 +114,7 @@ class _Grammar:
 _PLAIN = _Grammar(
     blank=" ?+",
     string=rf'"[^"\\{_CONTROL}]*+"',
-    number=r"-?+(?:(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,6}+)?+(?![0-9])|[1-9][0-9]*+)",
+    number=r"-?+(?:(?:0|[1-9][0-9]{0,6}+)(?:\.[0-9]{1,6}+)?+(?![0-9])|[1-9][0-9]{7,17}+)",
 )
 _VALID = _Grammar(
     blank=r"[ \t\n\r]*+",
@@ -113,8 +127,9 @@ def is_plain(payload: Column, kinds: Mapping[str, Sequence[str]]) -> Column:
     """Whether a payload is an object as nearly all are: of the fields in `kinds` alone, each null or a JSON value of
     one of its kinds (`string`, `number`, `array`), and all as the parser would print them, or with more zeros.
 
-    So no escape, no blank but single spaces between tokens, no exponent, no more than 13 digits about a point, and in
-    an array strings, numbers and arrays of these. Of such a payload nothing is lost, and nothing hides in it.
+    So no escape, no blank but single spaces between tokens, no exponent, no more than 13 digits about a point or 18
+    without (in an array the parser reads on behind one of 1,001), and in an array strings, numbers and arrays of these.
+    Of such a payload nothing is lost, and nothing hides in it.
     """
     return payload.rlike(_PLAIN.objects(kinds))
 
@@ -143,7 +158,7 @@ def _object(text: str, fields: T.StructType, is_plain: str) -> tuple[Column, Col
     """The array of what the payload holds, and of that, as `_objects`, what is just one object."""
     payload = F.col(text)
     objects = strict_json(F.concat(F.lit("["), payload, F.lit("]")), T.ArrayType(fields))
-    is_object = F.col(is_plain) | ~_is_forgiven(payload, fields)
+    is_object = F.col(is_plain) | ~_is_forgiven(payload)
     one = (F.size("_objects") == 1) & F.get("_objects", 0).isNotNull() & is_object
     return objects, F.when(one, F.col("_objects"))
 
@@ -185,24 +200,24 @@ def with_lone_surrogates(payload: Column, fields: T.StructType) -> Column:
     return F.when(has_lone_surrogate(payload), F.get(F.zip_with(one, other, differing), 0))
 
 
-def _is_forgiven(payload: Column, fields: T.StructType) -> Column:
+def _is_forgiven(payload: Column) -> Column:
     """Whether the parser read on where it should have refused.
 
-    It stops where the payload closes the bracket put around it: such a one does not also fit between braces. And an
-    error inside a string, an array or an object costs only the field that is asked for, but not where all are skipped.
+    An error inside a string, an array or an object costs only the field that is asked for, and not even that where its
+    name is there twice: so all payloads are looked into in which one can hide.
     """
-    lost = F.lit(False)
-    for name in fields.names:
-        lost = lost | field("_objects", name).isNull()
-    return is_closed_early(payload, or_if=lost & ~payload.rlike(_FLAT))
+    return is_closed_early(payload, or_if=~payload.rlike(_FLAT))
 
 
 def is_closed_early(payload: Column, *, or_if: Column | None = None) -> Column:
-    """Whether the payload closes a bracket put around it, and goes on; also looked into where `or_if` holds."""
+    """Whether the payload closes a bracket put around it, and goes on; also looked into where `or_if` holds.
+
+    Such a one does not also fit between braces. The parser then says itself that something is wrong: what it found
+    tells nothing, since it finds fields behind an error too.
+    """
     suspect = F.contains(payload, F.lit("]")) & payload.rlike(_CLOSED_EARLY)
-    member = T.StructType([T.StructField("payload", T.StructType([T.StructField("_", T.StringType())]))])
-    within = strict_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), member)
-    return F.when(suspect if or_if is None else suspect | or_if, within["payload"].isNull()).otherwise(False)
+    broken = strict_json(F.concat(F.lit('{"payload":'), payload, F.lit("}")), _SKIPPED)[_BROKEN]
+    return F.when(suspect if or_if is None else suspect | or_if, broken.isNotNull()).otherwise(False)
 
 
 def strict_json(text: Column, kind: T.DataType) -> Column:

@@ -92,7 +92,7 @@ def run(
 
     Raises UsageError if it was never migrated.
     """
-    return _all_found(_moment(spark, settings), tables or TABLES, {}, True, report)[0]
+    return _all_found(_moment(spark, settings), tables or TABLES, {}, True, report, {})
 
 
 class Verified(NamedTuple):
@@ -115,9 +115,12 @@ def go_on(
 
     Raises UsageError if it was never migrated.
     """
-    moment = _moment(spark, settings)
-    findings, proved = _all_found(moment, tables or TABLES, proof.kept(spark), in_full, report)
-    complaint = proof.keep(spark, proved)
+    moment, proved = _moment(spark, settings), dict[tuple[str, str], Proof | None]()
+    began = proof.properties(spark)
+    try:
+        findings = _all_found(moment, tables or TABLES, proof.told(began), in_full, report, proved)
+    finally:  # what is broken is so whatever becomes of the other checks
+        complaint = proof.keep(spark, proved, began)
     return Verified(findings, complaint and settings.without_secrets(complaint))
 
 
@@ -141,18 +144,27 @@ Proved = Mapping[tuple[str, str], Proof | None]
 
 
 def _all_found(
-    moment: Moment, tables: Sequence[Table], proofs: Proofs, in_full: bool, report: Callable[[Finding], None]
-) -> tuple[list[Finding], Proved]:
-    """What all checks find of these tables, and what is proved by it; None: not any more."""
+    moment: Moment,
+    tables: Sequence[Table],
+    proofs: Proofs,
+    in_full: bool,
+    report: Callable[[Finding], None],
+    proved: dict[tuple[str, str], Proof | None],
+) -> list[Finding]:
+    """What all checks find of these tables; `proved` gets what is proved by it, as each is done. None: not any more."""
+
+    def found_by(invariant: Invariant) -> list[Finding]:
+        found, more = _found(invariant, moment, tables, proofs, in_full)
+        proved.update(more)
+        return found
+
     findings: list[Finding] = []
-    proved: dict[tuple[str, str], Proof | None] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for found, more in pool.map(lambda each: _found(each, moment, tables, proofs, in_full), CHECKS):
-            proved |= more
+        for found in pool.map(found_by, CHECKS):
             for finding in found:
                 report(finding)
                 findings.append(finding)
-    return findings, proved
+    return findings
 
 
 def _found(

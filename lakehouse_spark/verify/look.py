@@ -1,7 +1,7 @@
 """How checks read the lakehouse: every table as it was at one moment, so that what they prove can be named."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property, reduce
 from typing import Any
@@ -73,17 +73,14 @@ class Moment:
     @cached_property
     def metadata(self) -> Mapping[str, Metadata]:
         """What is known of the tables without Spark, each as it was pinned; nothing of a catalog that only Spark opens,
-        and of a table that has lost its pin."""
+        and of a table that has lost its pin, or whose columns have other names since."""
         try:
             found = metadata.read(self.settings, [pin.table for pin in self.pins.values()])
         except LakehouseError:
             return {}
-        pinned = {name: (each, self.pins[name].held.snapshot) for name, each in found.items()}
-        return {
-            name: replace(each, said={**each.said, "current-snapshot-id": snapshot})
-            for name, (each, snapshot) in pinned.items()
-            if snapshot in {known["snapshot-id"] for known in each.snapshots}
-        }
+        held = {name: self.pins[name].held for name in found}
+        pinned = {name: each.at(held[name].snapshot) for name, each in found.items()}
+        return {name: each for name, each in pinned.items() if each and each.schema_id == held[name].schema}
 
 
 def sources_last(tables: Sequence[Table]) -> list[Table]:

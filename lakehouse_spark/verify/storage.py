@@ -109,11 +109,12 @@ def files_exist(looks: Sequence[Look]) -> Iterator[Finding]:
 def _referenced_since(look: Look) -> set[str] | None:
     """The files that commits wrote since the proof; None: all have to be looked for."""
     before = look.before()
-    known = look.moment.metadata.get(look.table.name) if before else None
-    if before is None or known is None:
+    known = look.moment.metadata.get(look.table.name)
+    if before is None or before.snapshot is None or known is None:
         return None
-    look.is_of_new = True
-    return difference.paths(known, before.sequence)
+    found = difference.paths(known, before.snapshot)
+    look.is_of_new = found is not None
+    return found
 
 
 _ASKED_FOR_ONE_BY_ONE = 100

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import live
 from lakehouse_spark.jobs.beat import Beat, Watch
 from lakehouse_spark.local.broker import Broker
@@ -38,7 +37,7 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
 
 
 def is_free(lake: Lake) -> bool:
-    log = journal.read(pyiceberg.open_catalog(lake.settings), LEASES)
+    log = journal.read(lake.settings, LEASES)
     return log.holder(LAKEHOUSE, datetime.now(UTC), (live.JOB,)) is None
 
 

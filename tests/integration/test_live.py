@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import metrics
 from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.iceberg import inventory, pyiceberg
+from lakehouse_spark.iceberg import inventory
 from lakehouse_spark.jobs import bronze_writer, live
 from lakehouse_spark.jobs.beat import Beat, Watch
 from lakehouse_spark.jobs.registry import JOBS
@@ -108,7 +108,7 @@ def held(spark: SparkSession) -> Held:
 
 
 def other(lake: Lake, lease: timedelta = timedelta(minutes=5)) -> journal.Run:
-    return journal.Run(lake.spark, pyiceberg.open_catalog(lake.settings), lease, id="other")
+    return journal.Run(lake.spark, lake.settings, lease, id="other")
 
 
 def leases(lake: Lake, job: str) -> list[str]:

@@ -16,7 +16,6 @@ from pyspark.sql import Row, SparkSession
 from lakehouse_spark import cli, verify
 from lakehouse_spark.catalog import BY_NAME, LAYERS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import maintenance, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, session, snapshots
@@ -545,7 +544,7 @@ def logged(lake: Lake) -> list[dict[str, Any]]:
 
 
 def held_by_another(lake: Lake, lease: timedelta) -> None:
-    other = journal.Run(lake.spark, pyiceberg.open_catalog(lake.settings), lease, id="other")
+    other = journal.Run(lake.spark, lake.settings, lease, id="other")
     action = Action(table=BRONZE, reason="due", before={}, after={})
     object.__setattr__(action, "job", Compaction.job)
     assert other.start([action]) == {}
@@ -591,9 +590,7 @@ def test_a_failure_on_one_table_does_not_stop_the_others(processed: Lake, monkey
         work(processed, "compaction", tables=(BRONZE, SILVER))
     assert files(processed, SILVER) == 1
     assert refs(processed) == []
-    found = survey.take(
-        pyiceberg.open_catalog(processed.settings), processed.settings.maintenance, [BY_NAME[BRONZE]], datetime.now(UTC)
-    )
+    found = survey.take(processed.settings, [BY_NAME[BRONZE]], datetime.now(UTC))
     assert found.journal.last_failure()[BRONZE].detail == {"error": "No space left on device"}
 
 

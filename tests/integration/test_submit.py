@@ -2,22 +2,15 @@
 
 import gzip
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.request
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
 from pyarrow import fs
 from pyspark.sql import SparkSession
 
@@ -28,82 +21,8 @@ from lakehouse_spark.settings import KafkaSettings, Settings
 from lakehouse_spark.verify import ingestion
 from tests.support.lake import TOPICS, trade
 from tests.support.lakehouses import connect
-
-ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "scripts"
-LAKEHOUSE = (sys.executable, "-c", "from lakehouse_spark.cli import main; main()")
-"""The command, as the tests' own Python runs it."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a job ended and what it said."""
-
-    code: int
-    lines: list[str]
-    complaints: list[str]
-
-    @property
-    def report(self) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(self.lines[-1])
-        return report
-
-    @property
-    def counts(self) -> dict[str, dict[str, int]]:
-        tables = self.report["tables"]
-        assert isinstance(tables, list)
-        return {table["table"]: table["counts"] for table in tables if table["snapshot_id"]}
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A user's shell with the settings of one lakehouse."""
-
-    bootstrap_servers: str
-    home: Path
-    cache: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("LAKEHOUSE_", "PYSPARK_"))}
-        return {
-            **own,
-            "PATH": f"{Path(sys.executable).parent}:{own['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "LAKEHOUSE_HOME": str(self.home),
-            "LAKEHOUSE_CACHE": str(self.cache),
-            "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "LAKEHOUSE_KAFKA__TOPICS": json.dumps({name: f"submit_{name}" for name in TOPICS}),
-            "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
-            "LAKEHOUSE_SPARK__MASTER": "local[2]",
-            "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
-        }
-
-    def start(self, script: str | Sequence[str], *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        command = [str(SCRIPTS / script)] if isinstance(script, str) else script
-        return subprocess.Popen(
-            [*command, *arguments],
-            env={**self.environment, **environment},
-            cwd=self.home.parent,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, script: str | Sequence[str], *arguments: str, **environment: str) -> Done:
-        with self.start(script, *arguments, **environment) as process:
-            return finished(process)
-
-    def produce(self, topic: str, *values: bytes) -> None:
-        producer = Producer({"bootstrap.servers": self.bootstrap_servers})
-        for value in values:
-            producer.produce(f"submit_{topic}", value=value)
-        assert producer.flush(30) == 0
-
-
-def finished(process: "subprocess.Popen[str]") -> Done:
-    said, complained = process.communicate(timeout=180)
-    return Done(process.returncode, said.splitlines(), complained.splitlines())
+from tests.support.object_store import ObjectStore
+from tests.support.shell import LAKEHOUSE, Done, Shell, finished, scraped
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +111,7 @@ def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: S
         shell.produce("raw_marketdata", b"{}", b"{}")
         first = process.stdout.readline()
         assert 'lakehouse_commits_total{table="bronze.raw_marketdata"} 1.0' in scraped(
-            port, until='lakehouse_lag_records{table="bronze.raw_marketdata",upstream="kafka"} 0.0'
+            port, 'lakehouse_lag_records{table="bronze.raw_marketdata",upstream="kafka"} 0.0'
         )
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -202,18 +121,6 @@ def test_sigterm_ends_a_continuous_writer_cleanly_with_all_it_committed(shell: S
     assert (done.code, done.complaints) == (0, [f"metrics: http://127.0.0.1:{port}/metrics"])
     assert time.monotonic() - began < 60
     assert done.counts == {"bronze.raw_marketdata": {"records": 2}}
-
-
-def scraped(port: int, until: str) -> list[str]:
-    """What the endpoint answers once it has a line."""
-    deadline = time.monotonic() + 60
-    while True:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            lines: list[str] = answer.read().decode().splitlines()
-        if until in lines:
-            return lines
-        assert time.monotonic() < deadline, lines
-        time.sleep(0.1)
 
 
 INGESTED = (ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for)
@@ -368,102 +275,42 @@ def test_a_reference_file_that_cannot_be_read_is_one_sentence(shell: Shell, tmp_
     ]  # fmt: skip
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports whose number plus 10,000 is one too: SeaweedFS speaks gRPC there."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as probe, socket.socket() as beside:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            if port >= 55_000 or port in found:
-                continue
-            try:
-                beside.bind(("127.0.0.1", port + 10_000))
-            except OSError:
-                continue
-            found.append(port)
-    return found
-
-
 @pytest.fixture
-def object_store(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An S3 server, SeaweedFS; the environment that puts a lakehouse there."""
-    key, secret = "lakehouse", uuid.uuid4().hex
-    names = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    folder = tmp_path / "store"
-    folder.mkdir()
-    command = [
-        str(Path(sys.executable).parent / "weed"), "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
-        "-bucket=warehouse", "-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.lance=0",
-        # Its Iceberg catalog takes no name that begins with an underscore: ours is the embedded one.
-        "-s3.port.iceberg=0", *(f"-{name}={port}" for name, port in ports.items()),
-    ]  # fmt: skip
-    keys = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-    with (tmp_path / "store.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **keys}, stdout=log, stderr=log)
-        try:
-            wait_for(ports["s3.port"], process)
-            yield {
-                "LAKEHOUSE_CATALOG__WAREHOUSE": "s3://warehouse/",
-                "LAKEHOUSE_S3__ENDPOINT": f"http://127.0.0.1:{ports['s3.port']}",
-                "LAKEHOUSE_S3__ACCESS_KEY_ID": key,
-                "LAKEHOUSE_S3__SECRET_ACCESS_KEY": secret,
-            }
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        assert process.poll() is None, "the object store ended"
-        assert time.monotonic() < deadline, "the object store never answered"
-        time.sleep(0.2)
+def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path / "store") as store:
+        yield store
 
 
 @pytest.mark.soak
-def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: dict[str, str], tmp_path: Path) -> None:
-    object_store["LAKEHOUSE_HOME"] = str(tmp_path / "home")
+def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: ObjectStore, tmp_path: Path) -> None:
+    on_s3 = {**object_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home")}
     shell.produce("raw_trades", trade(trade_id="S1"), trade(trade_id="S2"), trade(trade_id="S1"), b"{")
 
-    done = shell.run("submit", "pipeline", **object_store)
+    done = shell.run("submit", "pipeline", **on_s3)
     assert (done.code, done.complaints) == (0, [])
     rows = done.counts
     assert rows["bronze.raw_trades"]["records"] >= 4
     assert rows["silver.trades"]["inserted"] == rows["gold.fact_trades"]["inserted"] >= 2
 
-    again = shell.run("submit", "pipeline", **object_store)
+    again = shell.run("submit", "pipeline", **on_s3)
     assert (again.code, again.counts) == (0, {})
 
-    looked = shell.run(LAKEHOUSE, "status", "--json", JAVA_HOME="/none", **object_store)
+    looked = shell.run(LAKEHOUSE, "status", "--json", JAVA_HOME="/none", **on_s3)
     (told,) = [table for table in json.loads(looked.lines[-1]) if table["table"] == "gold.fact_trades"]
     assert (told["rows"], told["behind"]) == (rows["gold.fact_trades"]["inserted"], 0)
-    letters = shell.run(LAKEHOUSE, "rejected", "list", "--json", JAVA_HOME="/none", **object_store)
+    letters = shell.run(LAKEHOUSE, "rejected", "list", "--json", JAVA_HOME="/none", **on_s3)
     assert {"malformed_json"} <= {code for each in json.loads(letters.lines[-1]) for code in each["reasons"]}
     sql = "SELECT count(price) AS number FROM silver.trades"
-    read = shell.run(LAKEHOUSE, "query", sql, "--json", JAVA_HOME="/none", **object_store)
+    read = shell.run(LAKEHOUSE, "query", sql, "--json", JAVA_HOME="/none", **on_s3)
     assert json.loads(read.lines[-1]) == [{"number": rows["silver.trades"]["inserted"]}]
     assert read.complaints == ["answered by DuckDB"]
 
 
-def files_of(object_store: dict[str, str]) -> fs.S3FileSystem:
-    return fs.S3FileSystem(
-        access_key=object_store["LAKEHOUSE_S3__ACCESS_KEY_ID"],
-        secret_key=object_store["LAKEHOUSE_S3__SECRET_ACCESS_KEY"],
-        endpoint_override=object_store["LAKEHOUSE_S3__ENDPOINT"],
-        region="us-east-1",
-    )
-
-
 @pytest.mark.soak
-def test_tables_on_s3_are_maintained(shell: Shell, object_store: dict[str, str], tmp_path: Path) -> None:
+def test_tables_on_s3_are_maintained(shell: Shell, object_store: ObjectStore, tmp_path: Path) -> None:
     policy = {"settle_minutes": 0, "min_input_files": 2, "snapshot_days": 0, "min_snapshots": 1, "orphan_days": 0}
     of_bronze = {
-        **object_store,
+        **object_store.environment,
         "LAKEHOUSE_HOME": str(tmp_path / "home"),
         "LAKEHOUSE_MAINTENANCE__LAYERS": json.dumps({"bronze": policy}),
         "LAKEHOUSE_MAINTENANCE__LONGEST_WRITE_HOURS": "0.000000001",
@@ -485,7 +332,7 @@ def test_tables_on_s3_are_maintained(shell: Shell, object_store: dict[str, str],
     # The newest, which is the compaction, and the one before, which carries the newest cursor.
     assert (expired["job"], expired["counts"]["snapshots"]) == ("snapshot_expiration", 2)
 
-    store = files_of(object_store)
+    store = object_store.files
     orphan = "warehouse/bronze/raw_trades/data/orphan.parquet"
     with store.open_output_stream(orphan) as file:
         file.write(b"debris")
@@ -510,14 +357,14 @@ def test_tables_on_s3_are_maintained(shell: Shell, object_store: dict[str, str],
 
 @pytest.mark.soak
 def test_migrations_of_tables_on_s3_are_rehearsed_in_a_folder(
-    shell: Shell, object_store: dict[str, str], tmp_path: Path
+    shell: Shell, object_store: ObjectStore, tmp_path: Path
 ) -> None:
     (tmp_path / "folders").mkdir()
-    on_s3 = {**object_store, "LAKEHOUSE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "folders")}
+    on_s3 = {**object_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "folders")}
     for job in (("schema_migration",), ("bronze_writer", "--table", "raw_trades")):
         shell.produce("raw_trades", trade(trade_id="S1"), trade(trade_id="S2"))
         assert shell.run("submit", *job, **on_s3).code == 0
-    store = files_of(object_store)
+    store = object_store.files
 
     def there() -> dict[str, tuple[int, int]]:
         found = store.get_file_info(fs.FileSelector("warehouse", recursive=True))
@@ -535,16 +382,16 @@ def test_migrations_of_tables_on_s3_are_rehearsed_in_a_folder(
 
 
 @pytest.mark.soak
-def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: dict[str, str]) -> None:
+def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: ObjectStore) -> None:
     names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
-    store = files_of(object_store)
+    store = object_store.files
     for number, name in enumerate([*names, "notes.txt"]):
         with store.open_output_stream(f"warehouse/reference/{name}") as file:
             file.write(b"symbol,effective_date\nS3-%d,2025-06-01\n" % number)
-    settings = {name: value for name, value in object_store.items() if "S3" in name}  # the tables stay where they are
+    reach = {name: value for name, value in object_store.environment.items() if "S3" in name}  # tables stay at home
 
     def load(*sources: str) -> Done:
-        return shell.run("dimension_loader", "--dimension", "dim_symbol", "--source", *sources, **settings)
+        return shell.run("dimension_loader", "--dimension", "dim_symbol", "--source", *sources, **reach)
 
     done = load(*(f"s3a://warehouse/reference/{name}" for name in names))
     assert (done.code, done.complaints) == (0, [])

@@ -6,6 +6,8 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -189,13 +191,17 @@ def test_damage_in_a_new_commit_is_found_and_leaves_no_proof(proved: Lake) -> No
     assert broken(findings(proved)) == []
 
 
-def test_a_new_file_that_is_gone_is_missed_and_an_old_one_only_in_full(proved: Lake, tmp_path: Path) -> None:
-    with undone(proved, NOTES):
-        proved.spark.sql(f"INSERT INTO lake.{NOTES} (topic) VALUES ('gone')")
-        row = proved.spark.table(f"lake.{NOTES}.files").select("file_path").first()
-    assert row is not None
-    path = Path("/" + row["file_path"].removeprefix("file:").lstrip("/"))
+def note(lake: Lake) -> Path:
+    """The file of a row that was there for a moment: only `files_exist` looks at it."""
+    with undone(lake, NOTES):
+        before = set(lake.rows(f"{NOTES}.files", "file_path"))
+        lake.spark.sql(f"INSERT INTO lake.{NOTES} (topic) VALUES ('gone')")
+        ((location,),) = set(lake.rows(f"{NOTES}.files", "file_path")) - before
+    return Path("/" + location.removeprefix("file:").lstrip("/"))
 
+
+def test_a_new_file_that_is_gone_is_missed_and_an_old_one_only_in_full(proved: Lake, tmp_path: Path) -> None:
+    path = note(proved)
     aside = path.rename(tmp_path / path.name)
     assert broken(findings(proved, NOTES)) == [("files_exist", NOTES, 1, NEW)]
     aside.rename(path)
@@ -281,3 +287,72 @@ def test_without_the_right_to_write_all_is_checked_and_nothing_is_kept(proved: L
     assert complaint is not None
     assert complaint.startswith("what was proved is not kept: ")
     assert proof.kept(proved.spark) == before
+
+
+def test_files_of_a_table_that_was_made_anew_are_looked_for_though_its_commits_count_from_one(
+    proved: Lake, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        note(proved)
+    assert broken(findings(proved, NOTES)) == []
+    proved.spark.sql(f"DROP TABLE lake.{NOTES}")
+    create_tables(proved.spark, [NOTES])
+    path = note(proved)
+
+    aside = path.rename(tmp_path / path.name)
+    assert broken(findings(proved, NOTES)) == [("files_exist", NOTES, 1, FULL)]
+    aside.rename(path)
+    assert broken(findings(proved, NOTES)) == []
+
+
+def hand_on(lake: Lake, table: str, following: int = 0, **changes: Any) -> None:
+    """A commit without rows whose cursor says something else, and that so many records more are read."""
+    state = lake.state(table)
+    cursor = state.cursor_as(TopicCursor)
+    assert cursor is not None
+    now = replace(cursor, stamp=state.next_stamp(datetime.now(UTC)), following={0: cursor.following[0] + following})
+    commit.advance(lake.spark, BY_NAME[table], state, replace(now, **changes))
+
+
+def test_rows_of_a_topic_before_it_was_made_anew_are_looked_at_once_they_count_again(proved: Lake) -> None:
+    name, once = "bronze.raw_marketdata", "offsets_are_there_once"
+    with undone(proved, name):
+        copy_of(name, _ingested_at="_ingested_at - INTERVAL 1 MICROSECOND")(proved)
+        hand_on(proved, name, epoch=datetime.now(UTC))
+        assert once not in {each[0] for each in broken(findings(proved, name))}
+        hand_on(proved, name, epoch=None)
+        assert (once, name, 1, FULL) in broken(findings(proved, name))
+
+
+def test_what_kafka_did_not_hold_yet_is_not_proved_to_be_stored(proved: Lake) -> None:
+    name, complete = "bronze.raw_orderbook", "offsets_are_complete"
+    with undone(proved, name):
+        hand_on(proved, name, following=1)
+        (found,) = (each for each in findings(proved, name) if each.invariant == complete)
+        assert (found.holds, found.waits, found.detail) == (True, True, "0 lost, Kafka ends before the cursor")
+        proved.produce("raw_orderbook", book(symbol="NVDA"))
+        assert (complete, name, 1, NEW) in broken(findings(proved, name))
+
+
+@pytest.mark.parametrize("place", [(verify, "_all_found"), (proof, "written")], ids=["it checks", "it keeps"])
+def test_what_another_finds_broken_while_one_verifies_is_not_proved_by_this(
+    proved: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: tuple[ModuleType, str]
+) -> None:
+    path = note(proved)
+    assert broken(findings(proved, NOTES)) == []
+    module, name = place
+    real = getattr(module, name)
+
+    def overtaken(*given: Any) -> Any:
+        found = real(*given)
+        monkeypatch.undo()
+        path.rename(tmp_path / path.name)
+        assert broken(findings(proved, NOTES, in_full=True)) == [("files_exist", NOTES, 1, FULL)]
+        return found
+
+    monkeypatch.setattr(module, name, overtaken)
+    assert broken(findings(proved, NOTES, in_full=True)) == []
+    assert broken(findings(proved, NOTES)) == [("files_exist", NOTES, 1, FULL)]
+    (tmp_path / path.name).rename(path)
+    assert broken(findings(proved, NOTES)) == []
+    assert {each.checked for each in findings(proved, NOTES) if each.invariant == "files_exist"} == {NOTHING_NEW}

@@ -8,7 +8,6 @@ from pyspark.sql import SparkSession
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.cli import doctor
 from lakehouse_spark.cli.doctor import OK, WARN
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.lake.snapshots import load
 from lakehouse_spark.maintenance.journal import Run
 from lakehouse_spark.maintenance.plan import ManifestRewrite
@@ -33,5 +32,5 @@ def test_a_new_lakehouse_is_well_and_what_dead_runs_left_is_told(migrated: Spark
     trades = load(spark, BY_NAME["silver.trades"])
     trades.manageSnapshots().createBranch(_LONG_AGO, trades.currentSnapshot().snapshotId()).commit()
     action = ManifestRewrite(table="silver.trades", reason="a test", before={"manifests": 1}, after={"manifests": 1})
-    Run(spark, pyiceberg.open_catalog(settings), timedelta(days=3)).start([action])
+    Run(spark, settings, timedelta(days=3)).start([action])
     assert [verdicts()[name] for name in of_lakehouse] == [OK, OK, OK, WARN, WARN]

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 
 from lakehouse_spark.bronze import raw_trades
 from tests.support import in_memory
-from tests.support.lake import TRADE, trade
+from tests.support.lake import BOOK, TRADE, trade
 
 MALFORMED = ["malformed_json"]
 
@@ -358,6 +358,8 @@ WITHIN = (
     "", '"x"', '"x": 01', '"x": .5', '"x": +1', '"x": 1.', '"x": NaN', '"x": -Infinity', "'x': 1", "\"x\": 'y'", "x: 1",
     '"x": tru', '"x": "a\tb"', '"x": "a\x00b"', r'"x": "\q"', r'"x": "\u12g4"', r'"account_id": "\q"',
     '"account_id": [1:, 2]', '"account_id": "A\t, "y": 1', '"account_id": {"a" 1}', '"commission": [1, 2}', '"x": 1 2',
+    '"account_id": [1 2], "payload": {}', '"account_id": "A\t, "payload": {}', '"trade_id": [1 2]', '"price": [NaN]',
+    r'"trade_id": "\q"', '"symbol": {"a" 1}', '"quantity": [' + "7" * 1001 + "]",
 )  # fmt: skip
 BAD = offered((*AROUND, *(f"{HEAD}, {fields}" + "}" for fields in WITHIN)))
 
@@ -368,6 +370,27 @@ def test_only_exactly_one_json_object_is_one(bronze: Read, silver: Read) -> None
     assert refused == dict.fromkeys(BAD, MALFORMED)
     assert [row["raw_payload"] for row in bronze(BAD)] == BAD
     assert {row["symbol"] for row in bronze(BAD)} == {row["price"] for row in bronze(BAD)} == {None}
+
+
+LEVELS = {
+    '"bids": [[187.49, 1]]': [],
+    '"bids": [[187.49, ' + "7" * 1000 + "]]": ["invalid_level"],
+    '"bids": [[187.49, ' + "7" * 1001 + "]]": MALFORMED,
+    '"bids": [[187.49, 1]], "bids": [[187.49, ' + "7" * 1001 + "]]": MALFORMED,
+    '"bids": [[187.49, 1]], "bids": [[187.49 1]]': MALFORMED,
+    '"bids": [[187.49, 1]], "bids": [NaN]': MALFORMED,
+    '"bids": [[187.49, 1]], "bids": [[187.49, 1}]': MALFORMED,
+    '"bids": [[187.49, 1]], "bids": [], "payload": {}': [],
+    '"bids": [1 2], "payload": {}': MALFORMED,
+}
+
+
+def test_an_error_in_an_array_is_one_whatever_stands_beside_it(spark: SparkSession) -> None:
+    """The parser would leave out that array alone: the levels of one before it would count, or none."""
+    rest = json.dumps({name: value for name, value in BOOK.items() if name != "bids"})[:-1]
+    records = in_memory.records_of(f"{rest}, {fields}" + "}" for fields in LEVELS)
+    rows = in_memory.judged(spark, "raw_orderbook", records).orderBy("_source_offset").collect()
+    assert dict(zip(LEVELS, [row["_reasons"] for row in rows], strict=True)) == LEVELS
 
 
 BYTES = offered(
@@ -464,6 +487,8 @@ HOSTILE: dict[str, tuple[str, list[str]]] = {
     "a long price of digits": (with_token("price", '"' + "7" * 900_000 + '"'), ["invalid_price"]),
     "a long price of digits and points": (with_token("price", '"' + "7." * 450_000 + '"'), ["invalid_price"]),
     "a bare number of 900,000 digits": (with_token("price", "7" * 900_000), MALFORMED),
+    "a bare number of 1,001 digits": (with_token("price", "7" * 1001), MALFORMED),
+    "a bare number of 1,000 digits": (with_token("price", "-" + "7" * 1000), ["invalid_price"]),
     "many quotes": (with_token("note", '"' + '\\"' * 400_000 + '"'), []),
     "many open quotes": (with_token("note", '"' + '\\"' * 400_000), MALFORMED),
     "many braces": ("{" * 900_000, MALFORMED),

@@ -11,7 +11,7 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.lake import alter, snapshots
 from lakehouse_spark.maintenance import compaction, health
 from lakehouse_spark.maintenance.plan import Circumstances, Compaction, Plan, plan
@@ -276,8 +276,8 @@ def fills(spark: SparkSession, snapshot_id: int | None = None) -> tuple[list[str
 
 
 def survey(home: Path) -> Plan:
-    loaded = pyiceberg.load(pyiceberg.open_catalog(Settings(home=home)), FILLS)
-    return plan(FILLS, FILLS.policy, health.read(loaded, FILLS), Circumstances(datetime.now(UTC)))
+    now_there = metadata.of(Settings(home=home), FILLS)
+    return plan(FILLS, FILLS.policy, health.read(now_there), Circumstances(datetime.now(UTC)))
 
 
 def test_what_the_specification_evolves_is_read_as_it_was_and_as_it_is(own: SparkSession, home: Path) -> None:

@@ -85,7 +85,7 @@ def parse(text: str) -> Object:
 
 
 def _number(text: str) -> Number:
-    if len(text) > LONGEST_NUMBER:
+    if sum(map(str.isdigit, text)) > LONGEST_NUMBER:
         raise MalformedError  # the parser reads no longer one
     return Number(text)
 

@@ -1,5 +1,6 @@
 """What a table has gained since a snapshot, by its metadata alone: tables that PyIceberg wrote, and files made up."""
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lakehouse_spark.iceberg import difference, metadata
 from lakehouse_spark.iceberg.difference import Difference
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
-from tests.support.home import NOTHING, RAW, Home, at
+from tests.support.home import NOTHING, RAW, SCHEMA, Home, at
 
 MINUTE = 60_000_000
 NOON = 1_748_779_200_000_000
@@ -28,9 +29,7 @@ def known(home: Home) -> Metadata:
 
 
 def head(home: Home) -> int:
-    found = known(home).head
-    assert found is not None
-    return int(found["snapshot-id"])
+    return head_of(known(home))
 
 
 def since(home: Home, snapshot: int) -> Difference:
@@ -73,17 +72,85 @@ def test_nothing_is_known_since_a_snapshot_that_is_gone_or_was_rolled_back(home:
     assert difference.since(known(home), second) is None
 
 
+def test_a_file_that_is_added_once_more_is_gained_though_its_path_is_known(home: Home) -> None:
+    home.land(RAW, at(1))
+    first, (added,) = head(home), known(home).data_files
+    table = home.catalog.load_table(RAW)
+    with table.transaction() as change:
+        merged = {"commit.manifest-merge.enabled": "true", "commit.manifest.min-count-to-merge": "1"}
+        change.set_properties(merged)
+        change.add_files([added.path], check_duplicate_files=False)
+    assert [len(known(home).data_files), len(known(home).manifests)] == [2, 1]
+    assert [file.path for file in since(home, first).gained] == [added.path]
+
+
+def test_a_file_that_left_and_came_back_is_gained_for_the_deletes_before_it_hold_no_more() -> None:
+    deletes = LiveFile("d.parquet", 1, 1, 2, 0, (20_240,), {}, {}, False, "a.parquet")
+    found = difference.between(OF, now=[file(20_240)._replace(sequence=4), deletes], then=[file(20_240), deletes])
+    assert ([each.sequence for each in found.gained], [each.sequence for each in found.lost]) == ([4], [1])
+    assert found.lifted == []
+
+
+def test_a_file_of_several_deletes_is_lifted_from_one_file_and_stays_for_another() -> None:
+    one = LiveFile("d.puffin", 1, 1, 2, 0, (20_240,), {}, {}, False, "a.parquet")
+    other = one._replace(partition=(20_241,), deletes_from="b.parquet")
+    found = difference.between(OF, now=[one], then=[one, other])
+    assert ([*found.gained], [*found.lost]) == ([], [])
+    assert found.days("timestamp") == frozenset({date(2025, 6, 2)})
+
+
 def test_the_files_of_later_commits_are_named_of_every_snapshot_that_is_kept(home: Home) -> None:
     home.land(RAW, at(1))
     before = known(home)
     home.land(RAW, at(2))
     home.catalog.load_table(RAW).delete("_ingested_at is not null")  # the head has no file at all
-    found = difference.paths(known(home), before.said["last-sequence-number"])
+    found = paths(home, before) or set()
     kinds = ["data" if path.endswith(".parquet") else path.rpartition("/")[2].partition("-")[0] for path in found]
     assert kinds.count("data") == 1
     assert kinds.count("snap") == len(known(home).snapshots) - 1
     assert not found & {file.path for file in before.data_files}
-    assert difference.paths(known(home), known(home).said["last-sequence-number"]) == set()
+    assert paths(home, known(home)) == set()
+
+
+def test_the_files_of_another_table_under_the_name_are_not_named_by_numbers_of_the_first(home: Home) -> None:
+    for minute in (1, 2, 3):
+        home.land(RAW, at(minute))
+    before = known(home)
+    home.catalog.drop_table(RAW)
+    home.catalog.create_table(RAW, SCHEMA, properties={"format-version": "2"})
+    home.land(RAW, at(4))
+    assert difference.since(known(home), head_of(before)) is None
+    assert paths(home, before) is None
+
+
+def test_of_a_table_without_numbers_of_its_commits_nothing_is_known(home: Home) -> None:
+    home.catalog.drop_table(RAW)
+    home.catalog.create_table(RAW, SCHEMA, properties={"format-version": "1"})
+    home.land(RAW, at(1))
+    before = known(home)
+    home.land(RAW, at(2))
+    assert difference.since(known(home), head_of(before)) is None
+    assert paths(home, before) is None
+
+
+def test_the_files_of_a_commit_that_was_rolled_back_are_named_once_more(home: Home) -> None:
+    home.land(RAW, at(1))
+    first = head(home)
+    home.land(RAW, at(2))
+    home.catalog.load_table(RAW).manage_snapshots().set_current_snapshot(first).commit()
+    found = paths(home, known(home))
+    assert found is not None
+    assert sum(path.endswith(".parquet") for path in found) == 1
+
+
+def paths(home: Home, before: Metadata) -> set[str] | None:
+    """The files that came since a table was so."""
+    return difference.paths(known(home), head_of(before))
+
+
+def head_of(table: Metadata) -> int:
+    assert table.head is not None
+    return int(table.head["snapshot-id"])
 
 
 def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
@@ -91,16 +158,19 @@ def file(day: object, *, spec: int = 0, low: bytes | None = None) -> LiveFile:
     return LiveFile("a.parquet", 1, 1, 1, spec, (day,), bounds, bounds, True, None)
 
 
+SAID: Mapping[str, Any] = {
+    "current-schema-id": 0,
+    "schemas": [{"schema-id": 0, "fields": [{"id": 1, "name": "timestamp"}, {"id": 2, "name": "_kafka_offset"}]}],
+    "partition-specs": [
+        {"spec-id": 0, "fields": [{"source-id": 1, "transform": "day"}]},
+        {"spec-id": 1, "fields": [{"source-id": 1, "transform": "month"}]},
+    ],
+}
+OF = Metadata(BY_NAME[RAW], SAID, NOTHING)
+
+
 def made_up(*files: LiveFile, lifted: tuple[LiveFile, ...] = ()) -> Difference:
-    said: dict[str, Any] = {
-        "current-schema-id": 0,
-        "schemas": [{"schema-id": 0, "fields": [{"id": 1, "name": "timestamp"}, {"id": 2, "name": "_kafka_offset"}]}],
-        "partition-specs": [
-            {"spec-id": 0, "fields": [{"source-id": 1, "transform": "day"}]},
-            {"spec-id": 1, "fields": [{"source-id": 1, "transform": "month"}]},
-        ],
-    }
-    return Difference(Metadata(BY_NAME[RAW], said, NOTHING), files, lifted, (file(20_242),))
+    return Difference(OF, files, lifted, (file(20_242),))
 
 
 def test_the_days_of_gained_rows_are_those_of_files_and_of_deletes_that_are_gone() -> None:

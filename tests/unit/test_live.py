@@ -17,7 +17,6 @@ from lakehouse_spark import migrations
 from lakehouse_spark.cli.live import Page
 from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import LakehouseError, RefusedError
-from lakehouse_spark.iceberg import pyiceberg
 from lakehouse_spark.jobs import live, pipeline
 from lakehouse_spark.jobs.beat import Beat, Beats, Watch
 from lakehouse_spark.jobs.registry import span
@@ -95,7 +94,7 @@ def beats(kind: type[Beats], every: timedelta = timedelta(minutes=15), **given: 
 def lived(*seconds: float, act: Callable[[Schedule, Hand], None] = lambda due, clock: None) -> tuple[Lasting, Live]:
     clock = Hand()
     lasting = beats(Lasting).last(clock, seconds)
-    loop = Live(lasting, journal.Run(NOTHING, None, timedelta(minutes=10)), Heard(), clock)
+    loop = Live(lasting, journal.Run(NOTHING, NOTHING, timedelta(minutes=10)), Heard(), clock)
     loop.maintain(lambda due: act(due, clock))
     loop.run()
     return lasting, loop
@@ -149,7 +148,7 @@ def test_maintenance_that_fails_is_told_and_beats_go_on(monkeypatch: pytest.Monk
     monkeypatch.setattr("lakehouse_spark.jobs.maintenance.run", broken)
     clock, heard = Hand(passed=-1.0), Heard()
     lasting = beats(Lasting).last(clock, [1.0, 1.0, 1.0])
-    live._Live(lasting, journal.Run(NOTHING, None, timedelta(minutes=10)), heard, clock).run()
+    live._Live(lasting, journal.Run(NOTHING, NOTHING, timedelta(minutes=10)), heard, clock).run()
     assert len(lasting.begun) == 3
     assert heard.failures == [
         f"{name}: compaction: bronze.raw_trades: No space left on device"
@@ -250,7 +249,6 @@ def test_a_beat_alone_raises_what_failed_behind_all_that_was_done(
         at=datetime.now(UTC), lease_until=datetime.now(UTC) + timedelta(minutes=5),
     )  # fmt: skip
     monkeypatch.setattr(migrations, "migrate", lambda *_, **__: ())
-    monkeypatch.setattr(pyiceberg, "open_catalog", lambda settings: NOTHING)
     monkeypatch.setattr(journal, "read", lambda *_: journal.Journal((lease,)))
     monkeypatch.setattr(Beats, "_layers", lambda self: failing.layers())
     failing.errors = {"dim.dim_symbol": RefusedError("a gap"), "silver.market_data": ValueError("broke")}
@@ -280,7 +278,7 @@ def test_what_stands_wrong_is_kept_until_every_table_of_it_is_well(monkeypatch: 
     kept: list[str] = []
     monkeypatch.setattr(last_errors, "keep", lambda spark, settings, job, error: kept.append(f"{job}: {error}"))
     monkeypatch.setattr(last_errors, "clear", lambda spark, job: kept.append(f"{job} is well"))
-    loop = Live(beats(Lasting), journal.Run(NOTHING, None, timedelta(minutes=10)), Heard(), Hand())
+    loop = Live(beats(Lasting), journal.Run(NOTHING, NOTHING, timedelta(minutes=10)), Heard(), Hand())
     silent = dict.fromkeys(("bronze.raw_trades", "bronze.raw_orderbook"), "Kafka does not answer")
 
     def after(failed: dict[str, str], *well: str) -> list[str]:

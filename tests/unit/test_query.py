@@ -64,6 +64,12 @@ FOUR = "(SELECT trade_id AS id, quantity AS q, price AS p, account_id AS a FROM 
          "SELECT * FROM s JOIN (SELECT symbol, company_name FROM dim.dim_symbol WHERE is_current) d USING (symbol) "
          "WHERE symbol IN ('IBM', 'FLG1') ORDER BY symbol", ["symbol", "shares", "company_name"],
          [("FLG1", 100, "One"), ("IBM", 200, "Not IBM")]),
+        (f"SELECT 007, -0, -0.0, 00.50, 0.0000001, round(p, 00) FROM {FOUR} WHERE id = 'T3'",
+         ["7", "0", "0.0", "0.50", "1E-7", "round(p, 0)"],
+         [(7, 0, Decimal("0.0"), Decimal("0.50"), Decimal("1.00E-7"), Decimal("10"))]),
+        ("SELECT count(*) AS n FROM silver.trades WHERE price / quantity > 1", ["n"], [(5,)]),
+        ("SELECT max(p) AS m FROM (SELECT price / 2 AS p FROM silver.trades) t WHERE p > 1", ["m"],
+         [(Decimal("94.00000000"),)]),
         ("SELECT sector FROM dim.dim_symbol GROUP BY sector ORDER BY sector", ["sector"], [(None,), ("Tech",)]),
         ("SELECT sector FROM dim.dim_symbol GROUP BY sector ORDER BY sector DESC", ["sector"], [("Tech",), (None,)]),
         ("SELECT reasons, _raw_bytes FROM silver._rejected_records WHERE rejected_id LIKE 'nothing%'",
@@ -116,7 +122,7 @@ def test_what_spark_would_say_is_answered_without_it(
         ("SELECT nothing FROM silver.trades", "nothing is no column, or several"),
         ("SELECT symbol FROM silver.trades a JOIN silver.trades b ON a.trade_id = b.trade_id", "no column, or several"),
         ("SELECT 1", "a SELECT without FROM"),
-        ("FROM silver.trades", "it is not one SELECT"),
+        ("FROM silver.trades", "not written as Spark's grammar has it"),
         ("SELECT symbol FROM silver.trades UNION ALL SELECT symbol FROM silver.trades", "it is not one SELECT"),
         ("SELECT symbol FROM silver.trades; SELECT symbol FROM silver.trades", "it is not one SELECT"),
         ("DELETE FROM silver.trades", "it is not one SELECT"),
@@ -137,6 +143,29 @@ def test_what_spark_would_say_is_answered_without_it(
         ("SELECT price + 0 AS quantity FROM silver.trades ORDER BY quantity + 1", "quantity is a column and an alias"),
         ("SELECT symbol FROM silver.trades LIMIT 1 OFFSET 1", "SELECT with offset"),
         ("SELECT symbol, count(*) FROM silver.trades GROUP BY symbol WITH ROLLUP", "GROUP with"),
+        ("SELECT symbol, FROM silver.trades", "not written as Spark's grammar has it"),
+        ("SELECT symbol FROM silver.trades LIMIT 5 WHERE price > 1", "not written as Spark's grammar has it"),
+        ("SELECT symbol FROM silver.trades ORDER BY symbol ASC DESC", "not written as Spark's grammar has it"),
+        ("SELECT * FROM (FROM silver.trades) t", "not written as Spark's grammar has it"),
+        ("SELECT price AS 'y' FROM silver.trades", "not written as Spark's grammar has it"),
+        ("SELECT price FROM silver.trades WHERE price NOTNULL", "not written as Spark's grammar has it"),
+        ("SELECT countif(price > 1) AS n FROM silver.trades", "not written as Spark's grammar has it"),
+        ("SELECT date_trunc(day, trade_timestamp) AS d FROM silver.trades", "not written as Spark's grammar has it"),
+        ("SELECT nvl(symbol, symbol, symbol) AS s FROM silver.trades", "not written as Spark's grammar has it"),
+        ("SELECT symbol FROM silver.trades /*+ BROADCAST(a) */ WHERE price > 1", "a hint in the statement"),
+        ("SELECT price AS é FROM silver.trades", "é is a name without quotes"),
+        ("SELECT price FROM silver.trades AS left", "left is a name without quotes"),
+        ("SELECT symbol FROM silver.trades LEFT INNER JOIN dim.dim_symbol USING (symbol)", "a LEFT INNER JOIN"),
+        ("SELECT symbol FROM silver.trades OUTER JOIN dim.dim_symbol USING (symbol)", "a OUTER JOIN"),
+        ("SELECT symbol FROM silver.trades LIMIT 3000000000", "LIMIT of more than an INT"),
+        ("SELECT symbol FROM silver.trades WHERE price / quantity > 1 AND price > 0", "DIV beside another condition"),
+        ("SELECT symbol FROM silver.trades WHERE quantity IN (quantity * quantity, 7)", "MUL beside another condition"),
+        ("SELECT symbol FROM silver.trades WHERE 1 BETWEEN price / quantity AND 7", "DIV beside another condition"),
+        ("SELECT a.price FROM silver.trades a JOIN silver.trades b ON a.price / b.price > 1", "DIV of rows that"),
+        ("SELECT p FROM (SELECT price / quantity AS p FROM silver.trades) t WHERE p > 1", "DIV of rows that"),
+        ("WITH t AS (SELECT price FROM silver.trades) SELECT price FROM t WHERE 1 / price > 1", "DIV of rows that"),
+        ("SELECT sum(quantity * 80000000000000000) AS s FROM silver.trades WHERE symbol = 'AAPL' AND quantity <= 100",
+         "DuckDB fails: Invalid Input Error: a sum whose parts may overflow"),
         ("SELECT price FROM silver.trades GROUP BY symbol", "DuckDB fails"),
         ("SELECT quantity + 9223372036854775807 AS n FROM silver.trades", "DuckDB fails"),
     ],
@@ -150,6 +179,15 @@ def test_settings_of_sparks_sql_leave_it_to_spark(home: Path) -> None:
     changed = Settings(home=home, spark=SparkSettings(conf={"spark.sql.ansi.enabled": "false"}))
     with pytest.raises(NotExactError, match=r"settings of Spark's SQL are changed: spark\.sql\.ansi\.enabled"):
         embedded.answer(changed, "SELECT count(*) FROM silver.trades", 100)
+
+
+def test_what_doubles_with_each_name_of_with_is_left_to_spark(settings: Settings) -> None:
+    doubled = (
+        f"v{i} AS (SELECT a.symbol FROM v{i - 1} a JOIN v{i - 1} b ON a.symbol = b.symbol)" for i in range(1, 40)
+    )
+    sql = f"WITH v0 AS (SELECT symbol FROM silver.trades), {', '.join(doubled)} SELECT count(*) FROM v39"
+    with pytest.raises(NotExactError, match="its subqueries, written out at each use, are too long"):
+        embedded.answer(settings, sql, 100)
 
 
 # What is read
@@ -260,6 +298,16 @@ def test_the_command_prints_who_answered_and_writes_nothing(
     ]
     assert said.err == "answered by DuckDB\n"
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(home))
+    sql = "SELECT '[b]bold', '[/]' AS `[red]` FROM silver.trades WHERE trade_id = 'T1'"
+    assert lakehouse("query", sql, "--engine", "duckdb", monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [lines[0], lines[2]] == ["[b]bold ┃ [red]", "[b]bold │ [/]"]
 
 
 def test_duckdb_alone_refuses_what_is_sparks(

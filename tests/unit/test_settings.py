@@ -1,6 +1,7 @@
 """Settings: a profile's file, overridden by the environment; what they become as Spark configuration."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,16 @@ def test_a_start_up_archive_is_used_once_it_is_there(monkeypatch: pytest.MonkeyP
     assert options.endswith(f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off')
 
 
+def test_an_accelerator_takes_its_jar_and_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [Path(f"{group}.jar")] for group in groups})
+    alone = session.launch_conf(profile(monkeypatch, "local"))
+    conf = session.launch_conf(profile(monkeypatch, "local", SPARK__ACCELERATOR="comet"))
+    assert alone["spark.driver.extraClassPath"].endswith("*:spark.jar")
+    assert conf["spark.driver.extraClassPath"].endswith("*:spark.jar:comet.jar")
+    assert (conf["spark.plugins"], conf["spark.memory.offHeap.size"]) == ("org.apache.spark.CometPlugin", "2g")
+    assert "spark.plugins" not in alone
+
+
 def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
     loaded = profile(
@@ -148,7 +159,9 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
 
     assert "hush" not in f"{loaded!r} {loaded} {loaded.model_dump_json()}"
     assert "hush" not in str(session.launch_conf(loaded))
-    assert [name for name, value in session.spark_conf(loaded).items() if value == "hush"] == [
+    conf = session.spark_conf(loaded)
+    secrets = [name for name, value in conf.items() if value == "hush"]
+    assert secrets == [
         "spark.sql.catalog.lake.s3.access-key-id",
         "spark.sql.catalog.lake.s3.secret-access-key",
         "spark.hadoop.fs.s3a.access.key",
@@ -156,6 +169,7 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
         "spark.sql.catalog.lake.credential",
         "spark.sql.catalog.lake.token",
     ]
+    assert [name for name in secrets if not re.search(conf["spark.redaction.regex"], name)] == []  # in logs and the UI
 
 
 @pytest.mark.parametrize(

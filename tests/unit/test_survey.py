@@ -490,7 +490,12 @@ def log(lake: Catalog, table: str, job: str, status: str, detail: Mapping[str, A
 
 
 def surveyed(lake: Catalog, *tables: str, now: datetime = NOW, **settings: Any) -> survey.Survey:
-    return survey.take(lake, MaintenanceSettings(**settings), [BY_NAME[name] for name in tables], now)
+    return survey.take(of(lake, **settings), [BY_NAME[name] for name in tables], now)
+
+
+def of(lake: Catalog, **maintenance: Any) -> Settings:
+    home = Path(lake.properties["warehouse"].removeprefix("file://")).parent
+    return of_home(home, maintenance=MaintenanceSettings(**maintenance))
 
 
 def only(found: survey.Survey) -> Plan:
@@ -550,10 +555,10 @@ def test_expiry_is_planned_and_counted_without_a_look_at_the_files(lake: Catalog
     for _ in range(7):
         land(lake, SILVER, OLD)
     later = datetime.now(UTC) + timedelta(days=30)
-    (found,) = survey.take(lake, MaintenanceSettings(), [BY_NAME[SILVER]], later, jobs=[Expiry.job]).plans
+    (found,) = survey.take(of(lake), [BY_NAME[SILVER]], later, jobs=[Expiry.job]).plans
     (action,) = found.actions
     assert (action.before["snapshots"], action.after["snapshots"]) == (7, 5)
-    assert survey.counts_after(lake, action)["snapshots"] == 7
+    assert survey.counts_after(of(lake), action)["snapshots"] == 7
     assert opened == []
     surveyed(lake, SILVER)
     assert len(opened) == 7

@@ -1,5 +1,6 @@
 """The health of real tables, as their metadata tells it."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransfor
 from pyiceberg.typedef import Record
 from pyiceberg.types import LongType, NestedField, StringType, TimestamptzType
 
+from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR
 from lakehouse_spark.maintenance import health, survey
 from lakehouse_spark.maintenance.health import Health, Ref
@@ -90,7 +92,7 @@ def cursor(text: str) -> dict[str, str]:
 
 
 def read(iceberg: IcebergTable, table: Table = TABLE) -> Health:
-    return health.read(iceberg.refresh(), table)
+    return health.read(Metadata(table, json.loads(iceberg.refresh().metadata.model_dump_json()), iceberg.io))
 
 
 def listed(of: Health) -> dict[str, list[tuple[int, int]]]:
