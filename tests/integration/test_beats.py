@@ -18,10 +18,10 @@ from lakehouse_spark.bronze import raw_marketdata, raw_orderbook
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import calendar, snapshots
+from lakehouse_spark.lake import snapshots
 from lakehouse_spark.settings import Settings
 from tests.support.executions import Spent, counted
-from tests.support.lake import Lake, arrive, bar, book, create_tables, trade
+from tests.support.lake import Lake, arrive, bar, book, create_tables, fill_calendar, trade
 from tests.support.market import Market, change
 
 LOG, LETTERS = "bronze.raw_reference", "silver._rejected_records"
@@ -95,7 +95,7 @@ def _begin(spark: SparkSession) -> None:
     market.refer("dim_exchange", [change("NASDAQ", long_ago, mic="XNAS", timezone="America/New_York")])
     market.refer("dim_symbol", [change("AAPL", long_ago, company_name="Apple")])
     market.refer("dim_trader", [change("TR1", long_ago, name="One")])
-    calendar.fill(spark, [2025])
+    fill_calendar(spark, [2025])
     arrive(lake, trade(trade_id="T1", timestamp="2025-01-14T15:30:00Z"), trade(trade_id="T2", trade_type="SELL"))
     arrive(lake, book(), topic=raw_orderbook.TOPIC)
     arrive(lake, bar(), topic=raw_marketdata.TOPIC)

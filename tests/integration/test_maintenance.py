@@ -40,6 +40,30 @@ def lake(spark: SparkSession, broker: Any, tmp_path: Path) -> Lake:
     return with_policy(made, settle_minutes=0)
 
 
+@pytest.fixture
+def landed(spark: SparkSession, broker: Any, tmp_path: Path) -> Lake:
+    """The same after six commits of two trades each to bronze."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", (*TABLES, LOG), six_commits)
+    return with_policy(made, settle_minutes=0)
+
+
+@pytest.fixture
+def processed(spark: SparkSession, broker: Any, tmp_path: Path) -> Lake:
+    """The same after six commits to silver, too."""
+    made = Lake.new(spark, broker.bootstrap_servers, tmp_path / "home", (*TABLES, LOG), six_runs)
+    return with_policy(made, settle_minutes=0)
+
+
+@pytest.fixture(scope="module")
+def consumed(spark: SparkSession, broker: Any, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """An `old_lake` of which silver has consumed all: to be copied."""
+    home = tmp_path_factory.mktemp("consumed") / "home"
+    made = with_policy(Lake.new(spark, broker.bootstrap_servers, home, (*TABLES, LOG)), settle_minutes=0)
+    old_lake(made)
+    made.silver("trades")
+    return made
+
+
 def with_policy(lake: Lake, **policy: Any) -> Lake:
     changed = PolicySettings(settle_minutes=0) if not policy else PolicySettings(**{"settle_minutes": 0, **policy})
     maintenance_settings = MaintenanceSettings(layers=dict.fromkeys(LAYERS, changed))
@@ -53,6 +77,19 @@ def land(lake: Lake, number: int, *, days_ago: int = 1, at: datetime | None = No
     for each in range(number):
         trades = (trade(trade_id=f"{prefix}{each}{half}", timestamp=when) for half in "ab")
         arrive(lake, *trades, at=at or TODAY)
+
+
+def six_commits(lake: Lake) -> None:
+    land(lake, 6)
+
+
+def six_runs(lake: Lake) -> None:
+    """One of six commits to bronze, then one of one each."""
+    land(lake, 6)
+    lake.silver("trades")
+    for each in range(5):
+        land(lake, 1, prefix=f"S{each}")
+        lake.silver("trades")
 
 
 def work(lake: Lake, *jobs: str, tables: tuple[str, ...] = (BRONZE,), **options: Any) -> list[Summary]:
@@ -92,17 +129,16 @@ def iceberg(lake: Lake, table: str = BRONZE) -> Any:
 # Compaction
 
 
-def test_small_files_become_one_and_every_row_stays(lake: Lake) -> None:
-    land(lake, 6)
-    before, cursor = rows(lake), lake.cursor(BRONZE)
+def test_small_files_become_one_and_every_row_stays(landed: Lake) -> None:
+    before, cursor = rows(landed), landed.cursor(BRONZE)
 
-    (done,) = work(lake, "compaction")
+    (done,) = work(landed, "compaction")
 
     assert (done.before["files"], done.counts["files"], done.planned["files"]) == (6, 1, 1)
-    assert files(lake) == 1
-    assert rows(lake) == before
-    assert lake.cursor(BRONZE) == cursor
-    assert refs(lake) == []
+    assert files(landed) == 1
+    assert rows(landed) == before
+    assert landed.cursor(BRONZE) == cursor
+    assert refs(landed) == []
 
 
 @contextmanager
@@ -149,18 +185,16 @@ def test_a_full_disk_loses_nothing_and_leaves_no_debris(lake: Lake, size: int) -
     assert maintenance.clean(lake.spark, lake.settings, tables=(BRONZE,), dry_run=True)[0].planned == {}
 
 
-def test_what_was_compacted_is_left_alone_and_a_second_run_writes_nothing(lake: Lake) -> None:
-    land(lake, 6)
-    assert len(work(lake, tables=ALL)) == 1
-    before = history(lake)
-    assert work(lake, tables=ALL) == []
-    assert history(lake) == before
+def test_what_was_compacted_is_left_alone_and_a_second_run_writes_nothing(landed: Lake) -> None:
+    assert len(work(landed, tables=ALL)) == 1
+    before = history(landed)
+    assert work(landed, tables=ALL) == []
+    assert history(landed) == before
 
 
-def test_a_dry_run_says_what_is_due_and_writes_nothing(lake: Lake) -> None:
-    land(lake, 6)
-    before, there = history(lake), on_disk(lake)
-    (due,) = work(lake, dry_run=True)
+def test_a_dry_run_says_what_is_due_and_writes_nothing(landed: Lake) -> None:
+    before, there = history(landed), on_disk(landed)
+    (due,) = work(landed, dry_run=True)
     assert (due.job, due.before["files"], due.planned["files"], due.counts, due.snapshot_id) == (
         "compaction", 6, 1, {}, None,
     )  # fmt: skip
@@ -169,17 +203,16 @@ def test_a_dry_run_says_what_is_due_and_writes_nothing(lake: Lake) -> None:
         f"{due.before['bytes']:,}",
         "compaction: bronze.raw_trades: 6 files in 1 partitions are small or have deletes to fold in",
     ]
-    assert (history(lake), on_disk(lake)) == (before, there)
+    assert (history(landed), on_disk(landed)) == (before, there)
 
 
-def test_a_writer_that_read_before_a_compaction_only_tries_again(lake: Lake) -> None:
-    land(lake, 6)
-    base = lake.state(BRONZE)
-    work(lake, "compaction")
+def test_a_writer_that_read_before_a_compaction_only_tries_again(landed: Lake) -> None:
+    base = landed.state(BRONZE)
+    work(landed, "compaction")
     stamp = base.next_stamp(datetime.now(UTC))
     cursor = TopicCursor(stamp=stamp, topic="trades", topic_id="id", following={0: 12})
-    commit.advance(lake.spark, BY_NAME[BRONZE], base, cursor)
-    assert lake.cursor(BRONZE)["to"] == {"0": 12}
+    commit.advance(landed.spark, BY_NAME[BRONZE], base, cursor)
+    assert landed.cursor(BRONZE)["to"] == {"0": 12}
 
 
 def overtaken_by(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], staged: str = "compaction") -> None:
@@ -196,38 +229,32 @@ def overtaken_by(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None], st
 
 
 def test_a_compaction_that_a_stream_overtakes_is_done_again_on_top_of_its_commit(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    landed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    land(lake, 6)
-    overtaken_by(monkeypatch, lambda: land(lake, 1, prefix="L"))
-    (done,) = work(lake, "compaction")
+    overtaken_by(monkeypatch, lambda: land(landed, 1, prefix="L"))
+    (done,) = work(landed, "compaction")
     assert (done.counts["files"], done.planned["files"]) == (2, 1)
-    assert len(rows(lake)) == 14
-    assert lake.cursor(BRONZE)["to"] == {"0": 14}
-    assert refs(lake) == []
-    assert lake.spark.table("lake.bronze.raw_trades.snapshots").count() == 9  # first, seven commits, one compaction
-    assert len(data_files(lake)) == 8
+    assert len(rows(landed)) == 14
+    assert landed.cursor(BRONZE)["to"] == {"0": 14}
+    assert refs(landed) == []
+    assert landed.spark.table("lake.bronze.raw_trades.snapshots").count() == 9  # first, seven commits, one compaction
+    assert len(data_files(landed)) == 8
 
 
 def test_a_compaction_of_files_that_a_merge_changed_meanwhile_is_given_up(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    processed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    land(lake, 6)
-    lake.silver("trades")
-    for each in range(5):
-        land(lake, 1, prefix=f"S{each}")
-        lake.silver("trades")
-    before, cursor = rows(lake, SILVER), lake.cursor(SILVER)
+    before, cursor = rows(processed, SILVER), processed.cursor(SILVER)
 
     def rewritten_first() -> None:
-        lake.spark.sql("CALL lake.system.rewrite_data_files(table => 'silver.trades')").collect()
+        processed.spark.sql("CALL lake.system.rewrite_data_files(table => 'silver.trades')").collect()
 
     overtaken_by(monkeypatch, rewritten_first)
-    (done,) = work(lake, "compaction", tables=(SILVER,))
-    assert rows(lake, SILVER) == before
-    assert lake.cursor(SILVER) == cursor
-    assert refs(lake, SILVER) == []
-    assert logged(lake)[-1]["detail"] == {"sequences": [], "given_up": 1}
+    (done,) = work(processed, "compaction", tables=(SILVER,))
+    assert rows(processed, SILVER) == before
+    assert processed.cursor(SILVER) == cursor
+    assert refs(processed, SILVER) == []
+    assert logged(processed)[-1]["detail"] == {"sequences": [], "given_up": 1}
     assert done.counts["files"] == 1
 
 
@@ -259,9 +286,8 @@ def test_what_was_compacted_is_sorted_as_declared(lake: Lake) -> None:
     assert kept == ["AAPL", "AMZN", "GOOG", "MSFT", "TSLA"]
 
 
-def test_a_compaction_that_loses_a_row_is_not_made_current(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    land(lake, 6)
-    before, there = rows(lake), data_files(lake)
+def test_a_compaction_that_loses_a_row_is_not_made_current(landed: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, there = rows(landed), data_files(landed)
     rewrite = compaction._rewrite
 
     def losing(spark: SparkSession, table: Any, policy: Any, group: Any, branch: str, concurrent: int) -> None:
@@ -272,12 +298,12 @@ def test_a_compaction_that_loses_a_row_is_not_made_current(lake: Lake, monkeypat
     with pytest.raises(
         LakehouseError, match="what compaction wrote is not what was there: rows and their hash"
     ) as said:
-        work(lake, "compaction")
+        work(landed, "compaction")
     assert said.value.exit_code == 1
-    assert rows(lake) == before
-    assert there <= data_files(lake)
-    assert [name[:11] for name in refs(lake)] == ["compaction_"]
-    assert logged(lake)[-1]["status"] == "FAILED"
+    assert rows(landed) == before
+    assert there <= data_files(landed)
+    assert [name[:11] for name in refs(landed)] == ["compaction_"]
+    assert logged(landed)[-1]["status"] == "FAILED"
 
 
 def test_rows_without_an_event_time_are_never_mixed_over_days_of_arrival(lake: Lake) -> None:
@@ -296,18 +322,17 @@ def test_rows_without_an_event_time_are_never_mixed_over_days_of_arrival(lake: L
 # Snapshots
 
 
-def test_the_oldest_snapshots_expire_and_their_files_go(lake: Lake) -> None:
-    land(lake, 6)
-    work(lake, "compaction")
-    with_policy(lake, snapshot_days=0, min_snapshots=2)
-    before, cursor = rows(lake), lake.cursor(BRONZE)
-    (done,) = work(lake, "snapshot_expiration")
+def test_the_oldest_snapshots_expire_and_their_files_go(landed: Lake) -> None:
+    work(landed, "compaction")
+    with_policy(landed, snapshot_days=0, min_snapshots=2)
+    before, cursor = rows(landed), landed.cursor(BRONZE)
+    (done,) = work(landed, "snapshot_expiration")
     assert (done.before["snapshots"], done.counts["snapshots"], done.planned["snapshots"]) == (8, 2, 2)
-    assert rows(lake) == before
-    assert lake.cursor(BRONZE) == cursor
-    with_policy(lake, snapshot_days=0, min_snapshots=1)
-    assert work(lake, "snapshot_expiration") == []  # the newest cursor is on the commit before the compaction
-    assert len(data_files(lake)) == 7
+    assert rows(landed) == before
+    assert landed.cursor(BRONZE) == cursor
+    with_policy(landed, snapshot_days=0, min_snapshots=1)
+    assert work(landed, "snapshot_expiration") == []  # the newest cursor is on the commit before the compaction
+    assert len(data_files(landed)) == 7
 
 
 def test_the_newest_cursor_outlives_any_number_of_compactions(lake: Lake) -> None:
@@ -484,9 +509,10 @@ def test_after_retention_the_stream_goes_on_and_a_rebuild_of_silver_keeps_its_ro
     assert [f.detail for f in findings if f.violations] == []
 
 
-def test_a_writer_that_read_before_retention_only_tries_again_and_hands_the_counts_on(lake: Lake) -> None:
-    old_lake(lake)
-    lake.silver("trades")
+def test_a_writer_that_read_before_retention_only_tries_again_and_hands_the_counts_on(
+    consumed: Lake, tmp_path: Path
+) -> None:
+    lake = consumed.copy(tmp_path / "home")
     base = lake.state(BRONZE)
     held = base.cursor_as(TopicCursor)
     assert held is not None
@@ -499,9 +525,10 @@ def test_a_writer_that_read_before_retention_only_tries_again_and_hands_the_coun
     assert len(ids(lake)) == 3
 
 
-def test_rows_that_are_really_lost_are_told_apart_from_those_that_retention_removed(lake: Lake) -> None:
-    old_lake(lake)
-    lake.silver("trades")
+def test_rows_that_are_really_lost_are_told_apart_from_those_that_retention_removed(
+    consumed: Lake, tmp_path: Path
+) -> None:
+    lake = consumed.copy(tmp_path / "home")
     work(lake, "bronze_retention")
     lake.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE trade_id = 'new2'")
     findings = verify.findings(lake.spark, lake.settings, ingestion.offsets_are_complete)
@@ -523,29 +550,26 @@ def held_by_another(lake: Lake, lease: timedelta) -> None:
     assert other.start([action]) == {}
 
 
-def test_a_table_that_another_run_holds_is_left_to_it(lake: Lake) -> None:
-    land(lake, 6)
-    held_by_another(lake, timedelta(minutes=5))
-    before = history(lake)
+def test_a_table_that_another_run_holds_is_left_to_it(landed: Lake) -> None:
+    held_by_another(landed, timedelta(minutes=5))
+    before = history(landed)
     with pytest.raises(RefusedError, match=r"bronze\.raw_trades: held until .* by the compaction of the run other"):
-        work(lake)
-    assert history(lake) == before
-    assert files(lake) == 6
+        work(landed)
+    assert history(landed) == before
+    assert files(landed) == 6
 
 
-def test_the_lease_of_a_run_that_died_runs_out(lake: Lake) -> None:
-    land(lake, 6)
-    held_by_another(lake, timedelta(0))
-    assert len(work(lake)) == 1
-    assert [(row["status"], row["job"]) for row in logged(lake)] == [
+def test_the_lease_of_a_run_that_died_runs_out(landed: Lake) -> None:
+    held_by_another(landed, timedelta(0))
+    assert len(work(landed)) == 1
+    assert [(row["status"], row["job"]) for row in logged(landed)] == [
         ("STARTED", "compaction"), ("STARTED", "compaction"), ("DONE", "compaction"),
     ]  # fmt: skip
 
 
-def test_the_log_says_what_was_planned_and_done(lake: Lake) -> None:
-    land(lake, 6)
-    (done,) = work(lake)
-    started, ended = logged(lake)
+def test_the_log_says_what_was_planned_and_done(landed: Lake) -> None:
+    (done,) = work(landed)
+    started, ended = logged(landed)
     assert started["planned"] == {"files": 1, "bytes": done.before["bytes"]}
     assert started["reason"] == "6 files in 1 partitions are small or have deletes to fold in"
     assert ended["done"] == {"files": 1, "bytes": done.counts["bytes"]}
@@ -553,12 +577,7 @@ def test_the_log_says_what_was_planned_and_done(lake: Lake) -> None:
     assert (started["lease_until"] > started["_logged_at"], ended["lease_until"]) == (True, None)
 
 
-def test_a_failure_on_one_table_does_not_stop_the_others(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    land(lake, 6)
-    lake.silver("trades")
-    for each in range(5):
-        land(lake, 1, prefix=f"S{each}")
-        lake.silver("trades")
+def test_a_failure_on_one_table_does_not_stop_the_others(processed: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite = compaction._rewrite
 
     def failing(spark: SparkSession, table: Any, *rest: Any) -> None:
@@ -568,19 +587,18 @@ def test_a_failure_on_one_table_does_not_stop_the_others(lake: Lake, monkeypatch
 
     monkeypatch.setattr(compaction, "_rewrite", failing)
     with pytest.raises(LakehouseError, match=r"^compaction: bronze\.raw_trades: No space left on device$"):
-        work(lake, "compaction", tables=(BRONZE, SILVER))
-    assert files(lake, SILVER) == 1
-    assert refs(lake) == []
-    found = survey.take(lake.settings, [BY_NAME[BRONZE]], datetime.now(UTC))
+        work(processed, "compaction", tables=(BRONZE, SILVER))
+    assert files(processed, SILVER) == 1
+    assert refs(processed) == []
+    found = survey.take(processed.settings, [BY_NAME[BRONZE]], datetime.now(UTC))
     assert found.journal.last_failure()[BRONZE].detail == {"error": "No space left on device"}
 
 
 @pytest.mark.parametrize(("table", "stage"), POINTS if ROUNDS >= 20 else [POINTS[1], POINTS[5]])
 def test_a_run_that_dies_at_any_commit_is_completed_by_the_next(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, table: str, stage: str
+    consumed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, stage: str
 ) -> None:
-    old_lake(lake)
-    lake.silver("trades")
+    lake = consumed.copy(tmp_path / "home")
     silver = rows(lake, SILVER)
     short_lease = MaintenanceSettings(lease_minutes=0.001, layers=lake.settings.maintenance.layers)
     lake.settings = lake.settings.model_copy(update={"maintenance": short_lease})
@@ -670,12 +688,11 @@ def test_an_orphan_cleanup_that_would_take_too_much_or_too_soon_is_refused(lake:
 
 
 def test_the_plan_is_told_from_metadata_alone(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    landed: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    land(lake, 6)
-    old = planted(lake, "old.parquet", 4)
-    before = history(lake)
-    monkeypatch.setenv("LAKEHOUSE_HOME", str(lake.settings.root))
+    old = planted(landed, "old.parquet", 4)
+    before = history(landed)
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(landed.settings.root))
     monkeypatch.setattr("sys.argv", ["lakehouse", "plan", "--table", "raw_trades", "--orphans", "--json"])
     monkeypatch.setattr(session, "open_session", None)
     with pytest.raises(SystemExit) as ended:
@@ -691,4 +708,4 @@ def test_the_plan_is_told_from_metadata_alone(
         ("snapshot_expiration", 4, "one of the 5 newest"),
         ("snapshot_expiration", 2, "younger than 7 days"),
     }
-    assert history(lake) == before
+    assert history(landed) == before

@@ -15,14 +15,14 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import verify
 from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
-from lakehouse_spark.lake import calendar, commit, snapshots
+from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import FULL, NEW, NOTHING_NEW, Finding, Verified, proof
 from lakehouse_spark.verify.look import Moment
 from tests.support.executions import counted
-from tests.support.lake import TOPICS, Lake, bar, book, create_tables, trade
+from tests.support.lake import TOPICS, Lake, bar, book, create_tables, fill_calendar, trade
 from tests.support.market import Market, change
 
 BROKEN_TEXT = "CAST(X'E9' AS STRING)"
@@ -49,7 +49,7 @@ def _enter_members(spark: SparkSession) -> None:
     market.refer("dim_exchange", [change("NASDAQ", long_ago, **exchange)])
     market.refer("dim_symbol", [change("AAPL", long_ago, company_name="Apple")])
     market.refer("dim_trader", [change("TR1", long_ago, name="One")])
-    calendar.fill(spark, [2025])
+    fill_calendar(spark, [2025])
     dimension_loader.run(spark)
 
 

@@ -1,8 +1,10 @@
 """A lakehouse of one test: its own catalog and warehouse, its own topics on the shared broker."""
 
 import csv
+import fcntl
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import calendar, commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import topics
@@ -83,15 +85,26 @@ class Lake:
     settings: Settings
 
     @classmethod
-    def new(cls, spark: SparkSession, bootstrap_servers: str, home: Path, tables: Sequence[str] = TABLES) -> "Lake":
-        """Just these tables, empty, and where reference records have no table, the exchanges."""
+    def new(
+        cls,
+        spark: SparkSession,
+        bootstrap_servers: str,
+        home: Path,
+        tables: Sequence[str] = TABLES,
+        begin: Callable[["Lake"], None] | None = None,
+    ) -> "Lake":
+        """Just these tables, empty, and where reference records have no table, the exchanges; then what `begin` does,
+        once for all lakehouses that begin so, and without a broker."""
 
         def make(own: SparkSession) -> None:
             create_tables(own, tables)
             if "dim.dim_exchange" in tables and "bronze.raw_reference" not in tables:
                 enter_exchanges(own)
+            if begin:
+                begin(cls(own, Settings()))
 
-        return cls.copied(spark, bootstrap_servers, home, " ".join(tables), make)
+        name = " ".join((*tables, f"{begin.__module__}.{begin.__qualname__}" if begin else ""))
+        return cls.copied(spark, bootstrap_servers, home, name, make)
 
     @classmethod
     def migrated(cls, spark: SparkSession, bootstrap_servers: str, home: Path) -> "Lake":
@@ -106,17 +119,23 @@ class Lake:
     def copied(
         cls, spark: SparkSession, bootstrap_servers: str, home: Path, name: str, make: Callable[[SparkSession], None]
     ) -> "Lake":
-        """A copy of the lakehouse that `make` fills, the first time its name is asked for: in the time of one file."""
+        """A copy of the lakehouse that `make` fills, the first time that any process of this run of the tests asks for
+        its name."""
         prefix = f"t{uuid.uuid4().hex[:8]}"
         topics = {name: f"{prefix}_{name}" for name in ALL_TOPICS}
         kafka = KafkaSettings(bootstrap_servers=bootstrap_servers, topics=topics)
-        warehouse = str(spark.conf.get("spark.sql.catalog.lake.warehouse")).removeprefix("file://")
-        original = Path(warehouse).parent / "originals" / hashlib.md5(name.encode()).hexdigest()
-        if not original.exists():
-            make(connect(spark, original))
+        original = _originals(spark) / hashlib.md5(name.encode()).hexdigest()
+        with original.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not original.exists():
+                make(connect(spark, original))
+        return cls(spark, Settings(home=original, kafka=kafka)).copy(home)
+
+    def copy(self, home: Path) -> "Lake":
+        """The same in another place, on the same topics."""
         home.mkdir(parents=True, exist_ok=True)
-        copy(original, home)
-        return cls(connect(spark, home), Settings(home=home, kafka=kafka))
+        copy(self.settings.root, home)
+        return Lake(connect(self.spark, home), self.settings.model_copy(update={"home": home}))
 
     @property
     def one_by_one(self) -> Settings:
@@ -161,7 +180,10 @@ class Lake:
         return [row["reasons"] for row in frame.orderBy("_kafka_partition", "_kafka_offset").collect()]
 
     def snapshots(self, table: str) -> int:
-        return self.spark.table(f"lake.{table}.snapshots").count()
+        """How many snapshots the table has; runs no query."""
+        spark3_util = getattr(self.spark._jvm, "org.apache.iceberg.spark.Spark3Util")
+        iceberg = spark3_util.loadIcebergTable(self.spark._jsparkSession, f"lake.{table}")
+        return len(list(snapshots.each(iceberg.snapshots())))
 
     def expire(self, *tables: str) -> None:
         """Compacts, then expires every snapshot but the last: of a table with rows, no cursor is left."""
@@ -196,6 +218,14 @@ class Lake:
         return sorted(self.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
 
 
+def _originals(spark: SparkSession) -> Path:
+    """Where all processes of this run keep what they copy."""
+    home = Path(str(spark.conf.get("spark.sql.catalog.lake.warehouse")).removeprefix("file://")).parent
+    folder = home.parents[1 if "PYTEST_XDIST_WORKER" in os.environ else 0] / "originals"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic = raw_trades.TOPIC) -> None:
     """One bronze commit of the records, on the offsets that follow."""
     table, name = topic.table, topic.name.removeprefix("raw_")
@@ -216,6 +246,14 @@ def create_tables(spark: SparkSession, names: Sequence[str]) -> None:
         for statement in ddl.create_table(BY_NAME[name]):
             spark.sql(statement)
         commit.open_table(spark, BY_NAME[name])
+
+
+def fill_calendar(spark: SparkSession, years: Sequence[int]) -> None:
+    """The minutes of the years, in compiled code: a year's are half a million."""
+    mode = "spark.sql.codegen.factoryMode"
+    spark.conf.set(mode, "FALLBACK")
+    calendar.fill(spark, years)
+    spark.conf.unset(mode)
 
 
 def enter_exchanges(spark: SparkSession) -> None:

@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from lakehouse_spark import verify
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from lakehouse_spark.lake import calendar, change_log, dimension_members, snapshots
+from lakehouse_spark.lake import change_log, dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.settings import Settings
@@ -22,7 +22,7 @@ from lakehouse_spark.transforms.attributes import ATTRIBUTES
 from lakehouse_spark.verify import model
 from tests.support import dim_oracle, gold_oracle
 from tests.support.histories import STATUSES, History
-from tests.support.lake import Lake, create_tables, table
+from tests.support.lake import Lake, create_tables, fill_calendar, table
 
 TABLES = (
     "_metadata.surrogate_keys", "_metadata.retired_keys", "bronze.raw_reference", "silver._rejected_records",
@@ -146,7 +146,7 @@ def market(spark: SparkSession, home: Path, years: Sequence[int] = (2025,)) -> M
     def make(own: SparkSession) -> None:
         create_tables(own, TABLES)
         Market(Lake(own, Settings())).refer("dim_exchange", exchanges)
-        calendar.fill(own, years)
+        fill_calendar(own, years)
 
     lake = Lake.copied(spark, "127.0.0.1:9", home, f"market {years}", make)
     return Market(lake, changes={"dim_exchange": exchanges}, arrivals=len(exchanges))
