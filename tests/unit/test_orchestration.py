@@ -417,7 +417,8 @@ def test_a_job_hears_of_the_death_of_the_run_that_began_it(tmp_path: Path) -> No
     )
     run = (
         "import sys; from lakehouse_spark.orchestration import processes\n"
-        "with processes._begun([*processes._tied(), sys.executable, '-c', *sys.argv[1:]]) as process: process.wait()\n"
+        "with processes._begun([*processes._tied(), sys.executable, '-c', *sys.argv[1:]], 2) as process:\n"
+        "    process.wait()\n"
     )
     with subprocess.Popen([sys.executable, "-c", run, job, str(heard)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -427,3 +428,49 @@ def test_a_job_hears_of_the_death_of_the_run_that_began_it(tmp_path: Path) -> No
     while not heard.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert heard.exists()
+
+
+def test_what_a_killed_run_left_behind_ends_before_the_next_of_its_pool_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, ended = tmp_path / "waited", tmp_path / "ended"
+    left = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('begun', flush=True)\n"
+        "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+        "pathlib.Path(sys.argv[2]).write_text('left\\n')\n"
+    )
+    program = (
+        "import sys; import dagster as dg; from lakehouse_spark.orchestration import processes\n"
+        "@dg.op(pool='beats')\n"
+        "def work(context): processes.run(context, [*processes._tied(), sys.executable, '-c', *sys.argv[2:]])\n"
+        "@dg.job\n"
+        "def some(): work()\n"
+        "with dg.DagsterInstance.local_temp(sys.argv[1]) as instance: some.execute_in_process(instance=instance)\n"
+    )
+
+    def work(context: dg.OpExecutionContext) -> None:
+        processes.run(context, [sys.executable, "-c", f"print('next', file=open({str(ended)!r}, 'a'))"])
+
+    def looks(lock: Any) -> bool:
+        taken = took(lock)
+        if not taken:
+            waited.touch()
+        return taken
+
+    took = processes._took
+    monkeypatch.setattr(processes, "_took", looks)
+    operation = dg.op(pool="beats")(work)
+    other = dg.GraphDefinition("other", node_defs=[operation]).to_job()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
+        command = [sys.executable, "-c", program, str(tmp_path), left, str(waited), str(ended)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as killed:
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == "begun\n"
+            killed.kill()
+        try:
+            assert other.execute_in_process(instance=fresh).success
+        finally:
+            waited.touch()
+
+    assert ended.read_text() == "left\nnext\n"
