@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +64,22 @@ def output_of(context: _Context, command: Sequence[str]) -> tuple[int, str]:
 
 def reported_by(context: dg.AssetExecutionContext, command: Sequence[str]) -> Iterator[Materialized]:
     """What a job reports through Pipes, table by table as it is done; raises Failure behind the last if it failed."""
+    for each in _heard(context, command, lambda session: session.get_reported_results()):
+        if isinstance(each, dg.MaterializeResult):
+            yield each
+
+
+def observed_by(context: dg.OpExecutionContext, command: Sequence[str]) -> Iterator[dg.AssetObservation]:
+    """The same of a job that makes no table, but does something to some."""
+    for said in _heard(context, command, lambda session: session.get_custom_messages()):
+        yield dg.AssetObservation(said.pop("table").split("."), metadata=said)
+
+
+def _heard(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    command: Sequence[str],
+    all_of: Callable[[dg.PipesSession], Sequence[Any]],
+) -> Iterator[Any]:
     number = 0
     with (
         _held(context),
@@ -73,15 +89,11 @@ def reported_by(context: dg.AssetExecutionContext, command: Sequence[str]) -> It
     ):
         while process.poll() is None:
             time.sleep(_POLL_SECONDS)
-            fresh = session.get_reported_results()[number:]
-            yield from _materialized(fresh)
+            fresh = all_of(session)[number:]
+            yield from fresh
             number += len(fresh)
-    yield from _materialized(session.get_reported_results()[number:])
+    yield from all_of(session)[number:]
     raise_unless_done(command, process.returncode)
-
-
-def _materialized(reported: Sequence[object]) -> Iterator[Materialized]:
-    return (each for each in reported if isinstance(each, dg.MaterializeResult))
 
 
 def raise_unless_done(command: Sequence[str], code: int) -> None:

@@ -214,6 +214,22 @@ def test_a_backfill_of_gold_days_is_a_rebuild(instance: Any, tmp_path: Path, mon
     assert (tmp_path / "asked").read_text() == "gold_aggregator --rebuild\n"
 
 
+def test_maintenance_is_observed_on_the_tables_that_it_looked_at(
+    instance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "submit", reporting(tmp_path, TRADES, "_metadata.maintenance_log"))
+
+    done = defs.resolve_job_def("compact_silver").execute_in_process(instance=instance)
+
+    told = [event.asset_observation_data.asset_observation for event in done.all_events if event.is_asset_observation]
+    assert {assets.name_of(each.asset_key): each.metadata["outcome"].value for each in told} == {
+        TRADES: "job: silver.trades: 3 inserted in 1.5 s",
+        "_metadata.maintenance_log": "job: _metadata.maintenance_log: 3 inserted in 1.5 s",
+    }
+    assert told[0].metadata["inserted"].value == 3
+    assert (tmp_path / "asked").read_text() == "compaction --layer silver\n"
+
+
 def test_the_commands_that_are_run_are_jobs_with_their_options() -> None:
     from lakehouse_spark.cli.run import parse
     from lakehouse_spark.maintenance.schedule import SCHEDULES
