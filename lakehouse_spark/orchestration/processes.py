@@ -1,8 +1,8 @@
 """The commands of the lakehouse as processes of their own, which end with the run of Dagster's that began them.
 
-A run holds the lock of a file while its process lives. The kernel takes it from the dead: so anyone on this machine can
-see whether a run is under way that Dagster takes to be. A command holds the lock of its pool, which it keeps where its
-run is killed: so the next one begins when it has ended, whatever Dagster counts.
+A run holds the lock of a file while its process lives (see `executor`). The kernel takes it from the dead: so anyone on
+this machine can see whether a run is under way that Dagster takes to be. A command holds the lock of its pool, which it
+keeps where its run is killed: so the next one begins when it has ended, whatever Dagster counts.
 """
 
 import fcntl
@@ -51,13 +51,13 @@ def _tied() -> Sequence[str]:
 
 def run(context: dg.OpExecutionContext, command: Sequence[str]) -> None:
     """Runs a command to its end; raises Failure where that is not 0."""
-    with _held(context), _in_turn(context) as turn, _begun(command, turn) as process:
+    with _in_turn(context) as turn, _begun(command, turn) as process:
         raise_unless_done(command, process.wait())
 
 
 def output_of(context: _Context, command: Sequence[str]) -> tuple[int, str]:
     """The exit code of a command, and what it wrote to stdout."""
-    with _held(context), _in_turn(context) as turn, _begun(command, turn, stdout=subprocess.PIPE) as process:
+    with _in_turn(context) as turn, _begun(command, turn, stdout=subprocess.PIPE) as process:
         text, _ = process.communicate()
         return process.returncode, text
 
@@ -82,7 +82,6 @@ def _heard(
 ) -> Iterator[Any]:
     number = 0
     with (
-        _held(context),
         _in_turn(context) as turn,
         dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()) as session,
         _begun(command, turn, session.get_bootstrap_env_vars()) as process,
@@ -109,15 +108,15 @@ def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     try:
         with (path := _lock_of(instance, run_id)).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return os.path.samestat(os.fstat(lock.fileno()), path.stat())  # a command that is over takes its file away
+            return os.path.samestat(os.fstat(lock.fileno()), path.stat())  # a run that is over takes its file away
     except (FileNotFoundError, BlockingIOError):
         return False
 
 
 @contextmanager
-def _held(context: _Context) -> Iterator[None]:
-    path = _lock_of(context.instance, context.run.run_id)
-    path.parent.mkdir(exist_ok=True)
+def held(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Inside it the run is known to be alive as long as this process is."""
+    path = _lock_of(instance, run_id)
     aside = path.with_suffix(".new")
     with aside.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,7 +128,9 @@ def _held(context: _Context) -> Iterator[None]:
 
 
 def _lock_of(instance: dg.DagsterInstance, name: str) -> Path:
-    return Path(instance.root_directory) / "running" / name
+    folder = Path(instance.root_directory) / "running"
+    folder.mkdir(exist_ok=True)
+    return folder / name
 
 
 @contextmanager

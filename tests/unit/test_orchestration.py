@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from lakehouse_spark.jobs import beat as beats  # noqa: E402
 from lakehouse_spark.jobs.registry import JOBS  # noqa: E402
 from lakehouse_spark.orchestration import assets, checks, processes, sensors, streams  # noqa: E402
 from lakehouse_spark.orchestration.definitions import defs, every_15_minutes  # noqa: E402
+from lakehouse_spark.orchestration.executor import _Held  # noqa: E402
 from lakehouse_spark.settings import Settings  # noqa: E402
 from lakehouse_spark.verify import CHECKS  # noqa: E402
 from tests.support import lakehouses  # noqa: E402
@@ -404,12 +406,30 @@ def test_the_lag_sensor_fails_while_a_table_is_late(released: Any, monkeypatch: 
         looked(sensors.lag_sensor, released)
 
 
+def test_every_run_holds_its_lock_from_its_first_event_to_its_last(tmp_path: Path) -> None:
+    class Inner(dg.Executor):  # type: ignore[misc]
+        retries = None
+
+        def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[str]:
+            yield "first"
+            yield "last"
+
+    assert {job.executor_def.name for job in defs.get_repository_def().get_all_jobs()} == {"in_process_and_held"}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
+        found = []
+        for _ in _Held(Inner()).execute(SimpleNamespace(instance=fresh, run_id="R1"), None):
+            with (tmp_path / "running" / "R1").open() as lock:
+                found.append(processes._took(lock))
+        assert found == [False, False]
+        assert [*(tmp_path / "running").iterdir()] == []
+
+
 def test_a_run_whose_process_was_killed_fails_at_the_next_look(tmp_path: Path) -> None:
     program = (
-        "import sys; import dagster as dg; from types import SimpleNamespace as Of\n"
+        "import sys; import dagster as dg\n"
         "from lakehouse_spark.orchestration import processes\n"
         "instance = dg.DagsterInstance.local_temp(sys.argv[1])\n"
-        "with processes._held(Of(instance=instance, run=Of(run_id=sys.argv[2]))): print('held', flush=True); input()\n"
+        "with processes.held(instance, sys.argv[2]): print('held', flush=True); input()\n"
     )
     with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
         run = fresh.create_run_for_job(streams.bronze_streams, status=dg.DagsterRunStatus.STARTED)
