@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from lakehouse_spark.jobs.job import Options
 from lakehouse_spark.jobs.summary import Summary
@@ -20,8 +21,10 @@ def reporting() -> Iterator[Options]:
 
         def report(summary: Summary) -> None:
             asset = summary.table.replace(".", "/")
-            if asset in pipes.asset_keys:  # a job may do more than was asked for
-                counted = {"seconds": summary.seconds, **summary.counts}
-                pipes.report_asset_materialization(asset_key=asset, metadata={"outcome": str(summary), **counted})
+            said: dict[str, Any] = {"outcome": str(summary), "seconds": summary.seconds, **summary.counts}
+            if not pipes.is_asset_step:  # maintenance, which makes no table
+                pipes.report_custom_message({"table": summary.table, **said})
+            elif asset in pipes.asset_keys:  # a job may do more than was asked for
+                pipes.report_asset_materialization(asset_key=asset, metadata=said)
 
         yield {"report": report}

@@ -100,6 +100,7 @@ class Broker:
         self._java = java.absolute()
         self._jars = [jar.absolute() for jar in jars]
         self._started_here = False
+        self._use: int | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -108,9 +109,14 @@ class Broker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stops the broker unless it was already there."""
-        if self._started_here:
-            self.stop()
+        """Stops the broker unless it was already there. While others use it, it is left to the last of them to stop."""
+        with self._exclusive():
+            if self._started_here:
+                self._is_left.touch()
+                self._started_here = False
+            if self._is_left.exists() and self._nobody_else_uses_it():
+                self._stop()
+            self._end_use()
 
     @property
     def pid(self) -> int | None:
@@ -139,6 +145,7 @@ class Broker:
         A restart takes the port of the last run if it is still free, so that clients find the broker again.
         """
         with self._exclusive():
+            self._begin_use()
             state = self._read_state()
             if state and self.running and self._answers(state):
                 return self.bootstrap_servers
@@ -148,23 +155,53 @@ class Broker:
                 self._started_here = True
                 if self._answers(state):
                     return self.bootstrap_servers
+            self._end_use()
             raise self._failure()
 
     def stop(self) -> None:
         """Ends the broker: asks, waits, then kills. Never touches a process that is not provably this broker."""
         with self._exclusive():
-            for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-                pid = self.pid
-                if pid is None:
-                    break
-                with suppress(ProcessLookupError):
-                    os.kill(pid, how)
-                if wait_for(lambda: not self.running, seconds):
-                    break
-            else:
-                raise LakehouseError(f"broker: process {self.pid} does not end; see {self.log}")
-            (self.folder / "broker.pid").unlink(missing_ok=True)
+            self._stop()
+            self._end_use()
             self._started_here = False
+
+    def _stop(self) -> None:
+        for how, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+            pid = self.pid
+            if pid is None:
+                break
+            with suppress(ProcessLookupError):
+                os.kill(pid, how)
+            if wait_for(lambda: not self.running, seconds):
+                break
+        else:
+            raise LakehouseError(f"broker: process {self.pid} does not end; see {self.log}")
+        (self.folder / "broker.pid").unlink(missing_ok=True)
+
+    @property
+    def _is_left(self) -> Path:
+        """A file that is there once the one that started the broker has left while others used it."""
+        return self.folder / "left"
+
+    def _begin_use(self) -> None:
+        """Shares the lock of a file with all that use the broker; the system takes it from those that die."""
+        if self._use is None:
+            self._use = os.open(self.folder / "users", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._use, fcntl.LOCK_SH)
+
+    def _end_use(self) -> None:
+        if self._use is not None:
+            os.close(self._use)
+            self._use = None
+
+    def _nobody_else_uses_it(self) -> bool:
+        if self._use is None:
+            return False
+        try:
+            fcntl.flock(self._use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _launch(self, last: _State | None) -> _State:
         # A process that just died gives up its command line, which `running` reads, before its sockets.
@@ -174,6 +211,7 @@ class Broker:
         self._configure(self.folder, state)
         shutil.rmtree(self.folder / "tmp", ignore_errors=True)  # native libraries that a killed broker left
         (self.folder / "tmp").mkdir()
+        self._is_left.unlink(missing_ok=True)
         if self.log.exists():
             self.log.replace(self.folder / "broker.log.1")
         _write_whole(self.folder / "state.json", json.dumps(asdict(state)))

@@ -6,6 +6,7 @@ import dagster as dg
 
 from lakehouse_spark.orchestration import assets, checks, maintenance, sensors, streams
 from lakehouse_spark.orchestration.assets import DERIVED, key
+from lakehouse_spark.orchestration.executor import executor
 
 _TABLES = dg.AssetSelection.assets(*map(key, DERIVED))
 
@@ -46,6 +47,6 @@ defs = dg.Definitions(
     asset_checks=[checks.verify, checks.look_at_letters],
     jobs=[every_layer, end_of_day, sensors.verify_all, *maintenance.JOBS, streams.bronze_streams],
     schedules=[every_15_minutes, end_of_day_schedule, prove_in_full_schedule, *maintenance.BY_THE_CLOCK],
-    executor=dg.in_process_executor,  # a run has one process to die, and its job hears of it
+    executor=executor,
     sensors=[streams.bronze_streams_sensor, *sensors.SENSORS],
 )

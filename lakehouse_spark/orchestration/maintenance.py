@@ -14,6 +14,12 @@ class Named(dg.Config):
     tables: list[str]
 
 
+def _carry_out(context: dg.OpExecutionContext, job: str, *options: str) -> None:
+    """What was done to a table is an observation of its asset."""
+    for observation in processes.observed_by(context, processes.submit(job, *options)):
+        context.log_event(observation)
+
+
 def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     layers = [part for layer in schedule.layers for part in ("--layer", layer)]
     said = f"{' and '.join(schedule.jobs)} of {', '.join(schedule.layers)}"
@@ -21,7 +27,7 @@ def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
     @dg.op(name=f"run_{schedule.name}", description=said, pool=POOL)
     def work(context: dg.OpExecutionContext) -> None:
         for job in schedule.jobs:
-            processes.run(context, processes.submit(job, *layers))
+            _carry_out(context, job, *layers)
 
     @dg.job(name=schedule.name, description=said)
     def job() -> None:
@@ -36,7 +42,7 @@ def _of(schedule: Schedule) -> tuple[dg.JobDefinition, dg.ScheduleDefinition]:
 @dg.op(pool=POOL)
 def maintain_tables(context: dg.OpExecutionContext, config: Named) -> None:
     """Does all maintenance that is due of the named tables."""
-    processes.run(context, processes.submit("maintenance", *processes.of_tables(config.tables)))
+    _carry_out(context, "maintenance", *processes.of_tables(config.tables))
 
 
 @dg.job

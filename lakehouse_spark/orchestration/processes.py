@@ -1,7 +1,8 @@
 """The commands of the lakehouse as processes of their own, which end with the run of Dagster's that began them.
 
-A run holds the lock of a file while its process lives. The kernel takes it from the dead: so anyone on this machine can
-see whether a run is under way that Dagster takes to be.
+A run holds the lock of a file while its process lives (see `executor`). The kernel takes it from the dead: so anyone on
+this machine can see whether a run is under way that Dagster takes to be. A command holds the lock of its pool, which it
+keeps where its run is killed: so the next one begins when it has ended, whatever Dagster counts.
 """
 
 import fcntl
@@ -11,10 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import dagster as dg
 
@@ -50,36 +51,48 @@ def _tied() -> Sequence[str]:
 
 def run(context: dg.OpExecutionContext, command: Sequence[str]) -> None:
     """Runs a command to its end; raises Failure where that is not 0."""
-    with _held(context), _begun(command) as process:
+    with _in_turn(context) as turn, _begun(command, turn) as process:
         raise_unless_done(command, process.wait())
 
 
 def output_of(context: _Context, command: Sequence[str]) -> tuple[int, str]:
     """The exit code of a command, and what it wrote to stdout."""
-    with _held(context), _begun(command, stdout=subprocess.PIPE) as process:
+    with _in_turn(context) as turn, _begun(command, turn, stdout=subprocess.PIPE) as process:
         text, _ = process.communicate()
         return process.returncode, text
 
 
 def reported_by(context: dg.AssetExecutionContext, command: Sequence[str]) -> Iterator[Materialized]:
     """What a job reports through Pipes, table by table as it is done; raises Failure behind the last if it failed."""
+    for each in _heard(context, command, lambda session: session.get_reported_results()):
+        if isinstance(each, dg.MaterializeResult):
+            yield each
+
+
+def observed_by(context: dg.OpExecutionContext, command: Sequence[str]) -> Iterator[dg.AssetObservation]:
+    """The same of a job that makes no table, but does something to some."""
+    for said in _heard(context, command, lambda session: session.get_custom_messages()):
+        yield dg.AssetObservation(said.pop("table").split("."), metadata=said)
+
+
+def _heard(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext,
+    command: Sequence[str],
+    all_of: Callable[[dg.PipesSession], Sequence[Any]],
+) -> Iterator[Any]:
     number = 0
     with (
-        _held(context),
+        _in_turn(context) as turn,
         dg.open_pipes_session(context, dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()) as session,
-        _begun(command, session.get_bootstrap_env_vars()) as process,
+        _begun(command, turn, session.get_bootstrap_env_vars()) as process,
     ):
         while process.poll() is None:
             time.sleep(_POLL_SECONDS)
-            fresh = session.get_reported_results()[number:]
-            yield from _materialized(fresh)
+            fresh = all_of(session)[number:]
+            yield from fresh
             number += len(fresh)
-    yield from _materialized(session.get_reported_results()[number:])
+    yield from all_of(session)[number:]
     raise_unless_done(command, process.returncode)
-
-
-def _materialized(reported: Sequence[object]) -> Iterator[Materialized]:
-    return (each for each in reported if isinstance(each, dg.MaterializeResult))
 
 
 def raise_unless_done(command: Sequence[str], code: int) -> None:
@@ -95,15 +108,15 @@ def is_dead(instance: dg.DagsterInstance, run_id: str) -> bool:
     try:
         with (path := _lock_of(instance, run_id)).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return os.path.samestat(os.fstat(lock.fileno()), path.stat())  # a command that is over takes its file away
+            return os.path.samestat(os.fstat(lock.fileno()), path.stat())  # a run that is over takes its file away
     except (FileNotFoundError, BlockingIOError):
         return False
 
 
 @contextmanager
-def _held(context: _Context) -> Iterator[None]:
-    path = _lock_of(context.instance, context.run.run_id)
-    path.parent.mkdir(exist_ok=True)
+def held(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Inside it the run is known to be alive as long as this process is."""
+    path = _lock_of(instance, run_id)
     aside = path.with_suffix(".new")
     with aside.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -114,16 +127,46 @@ def _held(context: _Context) -> Iterator[None]:
             path.unlink()
 
 
-def _lock_of(instance: dg.DagsterInstance, run_id: str) -> Path:
-    return Path(instance.root_directory) / "running" / run_id
+def _lock_of(instance: dg.DagsterInstance, name: str) -> Path:
+    folder = Path(instance.root_directory) / "running"
+    folder.mkdir(exist_ok=True)
+    return folder / name
+
+
+@contextmanager
+def _in_turn(context: _Context) -> Iterator[int]:
+    """Waits until no command of the same pool, or of the same op where that has none, is left; the lock of that, as a
+    descriptor for the command to inherit.
+
+    Dagster's own count of a pool lets two in where the pool is new, and where a run was killed whose command is not yet
+    at its end.
+    """
+    op = context.op_execution_context.op_def
+    place = op.pool or op.name
+    with _lock_of(context.instance, f"{place}.lock").open("a") as lock:
+        if not _took(lock):
+            context.log.warning(f"another command of {place} is under way on this machine: waits until it has ended")
+            while not _took(lock):
+                time.sleep(_POLL_SECONDS)
+        yield lock.fileno()
+
+
+def _took(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
 def _begun(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, stdout: int | None = None
+    command: Sequence[str], turn: int, environment: Mapping[str, str] | None = None, stdout: int | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
     """The process, which is asked to end if the block does before it; one that does not is killed."""
-    process = subprocess.Popen(command, env={**os.environ, **(environment or {})}, stdout=stdout, text=True)
+    process = subprocess.Popen(
+        command, env={**os.environ, **(environment or {})}, stdout=stdout, text=True, pass_fds=[turn]
+    )
     try:
         yield process
     finally:

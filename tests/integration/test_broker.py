@@ -119,6 +119,21 @@ def test_handles_share_one_broker_and_only_the_one_that_started_it_ends_it_on_le
     assert not broker.running
 
 
+def test_a_broker_that_others_use_ends_with_the_last_of_them_when_the_one_that_started_it_has_left(
+    broker: Broker, java: Path, broker_jars: list[Path]
+) -> None:
+    first, second, third = (Broker(broker.folder.parent, java, broker_jars) for _ in range(3))
+    for each in (first, second, third):
+        each.start()
+    pid = broker.pid
+
+    for each in (first, third):
+        each.__exit__(None, None, None)
+        assert broker.pid == pid
+    second.__exit__(None, None, None)
+    assert not broker.running
+
+
 def test_the_process_of_a_stranger_is_never_taken_for_the_broker(
     broker: Broker, stranger: subprocess.Popen[bytes]
 ) -> None:

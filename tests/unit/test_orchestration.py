@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from lakehouse_spark.jobs import beat as beats  # noqa: E402
 from lakehouse_spark.jobs.registry import JOBS  # noqa: E402
 from lakehouse_spark.orchestration import assets, checks, processes, sensors, streams  # noqa: E402
 from lakehouse_spark.orchestration.definitions import defs, every_15_minutes  # noqa: E402
+from lakehouse_spark.orchestration.executor import _Held  # noqa: E402
 from lakehouse_spark.settings import Settings  # noqa: E402
 from lakehouse_spark.verify import CHECKS  # noqa: E402
 from tests.support import lakehouses  # noqa: E402
@@ -214,6 +216,22 @@ def test_a_backfill_of_gold_days_is_a_rebuild(instance: Any, tmp_path: Path, mon
     assert (tmp_path / "asked").read_text() == "gold_aggregator --rebuild\n"
 
 
+def test_maintenance_is_observed_on_the_tables_that_it_looked_at(
+    instance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "submit", reporting(tmp_path, TRADES, "_metadata.maintenance_log"))
+
+    done = defs.resolve_job_def("compact_silver").execute_in_process(instance=instance)
+
+    told = [event.asset_observation_data.asset_observation for event in done.all_events if event.is_asset_observation]
+    assert {assets.name_of(each.asset_key): each.metadata["outcome"].value for each in told} == {
+        TRADES: "job: silver.trades: 3 inserted in 1.5 s",
+        "_metadata.maintenance_log": "job: _metadata.maintenance_log: 3 inserted in 1.5 s",
+    }
+    assert told[0].metadata["inserted"].value == 3
+    assert (tmp_path / "asked").read_text() == "compaction --layer silver\n"
+
+
 def test_the_commands_that_are_run_are_jobs_with_their_options() -> None:
     from lakehouse_spark.cli.run import parse
     from lakehouse_spark.maintenance.schedule import SCHEDULES
@@ -388,12 +406,30 @@ def test_the_lag_sensor_fails_while_a_table_is_late(released: Any, monkeypatch: 
         looked(sensors.lag_sensor, released)
 
 
+def test_every_run_holds_its_lock_from_its_first_event_to_its_last(tmp_path: Path) -> None:
+    class Inner(dg.Executor):  # type: ignore[misc]
+        retries = None
+
+        def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[str]:
+            yield "first"
+            yield "last"
+
+    assert {job.executor_def.name for job in defs.get_repository_def().get_all_jobs()} == {"in_process_and_held"}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
+        found = []
+        for _ in _Held(Inner()).execute(SimpleNamespace(instance=fresh, run_id="R1"), None):
+            with (tmp_path / "running" / "R1").open() as lock:
+                found.append(processes._took(lock))
+        assert found == [False, False]
+        assert [*(tmp_path / "running").iterdir()] == []
+
+
 def test_a_run_whose_process_was_killed_fails_at_the_next_look(tmp_path: Path) -> None:
     program = (
-        "import sys; import dagster as dg; from types import SimpleNamespace as Of\n"
+        "import sys; import dagster as dg\n"
         "from lakehouse_spark.orchestration import processes\n"
         "instance = dg.DagsterInstance.local_temp(sys.argv[1])\n"
-        "with processes._held(Of(instance=instance, run=Of(run_id=sys.argv[2]))): print('held', flush=True); input()\n"
+        "with processes.held(instance, sys.argv[2]): print('held', flush=True); input()\n"
     )
     with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
         run = fresh.create_run_for_job(streams.bronze_streams, status=dg.DagsterRunStatus.STARTED)
@@ -417,7 +453,8 @@ def test_a_job_hears_of_the_death_of_the_run_that_began_it(tmp_path: Path) -> No
     )
     run = (
         "import sys; from lakehouse_spark.orchestration import processes\n"
-        "with processes._begun([*processes._tied(), sys.executable, '-c', *sys.argv[1:]]) as process: process.wait()\n"
+        "with processes._begun([*processes._tied(), sys.executable, '-c', *sys.argv[1:]], 2) as process:\n"
+        "    process.wait()\n"
     )
     with subprocess.Popen([sys.executable, "-c", run, job, str(heard)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -427,3 +464,49 @@ def test_a_job_hears_of_the_death_of_the_run_that_began_it(tmp_path: Path) -> No
     while not heard.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert heard.exists()
+
+
+def test_what_a_killed_run_left_behind_ends_before_the_next_of_its_pool_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, ended = tmp_path / "waited", tmp_path / "ended"
+    left = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('begun', flush=True)\n"
+        "while not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+        "pathlib.Path(sys.argv[2]).write_text('left\\n')\n"
+    )
+    program = (
+        "import sys; import dagster as dg; from lakehouse_spark.orchestration import processes\n"
+        "@dg.op(pool='beats')\n"
+        "def work(context): processes.run(context, [*processes._tied(), sys.executable, '-c', *sys.argv[2:]])\n"
+        "@dg.job\n"
+        "def some(): work()\n"
+        "with dg.DagsterInstance.local_temp(sys.argv[1]) as instance: some.execute_in_process(instance=instance)\n"
+    )
+
+    def work(context: dg.OpExecutionContext) -> None:
+        processes.run(context, [sys.executable, "-c", f"print('next', file=open({str(ended)!r}, 'a'))"])
+
+    def looks(lock: Any) -> bool:
+        taken = took(lock)
+        if not taken:
+            waited.touch()
+        return taken
+
+    took = processes._took
+    monkeypatch.setattr(processes, "_took", looks)
+    operation = dg.op(pool="beats")(work)
+    other = dg.GraphDefinition("other", node_defs=[operation]).to_job()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as fresh:
+        command = [sys.executable, "-c", program, str(tmp_path), left, str(waited), str(ended)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as killed:
+            assert killed.stdout is not None
+            assert killed.stdout.readline() == "begun\n"
+            killed.kill()
+        try:
+            assert other.execute_in_process(instance=fresh).success
+        finally:
+            waited.touch()
+
+    assert ended.read_text() == "left\nnext\n"
