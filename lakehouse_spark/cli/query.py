@@ -31,7 +31,7 @@ def run(
     ] = Engine.AUTO,
     as_json: Json = False,
 ) -> None:
-    """Ask the tables a question in SQL, of small ones answered without Spark; it is not meant for writing."""
+    """Ask the tables a question in SQL, of small ones answered without Spark; nothing is written."""
     columns, rows = _answer(sql, limit + 1, engine)
     if as_json:
         print_json([_by_name(columns, row) for row in rows[:limit]])
@@ -64,11 +64,12 @@ def _of_spark(sql: str, limit: int) -> Rows:
     from pyspark.errors import PySparkException
 
     from lakehouse_spark.cli.sessions import opened
+    from lakehouse_spark.query import of_spark
 
     with opened("query") as (spark, _):
         spark.catalog.setCurrentCatalog("lake")
         try:
-            found = spark.sql(sql)
+            found = of_spark.read(spark, sql)
             return found.columns, with_instants_as_text(found.limit(limit)).collect()
         except PySparkException as error:
             raise UsageError(in_a_sentence(error).split(";", maxsplit=1)[0]) from None

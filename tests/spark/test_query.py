@@ -4,6 +4,7 @@ Of what has no ORDER BY, the order of rows is no part of the answer, nor are the
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.cli.output import text
 from lakehouse_spark.cli.query import with_instants_as_text
-from lakehouse_spark.query import embedded
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.query import embedded, of_spark
 from lakehouse_spark.query.typed import NotExactError
 from lakehouse_spark.settings import Settings
 from tests.support import lakehouses
@@ -231,3 +233,77 @@ def test_where_spark_fails_duckdb_does_not_answer(released: tuple[SparkSession, 
         own.sql(sql).collect()
     with pytest.raises(NotExactError):
         embedded.answer(settings, sql, 1_000)
+
+
+SECRET = "seen-by-nobody"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM silver.trades",
+        "INSERT INTO silver.trades SELECT * FROM silver.trades",
+        "WITH t AS (SELECT * FROM silver.trades) INSERT INTO silver.trades SELECT * FROM t",
+        "FROM silver.trades INSERT INTO silver.trades SELECT *",
+        "INSERT INTO IDENTIFIER('silver.trades') SELECT * FROM silver.trades",
+        "BEGIN DELETE FROM silver.trades; END",
+        "EXECUTE IMMEDIATE 'DELETE FROM silver.trades'",
+        "EXPLAIN EXECUTE IMMEDIATE 'DELETE FROM silver.trades'",
+        "DROP TABLE silver.trades",
+        "CREATE TABLE silver.copied USING iceberg AS SELECT 1 AS a",
+        "ALTER TABLE silver.trades SET TBLPROPERTIES ('a' = 'b')",
+        "CALL system.set_current_snapshot('silver.trades', 1)",
+        "CREATE TEMPORARY VIEW passwords USING text OPTIONS (path '{file}')",
+        "CACHE TABLE kept AS SELECT 1",
+        "SET spark.sql.ansi.enabled = false",
+        "ADD FILE '{file}'",
+        "INSERT OVERWRITE LOCAL DIRECTORY '{folder}/out' USING csv SELECT 'a'",
+        "SELECT TRANSFORM(1) USING 'touch {folder}/out' AS (x)",
+        "FROM (SELECT 1 AS a) MAP a USING 'touch {folder}/out' AS x",
+        "SELECT trade_id FROM silver.trades WHERE 'x' IN (SELECT TRANSFORM(1) USING 'touch {folder}/out' AS (x))",
+        "WITH a AS (SELECT TRANSFORM(1) USING 'touch {folder}/out' AS x) SELECT * FROM a",
+        "SELECT * FROM text.`{file}`",
+        "SELECT * FROM csv.`{file}`",
+        "SELECT * FROM binaryFile.`{file}`",
+        "SELECT * FROM IDENTIFIER('text.`{file}`')",
+        "SELECT reflect('java.nio.file.Files', 'createFile', '{folder}/out')",
+        "SELECT java_method('java.lang.System', 'getenv', 'HOME')",
+        "SELECT try_reflect('java.lang.System', 'getenv', 'HOME')",
+        "SELECT builtin.reflect('java.lang.System', 'getenv', 'HOME')",
+        "SELECT system.builtin.java_method('java.lang.System', 'getenv', 'HOME')",
+        "SELECT IDENTIFIER('reflect')('java.lang.System', 'getenv', 'HOME')",
+    ],
+)  # fmt: skip
+def test_a_question_writes_nothing_starts_no_program_and_reads_no_other_file(
+    released: tuple[SparkSession, Settings], tmp_path: Path, sql: str
+) -> None:
+    own, _ = released
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text(SECRET)
+    folder.mkdir()
+    snapshots = own.table("silver.trades.snapshots").count()
+    with pytest.raises((UsageError, PySparkException)) as refused:
+        of_spark.read(own, sql.format(file=file, folder=folder)).collect()
+    assert SECRET not in str(refused.value)
+    assert [*folder.iterdir()] == []
+    assert own.table("silver.trades.snapshots").count() == snapshots
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT '${env:HOME}'", ("${env:HOME}",)),
+        ("SHOW TABLES IN silver LIKE 'trades'", ("silver", "trades", False)),
+        ("DESCRIBE silver.trades trade_id", ("col_name", "trade_id")),
+        ("VALUES (1)", (1,)),
+        ("SELECT count(*) FROM silver.trades.snapshots WHERE snapshot_id IN (SELECT 1)", (0,)),
+        ("WITH RECURSIVE r(n) AS (SELECT 3 UNION ALL SELECT n - 1 FROM r WHERE n > 1) SELECT min(n) FROM r", (1,)),
+        ("SELECT row_number() OVER (ORDER BY trade_id), x FROM silver.trades LATERAL VIEW explode(array(7)) v AS x",
+         (1, 7)),
+    ],
+)  # fmt: skip
+def test_spark_answers_whatever_only_reads(
+    released: tuple[SparkSession, Settings], sql: str, expected: tuple[Any, ...]
+) -> None:
+    own, _ = released
+    assert tuple(of_spark.read(own, sql).collect()[0]) == expected
