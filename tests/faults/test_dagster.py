@@ -201,6 +201,7 @@ def contents(lake: Lake) -> dict[str, list[Any]]:
 
 
 @pytest.mark.soak
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_a_dagster_that_is_killed_at_any_moment_leaves_nothing_to_repair_and_starts_nothing_twice(
     lake: Lake, undisturbed: Lake, daemon: Daemon
 ) -> None:
