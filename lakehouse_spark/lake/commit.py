@@ -121,7 +121,7 @@ def merge(
 
     def write(branch: str, cursor: Cursor | None) -> None:
         def target(name: str) -> Column:
-            return F.col(f"branch_{branch}.{name}")
+            return F.expr(f"`branch_{branch}`.`{name}`")  # no F.col, of which each is remembered: this one is not again
 
         on = bounds(target)
         for name in table.key:

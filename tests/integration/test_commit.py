@@ -1,5 +1,6 @@
 """The commit protocol on one small table: of several authors of the same base one commits, and nothing else happens."""
 
+import gc
 import re
 import uuid
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.finalizer import ThreadSafeFinalizer
 from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -162,6 +164,16 @@ def test_a_commit_starts_no_process(session: SparkSession, table: Table) -> None
     commit.append(session, table, session.range(1).select(*row), snapshots.state(session, table), cursor(minute(3), ""))
 
     assert faults_of_children(session) == before
+
+
+def test_a_merge_leaves_nothing_of_java_behind_in_python(session: SparkSession, table: Table) -> None:
+    """A live mode merges for months."""
+    counts = []
+    for number in range(3):
+        change(session, table, snapshots.state(session, table), minute(10 + number))
+        gc.collect()
+        counts.append(len(ThreadSafeFinalizer.finalizers))
+    assert counts[1] == counts[2]
 
 
 @pytest.mark.parametrize("first", KINDS)
