@@ -76,7 +76,9 @@ def house(settings: Settings, broker: Broker, folder: Path, where: dict[str, str
     return made
 
 
-def ride_out(made: House, leave: Callable[[], object], come_back: Callable[[], object], *, trades: bool) -> None:
+def ride_out(
+    made: House, leave: Callable[[], object], come_back: Callable[[], object], *, told: str, trades: bool
+) -> None:
     """Trades before and behind it, and if Kafka is there, meanwhile too: all of them are facts in the end."""
     made.trade("A1", "A2")
     with made.living() as (process, port):
@@ -85,7 +87,7 @@ def ride_out(made: House, leave: Callable[[], object], come_back: Callable[[], o
         until = time.monotonic() + AWAY_SECONDS
         if trades:
             made.trade("B1", "B2", "B3")
-        scraped(port, f'lakehouse_table_failing{{table="{RAW}"}} 1.0', seconds=_PATIENCE_SECONDS)
+        scraped(port, told, seconds=_PATIENCE_SECONDS)
         time.sleep(max(0.0, until - time.monotonic()))  # the time is the test: no condition to await
         assert process.poll() is None
         come_back()
@@ -103,6 +105,11 @@ def rows(number: int) -> str:
     return f'lakehouse_table_rows{{table="{FACTS}"}} {number}.0'
 
 
+FAILING = f'lakehouse_table_failing{{table="{RAW}"}} 1.0'
+UNREADABLE = "lakehouse_readable 0.0"
+"""Clients of S3 try for minutes before a table fails."""
+
+
 @pytest.mark.soak
 def test_live_mode_outlives_its_broker(settings: Settings, own_broker: Broker, tmp_path: Path) -> None:
     def leave() -> None:
@@ -110,7 +117,7 @@ def test_live_mode_outlives_its_broker(settings: Settings, own_broker: Broker, t
         os.kill(own_broker.pid, signal.SIGKILL)
 
     made = house(settings, own_broker, tmp_path, {})
-    ride_out(made, leave, own_broker.start, trades=False)
+    ride_out(made, leave, own_broker.start, told=FAILING, trades=False)
 
 
 @pytest.mark.soak
@@ -120,11 +127,11 @@ def test_live_mode_outlives_the_disk_of_the_catalog_and_the_tables(
     made = house(settings, own_broker, tmp_path, {})
     home = made.shell.home
     away = home.with_name("away")
-    ride_out(made, lambda: home.rename(away), lambda: away.rename(home), trades=True)
+    ride_out(made, lambda: home.rename(away), lambda: away.rename(home), told=FAILING, trades=True)
 
 
 @pytest.mark.soak
 def test_live_mode_outlives_the_object_store(settings: Settings, own_broker: Broker, tmp_path: Path) -> None:
     with ObjectStore(tmp_path / "store") as store:
         made = house(settings, own_broker, tmp_path, store.environment)
-        ride_out(made, store.kill, store.start, trades=True)
+        ride_out(made, store.kill, store.start, told=UNREADABLE, trades=True)
