@@ -47,10 +47,20 @@ def spark(settings: Settings) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def broker(settings: Settings) -> Iterator[Broker]:
-    java = jars.find_java(settings.java)
-    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
-    with Broker(settings.root, java, found["broker"]) as running:
+    with _broker(settings, settings.root) as running:
         yield running
+
+
+@pytest.fixture
+def own_broker(settings: Settings, tmp_path: Path) -> Iterator[Broker]:
+    """A broker that may be killed."""
+    with _broker(settings, tmp_path / "own broker") as running:
+        yield running
+
+
+def _broker(settings: Settings, home: Path) -> Broker:
+    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
+    return Broker(home, jars.find_java(settings.java), found["broker"])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.iceberg import embedded, metadata, rows
+from lakehouse_spark.iceberg import metadata, rows
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR, FeedCursor, from_json
@@ -108,10 +108,7 @@ class Letters:
 
 def read(settings: Settings, selection: Selection) -> Letters:
     """What is selected of the dead letters that there are now; raises MissingError where there is no lakehouse."""
-    found = metadata.read(settings, [TABLE])
-    if TABLE.name not in found:
-        raise embedded.MissingError(f"{TABLE.name} is missing: {embedded.NOT_THERE}")
-    return Letters(found[TABLE.name], selection)
+    return Letters(metadata.of(settings, TABLE), selection)
 
 
 def judged_since(silver: Metadata, after: datetime | None) -> Judged:

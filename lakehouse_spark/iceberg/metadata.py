@@ -97,10 +97,15 @@ class Metadata:
         return int(self.said["current-schema-id"])
 
     @cached_property
+    def schema(self) -> Mapping[str, Any]:
+        """The current one."""
+        schemas: Iterable[Mapping[str, Any]] = self.said["schemas"]
+        return next(schema for schema in schemas if schema["schema-id"] == self.schema_id)
+
+    @property
     def columns(self) -> Sequence[Mapping[str, Any]]:
         """The columns of the current schema."""
-        schemas = {schema["schema-id"]: schema for schema in self.said["schemas"]}
-        fields: Sequence[Mapping[str, Any]] = schemas[self.schema_id]["fields"]
+        fields: Sequence[Mapping[str, Any]] = self.schema["fields"]
         return fields
 
     @cached_property

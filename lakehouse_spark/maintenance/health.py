@@ -175,8 +175,7 @@ class _Partitions:
     """Files by partition, as they are read."""
 
     def __init__(self, of: Metadata) -> None:
-        schemas = {schema["schema-id"]: schema for schema in of.said["schemas"]}
-        self.schema = Schema.model_validate(schemas[of.schema_id])
+        self.schema = Schema.model_validate(of.schema)
         self.specs = {spec["spec-id"]: PartitionSpec.model_validate(spec) for spec in of.said["partition-specs"]}
         self.stamp = of.stamp_id if of.table.stamp else None
         self.files: dict[PartitionKey, list[File]] = {}

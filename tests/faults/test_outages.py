@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import jars
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.loopback import free_port
 from lakehouse_spark.local.topics import create_topics
@@ -59,13 +58,6 @@ class House:
             finally:
                 process.kill()
                 process.wait(60)
-
-
-@pytest.fixture
-def own_broker(settings: Settings, tmp_path: Path) -> Iterator[Broker]:
-    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
-    with Broker(tmp_path / "kafka", jars.find_java(settings.java), found["broker"]) as running:
-        yield running
 
 
 def house(settings: Settings, broker: Broker, folder: Path, where: dict[str, str]) -> House:

@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import jars, migrations, verify
+from lakehouse_spark import migrations, verify
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.ingest import kafka
@@ -26,7 +26,7 @@ from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, RenameColumn
-from lakehouse_spark.settings import IngestSettings, KafkaSettings, Settings
+from lakehouse_spark.settings import IngestSettings, KafkaSettings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify import ingestion
 from tests.support.lake import Lake, book, trade
@@ -376,14 +376,6 @@ def test_a_compaction_between_two_micro_batches_of_one_run_changes_nothing(lake:
     (done,) = lake.bronze("raw_trades", report=compact)
     assert done.counts == {"records": 3}
     assert ids(lake) == ["T0", "T1", "T2"]
-
-
-@pytest.fixture
-def own_broker(settings: Settings, tmp_path: Path) -> Iterator[Broker]:
-    """A broker that may be killed."""
-    found = jars.ensure(["broker"], settings.jar_cache, settings.java)
-    with Broker(tmp_path / "killed", jars.find_java(settings.java), found["broker"]) as running:
-        yield running
 
 
 def test_after_the_broker_was_killed_a_later_run_completes(
