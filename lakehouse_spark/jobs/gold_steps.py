@@ -23,7 +23,17 @@ from lakehouse_spark.gold import (
 )
 from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.lake import dimension_records, snapshots
-from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, days_of, ranges
+from lakehouse_spark.lake.pruning import (
+    Days,
+    Units,
+    day_predicate,
+    day_set,
+    days_of,
+    ranges,
+    unit_predicate,
+    unit_set,
+    units,
+)
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
@@ -39,9 +49,9 @@ Derived = Mapping[Table, tuple[DataFrame, DataFrame]]
 """By table, the fresh rows and the held ones of the same keys; good until the step's context ends."""
 
 
-def _within(rows: DataFrame, touched: DataFrame, days: Days, time_column: str) -> DataFrame:
-    """The rows of the symbols and days `touched`; `days` are those of all of them, and prune."""
-    return symbol_days.within(rows.where(day_predicate(time_column, days)), touched, time_column)
+def _within(rows: DataFrame, touched: DataFrame, wanted: Units, time_column: str) -> DataFrame:
+    """The rows of the symbols and days `touched`; `wanted` are all of these, and prune."""
+    return symbol_days.within(rows.where(unit_predicate(time_column, "symbol", wanted)), touched, time_column)
 
 
 @contextmanager
@@ -62,15 +72,15 @@ def summaries(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
             news.changed_members(dim_symbol.DIMENSION),
             rows,
         )
-        with measured(touched, days=day_set("day")) as (touched, found):
-            days = ranges(found["days"])
+        with measured(touched, units=unit_set("day", "symbol")) as (touched, found):
+            wanted = units(found["units"])
             fresh = daily_trading_summary.build(
-                _within(live, touched, days, "trade_timestamp"),
-                _within(books, touched, days, "snapshot_time"),
+                _within(live, touched, wanted, "trade_timestamp"),
+                _within(books, touched, wanted, "snapshot_time"),
                 symbols,
-                _earlier_closes(rows, touched, days),
+                _earlier_closes(rows, touched, ranges(wanted)),
             )
-            yield {table: (fresh, _within(rows, touched, days, "summary_date"))}
+            yield {table: (fresh, _within(rows, touched, wanted, "summary_date"))}
 
 
 def _earlier_closes(held: DataFrame, touched: DataFrame, days: Days) -> DataFrame:
@@ -112,11 +122,11 @@ def analytics(spark: SparkSession, settings: Settings, news: Upstream, held: Hel
             yield {table: (_analysed(spark, settings, news, traded, found), rows)}
         return
     touched = trade_analytics.touched(news.changed(trades.TABLE), news.changed_members(dim_symbol.DIMENSION), rows)
-    with measured(touched, days=day_set("day")) as (touched, found):
-        days = ranges(found["days"])
-        with measured(_within(live, touched, days, "trade_timestamp"), **_places()) as (traded, found):
+    with measured(touched, units=unit_set("day", "symbol")) as (touched, found):
+        wanted = units(found["units"])
+        with measured(_within(live, touched, wanted, "trade_timestamp"), **_places()) as (traded, found):
             fresh = _analysed(spark, settings, news, traded, found)
-            yield {table: (fresh, _within(rows, touched, days, "analytics_date"))}
+            yield {table: (fresh, _within(rows, touched, wanted, "analytics_date"))}
 
 
 def _places() -> dict[str, Column]:

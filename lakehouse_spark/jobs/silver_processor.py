@@ -19,7 +19,7 @@ from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, payload_drift, snapshots, upstream
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
-from lakehouse_spark.lake.pruning import day_predicate, day_set, days_of, ranges, within_days
+from lakehouse_spark.lake.pruning import days_of, unit_predicate, unit_set, units, within_days
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import Settings
@@ -145,12 +145,12 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         held = snapshots.at(spark, table, base.snapshot_id)
         return settle(spark, table, trader_activity.build(news.rows(source)), held, base, cursor)
     groups = news.changed(source).select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
-    with measured(groups, days=day_set("activity_date")) as (touched, found):
-        days = ranges(found["days"])
-        all_trades = news.rows(source).where(day_predicate("trade_timestamp", days))
+    with measured(groups, units=unit_set("activity_date", "symbol")) as (touched, found):
+        wanted = units(found["units"])
+        all_trades = news.rows(source).where(unit_predicate("trade_timestamp", "symbol", wanted))
         keys = touched.withColumnRenamed("activity_date", "trade_date")
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
-        held = snapshots.at(spark, table, base.snapshot_id).where(day_predicate("activity_date", days))
+        held = snapshots.at(spark, table, base.snapshot_id).where(unit_predicate("activity_date", "symbol", wanted))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
         return settle(spark, table, trader_activity.build(of_groups), of_touched, base, cursor)
 

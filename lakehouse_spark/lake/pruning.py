@@ -1,6 +1,7 @@
 """Literal predicates that let a read or a MERGE look at few partitions and files: days and keys."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 from pyspark.sql import Column, DataFrame
@@ -14,6 +15,9 @@ MOST_RANGES = 64
 
 MOST_KEYS = 500
 """Literal keys a predicate may hold; beyond that the keys are joined."""
+
+_FEW_KEYS = 8
+"""With more keys than half of a table's 16 buckets, most of its files hold one of them."""
 
 
 Days = Sequence[tuple[date, date]]
@@ -63,6 +67,33 @@ def within_days(name: str, days: Days) -> Bounds:
 
 def day_predicate(name: str, days: Days) -> Column:
     return within_days(name, days)(F.col)
+
+
+Units = Mapping[date, Sequence[str]]
+"""Days with the keys that are meant on each; none: all of them."""
+
+
+def unit_set(day: str, key: str) -> Column:
+    """The days and keys of the rows, as an aggregate that `units` takes."""
+    return F.collect_set(F.struct(F.col(day).alias("day"), F.col(key).alias("key")))
+
+
+def units(found: Iterable[tuple[date, str]]) -> Units:
+    """Days with their keys, of days that have few; where there are many such days, the keys of none."""
+    keys: dict[date, list[str]] = defaultdict(list)
+    for day, key in found:
+        keys[day].append(key)
+    few = {day: sorted(of_day) if len(of_day) <= _FEW_KEYS else [] for day, of_day in sorted(keys.items())}
+    return few if sum(map(bool, few.values())) <= MOST_RANGES else dict.fromkeys(few, ())
+
+
+def unit_predicate(name: str, key: str, wanted: Units) -> Column:
+    """The days and keys as literals: where a table is partitioned by both, files of other keys stay closed."""
+    inside = day_predicate(name, ranges(day for day, keys in wanted.items() if not keys))
+    for day, keys in wanted.items():
+        if keys:
+            inside |= day_predicate(name, [(day, day)]) & F.col(key).isin(*keys)
+    return inside
 
 
 def keys_of(rows: DataFrame, key: str) -> list[str] | None:

@@ -147,8 +147,11 @@ def test_the_files_looked_into_do_not_grow_with_history(lake: Lake, monkeypatch:
 
     arrive(lake, *(value for day in range(days) for value in of_day(day, 1, 2)))
     assert process(lake)["inserted"] == 2 * days
+    assert lake.spark.table("lake.silver.trades.files").count() == days
+    rows = snapshots.at(lake.spark, trades.TABLE, lake.state("silver.trades").snapshot_id)
+    assert rows.rdd.getNumPartitions() == 1
     # a file of its own for each task, so that tasks count files
-    lake.spark.sql("ALTER TABLE lake.silver.trades SET TBLPROPERTIES ('read.split.open-file-cost' = '134217728')")
+    monkeypatch.setitem(snapshots.SMALL_FILES, "file-open-cost", "134217728")
     looked_into: list[int] = []
     classify = dedup.classify
 

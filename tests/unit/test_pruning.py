@@ -1,8 +1,8 @@
-"""Days as the ranges that a predicate holds."""
+"""Days as the ranges that a predicate holds, and days with their keys."""
 
 from datetime import date, timedelta
 
-from lakehouse_spark.lake.pruning import ranges
+from lakehouse_spark.lake.pruning import ranges, units
 
 FRIDAY = date(2025, 2, 28)
 
@@ -20,3 +20,19 @@ def test_more_ranges_than_a_predicate_holds_become_one() -> None:
     every_other = [FRIDAY + timedelta(days=2 * number) for number in range(65)]
     assert len(ranges(every_other[:64])) == 64
     assert ranges(every_other) == [(FRIDAY, date(2025, 7, 6))]
+
+
+def found(*days: tuple[date, int]) -> list[tuple[date, str]]:
+    """So many keys on each of the days."""
+    return [(day, f"K{number}") for day, count in days for number in reversed(range(count))]
+
+
+def test_a_day_keeps_its_keys_where_they_are_few() -> None:
+    later = FRIDAY + timedelta(days=1)
+    assert units(found((later, 9), (FRIDAY, 2))) == {FRIDAY: ["K0", "K1"], later: []}
+
+
+def test_where_many_days_have_few_keys_no_keys_are_kept() -> None:
+    every = [(FRIDAY + timedelta(days=number), 1) for number in range(65)]
+    assert [*units(found(*every[:64])).values()] == [["K0"]] * 64
+    assert [*units(found(*every)).values()] == [()] * 65

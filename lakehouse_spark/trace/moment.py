@@ -1,0 +1,70 @@
+"""The tables as they stood for a row: what the table that holds it had consumed of them."""
+
+from datetime import datetime
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.dim.reference_log import LOG, of_dimension
+from lakehouse_spark.lake import dimension_records, snapshots
+from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor
+from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.table import Table
+
+
+class Moment:
+    """What a table had consumed when it made the rows that it holds now.
+
+    Of a source of which the snapshot of then is gone, what it holds now is taken; `gone` names these.
+    """
+
+    def __init__(self, spark: SparkSession, table: Table) -> None:
+        self._spark, self._table = spark, table
+        self._states: dict[str, snapshots.State] = {table.name: snapshots.state(spark, table)}
+        self.gone: list[str] = []
+
+    def state(self, table: Table) -> snapshots.State:
+        """The table as it was consumed."""
+        if table.name not in self._states:
+            self._states[table.name] = self._consumed(table)
+        return self._states[table.name]
+
+    def rows(self, table: Table) -> DataFrame:
+        return snapshots.at(self._spark, table, self.state(table).snapshot_id)
+
+    def records(self, feed: Feed) -> DataFrame:
+        """The bronze rows that a silver table had judged."""
+        cursor = self.state(feed.table).cursor
+        rows, upto = self._spark.table(feed.topic.table.identifier), None
+        if isinstance(cursor, UpstreamCursor):
+            upto = cursor.upto
+        return rows.where(F.lit(False) if upto is None else F.col("_ingested_at") <= F.lit(upto))
+
+    def log(self, dimension: Dimension) -> DataFrame:
+        """The records of the change log that a dimension had followed, those left out that were discarded for good."""
+        rows, upto = self._spark.table(LOG.identifier).where(of_dimension(dimension)), self._followed(dimension)
+        seen = rows.where(F.lit(False) if upto is None else F.col(str(LOG.stamp)) <= F.lit(upto))
+        return dimension_records.records(self._spark, dimension, seen)
+
+    def _followed(self, dimension: Dimension) -> datetime | None:
+        """How far the dimension had followed the log, as the table consumed it."""
+        own = self._states[self._table.name].cursor
+        if isinstance(own, UpstreamsCursor) and dimension.table.name in own.upto:
+            return own.upto[dimension.table.name].stamp
+        cursor = self.state(dimension.table).cursor
+        return cursor.upto if isinstance(cursor, UpstreamCursor) else None
+
+    def _consumed(self, table: Table) -> snapshots.State:
+        now, own = snapshots.state(self._spark, table), self._states[self._table.name].cursor
+        stamp = None
+        if isinstance(own, UpstreamsCursor) and table.name in own.upto:
+            stamp = own.upto[table.name].stamp
+        elif isinstance(own, UpstreamCursor) and own.source == table.name:
+            stamp = own.upto
+        if stamp is None or now.stamp is None or now.stamp <= stamp:
+            return now
+        then = snapshots.as_of(self._spark, table, stamp)
+        if then is None:
+            self.gone.append(table.name)
+        return then or now
