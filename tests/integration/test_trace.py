@@ -1,7 +1,11 @@
 """A row is made again of the records that its trace names, of nothing else, and of all of them."""
 
+import csv
+import json
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -10,7 +14,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import trace
+from lakehouse_spark import cli, trace
+from lakehouse_spark.cli import sessions
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
 from tests.support import dim_oracle, gold_oracle, lake
@@ -281,3 +286,71 @@ def test_a_row_is_shown_as_its_table_made_it_though_silver_went_on(traded: Lake,
     assert not found.differing
     assert offsets(found.named) == [0, 2, 3, 5, 6]
     assert trace.fate(further.spark, further.settings, "raw_trades/0/9").sentence == "made the row"
+
+
+# The command
+
+
+Say = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def say(traded: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Runs the command; its exit code and what it printed."""
+
+    def run(*given: str) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions, "opened", lambda name: nullcontext((traded.spark, traded.settings)))
+            patch.setattr(sys, "argv", ["lakehouse", "trace", *given])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out or said.err
+
+    return run
+
+
+def test_the_command_prints_a_trace(say: Say) -> None:
+    code, said = say("gold.daily_trading_summary", "symbol=MSFT", "--column", "vwap")
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[0] == "gold.daily_trading_summary summary_date=2025-01-15 symbol=MSFT"
+    assert [cell.strip() for cell in lines[3].split("\u2502")] == [
+        "vwap", "20.000000", "20.000000", "equal", "Volume-weighted average price",
+    ]  # fmt: skip
+    assert lines[-1] == "equal when made again of these 2 records alone"
+    assert "trades/0/8" in said
+
+
+def test_the_records_of_a_trace_are_csv(say: Say) -> None:
+    code, said = say("silver.trades", "trade_id=T2", "--csv")
+    assert code == 0
+    (header, *rows) = csv.reader(said.splitlines())
+    assert header == [
+        "table", "source", "partition", "position", "arrived", "key", "fate", "because", "payload",
+    ]  # fmt: skip
+    assert sorted((row[3], row[6]) for row in rows) == [("2", "made the row"), ("3", "moved its status")]
+
+
+def test_a_trace_and_a_fate_are_json(say: Say) -> None:
+    found = json.loads(say("silver.trades", "trade_id=T5", "--json")[1])
+    assert (found["equal"], found["records"]["number"], found["left_out"]["number"]) == (True, 1, 0)
+    fate = json.loads(say("raw_trades/0/7", "--json")[1])
+    assert fate["fate"] == "refused: conflicting_duplicate with trades/0/0; open"
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (("raw_trades/0/99",), "bronze holds no record raw_trades/0/99"),
+        (("raw_trades/0/0", "a=b"), "a record is named by its place alone"),
+        (("raw_quotes/0/0",), "there is no topic 'raw_quotes'"),
+        (("raw_trades/x/0",), "'raw_trades/x/0' is no place of a record"),
+        (("silver.trades", "T1"), "expected COLUMN=VALUE, got 'T1'"),
+        (("silver.trades", "trade_id=T1", "--column", "colour"), "silver.trades has no column 'colour'"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence(say: Say, given: tuple[str, ...], sentence: str) -> None:
+    code, said = say(*given)
+    assert code == 2
+    assert sentence in said
