@@ -103,12 +103,13 @@ def _draft(name: str, folder: Path, as_json: bool) -> None:
 
 def _rehearse(as_json: bool) -> None:
     from lakehouse_spark.cli.results import line
+    from lakehouse_spark.iceberg import copies
     from lakehouse_spark.lake.session import open_session
     from lakehouse_spark.local import rehearsal
 
     with kept_if_it_fails("lakehouse-rehearsal-") as folder, stages(as_json) as step:
         step(f"copying the metadata of all tables to {folder}")
-        staged = rehearsal.stage(load(), folder)
+        staged = copies.stage(load(), folder)
         spark = open_session(staged, "rehearsal", announce=step)
         step("applying migrations to the copy, then the jobs behind bronze, then verify")
         outcome = rehearsal.run(spark, staged, report=lambda done: step(line(done)))

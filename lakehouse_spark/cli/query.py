@@ -1,14 +1,17 @@
 """`lakehouse query`: a question in SQL, answered by DuckDB where that says exactly what Spark would, else by Spark."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakehouse_spark.cli.output import Json, err, out, print_json, show_rows
 from lakehouse_spark.errors import UsageError, in_a_sentence
-from lakehouse_spark.settings import load
+from lakehouse_spark.settings import Settings, load
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,16 +26,29 @@ class Engine(StrEnum):
     SPARK = "spark"
 
 
+def _instant(text: str) -> datetime:
+    """In UTC, where it says no other zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no instant like 2026-03-02T14:30:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def run(
     sql: Annotated[str, typer.Argument(help='Spark SQL, e.g. "SELECT * FROM silver.trades LIMIT 5".')],
     limit: Annotated[int, typer.Option(min=1, help="Rows to print at most.")] = 100,
     engine: Annotated[
         Engine, typer.Option(help="Who answers; auto: DuckDB where it says exactly what Spark would, else Spark.")
     ] = Engine.AUTO,
+    known_at: Annotated[
+        datetime | None,
+        typer.Option("--known-at", parser=_instant, metavar="INSTANT", help="Read all tables as they were then."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask the tables a question in SQL, of small ones answered without Spark; nothing is written."""
-    columns, rows = _answer(sql, limit + 1, engine)
+    columns, rows = _answer(sql, limit + 1, engine, known_at)
     if as_json:
         print_json([_by_name(columns, row) for row in rows[:limit]])
         return
@@ -41,15 +57,17 @@ def run(
         out.print(f"the first {limit:,} rows; --limit for more")
 
 
-def _answer(sql: str, limit: int, engine: Engine) -> Rows:
+def _answer(sql: str, limit: int, engine: Engine, known_at: datetime | None) -> Rows:
     """The first rows, and on stderr who answered."""
     settings, why = load(), ""
     if engine != Engine.SPARK:
         try:
             from lakehouse_spark.query import embedded
 
-            found = embedded.answer(settings, sql, limit)
+            found = embedded.answer(settings, sql, limit, known_at)
         except Exception as error:  # whatever it is, Spark can do it, or has words of its own for it
+            if known_at is not None and isinstance(error, UsageError):
+                raise
             why = in_a_sentence(error)
             if engine == Engine.DUCKDB:
                 raise UsageError(f"DuckDB does not answer this: {why}", "Spark does: --engine spark") from error
@@ -57,16 +75,30 @@ def _answer(sql: str, limit: int, engine: Engine) -> Rows:
             err.print("answered by DuckDB", highlight=False)
             return found
     err.print(f"answered by Spark: {why}" if why else "answered by Spark", markup=False, highlight=False)
-    return _of_spark(sql, limit)
+    if known_at is None:
+        return _of_spark(sql, limit)
+    with TemporaryDirectory() as folder:
+        return _of_spark(sql, limit, _as_known(settings, Path(folder), sql, known_at))
 
 
-def _of_spark(sql: str, limit: int) -> Rows:
+def _as_known(settings: Settings, folder: Path, sql: str, moment: datetime) -> Settings:
+    """The lakehouse as it was known at a moment; raises UsageError where the statement names a table that is not."""
+    from lakehouse_spark.iceberg import copies
+
+    staged, unknown = copies.as_known(settings, folder, moment)
+    for name, error in unknown.items():
+        if name in sql.lower():
+            raise error
+    return staged
+
+
+def _of_spark(sql: str, limit: int, settings: Settings | None = None) -> Rows:
     from pyspark.errors import PySparkException
 
     from lakehouse_spark.cli.sessions import opened
     from lakehouse_spark.query import of_spark
 
-    with opened("query") as (spark, _):
+    with opened("query", settings) as (spark, _):
         spark.catalog.setCurrentCatalog("lake")
         try:
             found = of_spark.read(spark, sql)

@@ -12,8 +12,10 @@ from lakehouse_spark.settings import Settings, load
 
 
 @contextmanager
-def opened(name: str, *, with_kafka: bool = False) -> Iterator[tuple[SparkSession, Settings]]:
-    settings = load()
+def opened(
+    name: str, settings: Settings | None = None, *, with_kafka: bool = False
+) -> Iterator[tuple[SparkSession, Settings]]:
+    settings = settings or load()
     if with_kafka and (settings.root / "kafka").exists():
         with broker.serving(settings, TOPICS) as connected:
             yield open_session(connected, name), connected

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from pyiceberg.io import FileIO
 
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import embedded, live_files
 from lakehouse_spark.iceberg.embedded import LocalFiles
 from lakehouse_spark.iceberg.live_files import LiveFile, Manifest
@@ -52,6 +53,15 @@ class Metadata:
         if snapshot_id not in self._by_id:
             return None
         return replace(self, said={**self.said, "current-snapshot-id": snapshot_id})
+
+    def known_at(self, moment: datetime) -> "Metadata":
+        """The table as who read it at a moment saw it, columns and all; raises UsageError where that is not known."""
+        log = ((entry["timestamp-ms"], entry["snapshot-id"]) for entry in self.said.get("snapshot-log") or ())
+        snapshot = self._by_id[current_at(self.table.name, log, moment)]
+        schema = snapshot.get("schema-id", self.schema_id)
+        return replace(
+            self, said={**self.said, "current-snapshot-id": snapshot["snapshot-id"], "current-schema-id": schema}
+        )
 
     def history(self) -> Iterator[Mapping[str, Any]]:
         """The current snapshot and its ancestors as far as they are known, newest first."""
@@ -146,6 +156,22 @@ class Metadata:
     @cached_property
     def _specs(self) -> Mapping[int, Sequence[Mapping[str, Any]]]:
         return {spec["spec-id"]: spec["fields"] for spec in self.said["partition-specs"]}
+
+
+def current_at(table: str, log: Iterable[tuple[int, int]], moment: datetime) -> int:
+    """The snapshot that was current at a moment, by the `log` of when (ms since the epoch) which one became current.
+
+    Expiry takes entries out of it from its beginning; raises UsageError for a moment before the first that is left.
+    """
+    became = sorted(log, key=lambda entry: entry[0])
+    before = bisect_right(became, int(moment.timestamp() * 1000), key=lambda entry: entry[0])
+    if before:
+        return became[before - 1][1]
+    what = f"{table} is not known as it was at {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if not became:
+        raise UsageError(what, "it has no snapshot")
+    since = datetime.fromtimestamp(became[0][0] / 1000, UTC).isoformat(sep=" ", timespec="milliseconds")
+    raise UsageError(what, f"it is from {since[:-6]} UTC on; what was before has expired, or it was made then")
 
 
 def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:

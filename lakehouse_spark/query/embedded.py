@@ -64,8 +64,9 @@ class Answer(NamedTuple):
     rows: Sequence[tuple[Any, ...]]
 
 
-def answer(settings: Settings, sql: str, limit: int) -> Answer:
-    """The first rows of the answer to a statement; raises NotExactError where it is Spark's to answer."""
+def answer(settings: Settings, sql: str, limit: int, known_at: datetime | None = None) -> Answer:
+    """The first rows of the answer to a statement, of the tables as they are, or as they were known at a moment; raises
+    NotExactError where it is Spark's to answer."""
     if changed := [name for name in settings.spark.conf if name.startswith("spark.sql.")]:
         raise NotExactError(f"settings of Spark's SQL are changed: {', '.join(changed)}")
     found: dict[str, Metadata] = {}
@@ -74,7 +75,8 @@ def answer(settings: Settings, sql: str, limit: int) -> Answer:
         if table not in BY_NAME:
             raise NotExactError(f"{table} is none of the declared tables")
         if table not in found:
-            found.update(metadata.read(settings, [BY_NAME[table]]))
+            read = metadata.read(settings, [BY_NAME[table]])
+            found.update({name: of if known_at is None else of.known_at(known_at) for name, of in read.items()})
         if table not in found:
             raise NotExactError(f"{table} is not there")
         return {name: kind for name, (kind, _) in _types(found[table]).items()}

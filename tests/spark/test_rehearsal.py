@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations
+from lakehouse_spark.iceberg import copies
 from lakehouse_spark.local import rehearsal
 from lakehouse_spark.local.rehearsal import Outcome
 from lakehouse_spark.migrations.migration import Migration, Step
@@ -35,7 +36,7 @@ def state(home: Path) -> tuple[dict[str, tuple[int, int]], list[tuple[str, ...]]
 class Rehearsed:
     def __init__(self, home: Path, folder: Path, spark: SparkSession) -> None:
         self.home, self.before = home, state(home)
-        staged = rehearsal.stage(Settings(home=home), folder)
+        staged = copies.stage(Settings(home=home), folder)
         self.told: list[str] = []
         own = connect(spark, folder)
         self.outcome: Outcome = rehearsal.run(own, staged, report=lambda done: self.told.append(str(done)))

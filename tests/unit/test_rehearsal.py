@@ -6,9 +6,8 @@ import pytest
 
 from lakehouse_spark.cli import migrate
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import copies, pyiceberg
 from lakehouse_spark.lake import session
-from lakehouse_spark.local import rehearsal
 from lakehouse_spark.settings import CatalogSettings, S3Settings, Settings, SparkSettings
 from tests.support.lakehouses import unpack
 
@@ -20,7 +19,7 @@ def test_a_copy_has_its_own_places_and_no_metadata_file_of_before(tmp_path: Path
     with original.transaction() as transaction:
         transaction.set_properties({"write.data.path": "s3://elsewhere/", "write.metadata.path": "file:/elsewhere"})
 
-    copy = pyiceberg.open_catalog(rehearsal.stage(Settings(home=home), folder)).load_table("silver.trades")
+    copy = pyiceberg.open_catalog(copies.stage(Settings(home=home), folder)).load_table("silver.trades")
 
     original = original.refresh()
     assert copy.location() == f"file://{folder}/warehouse/silver/trades"
@@ -41,7 +40,7 @@ def test_a_copy_of_tables_on_s3_reads_there_and_writes_into_the_folder(tmp_path:
         catalog=CatalogSettings(warehouse="s3://warehouse/", properties=properties),
         s3=S3Settings(endpoint="http://127.0.0.1:1"),
     )
-    conf = session.spark_conf(rehearsal.stage(settings, tmp_path / "rehearsal"))
+    conf = session.spark_conf(copies.stage(settings, tmp_path / "rehearsal"))
     catalog = {name.removeprefix("spark.sql.catalog.lake."): value for name, value in conf.items()}
     assert catalog["io-impl"] == "org.apache.iceberg.io.ResolvingFileIO"
     assert catalog["s3.endpoint"] == "http://127.0.0.1:1"
@@ -55,7 +54,7 @@ def test_no_setting_of_spark_leads_a_rehearsal_back_to_the_lakehouse(tmp_path: P
     unpack("7e782d6", tmp_path / "home")
     conf = {"spark.sql.catalog.lake.uri": "jdbc:sqlite:/elsewhere", "spark.sql.shuffle.partitions": "3"}
     settings = Settings(home=tmp_path / "home", spark=SparkSettings(master="spark://cluster:7077", conf=conf))
-    staged = rehearsal.stage(settings, tmp_path / "rehearsal")
+    staged = copies.stage(settings, tmp_path / "rehearsal")
     found = session.spark_conf(staged)
     assert found["spark.sql.catalog.lake.uri"].startswith(f"jdbc:sqlite:{tmp_path}/rehearsal/catalog.db?")
     assert (staged.spark.master, found["spark.sql.shuffle.partitions"]) == ("local[*]", "3")
@@ -63,7 +62,7 @@ def test_no_setting_of_spark_leads_a_rehearsal_back_to_the_lakehouse(tmp_path: P
 
 def test_without_a_lakehouse_there_is_nothing_to_rehearse(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^there is no lakehouse here yet; run: lakehouse migrate$"):
-        rehearsal.stage(Settings(home=tmp_path / "none"), tmp_path / "rehearsal")
+        copies.stage(Settings(home=tmp_path / "none"), tmp_path / "rehearsal")
 
 
 def test_what_was_rehearsed_is_kept_with_a_word_where_it_failed(capsys: pytest.CaptureFixture[str]) -> None:
