@@ -95,3 +95,18 @@ def gaps(valid: DataFrame, wanted: DataFrame, *, key: str) -> DataFrame:
     asked = wanted.select(F.col(key).alias("_key"), "first_day", "last_day")
     held = between.join(asked, on=(F.col(key) == F.col("_key")) & touches, how="left_semi")
     return held.select(key, F.col("gap_from").alias("effective_date"), F.col("gap_to").alias("expiry_date"))
+
+
+def with_faults(versions: DataFrame, key: str) -> DataFrame:
+    """The versions with `_faults`, what is wrong with each: see the texts; empty for good ones."""
+    following = F.lead("effective_date").over(Window.partitionBy(key).orderBy("effective_date", "expiry_date"))
+    is_open = F.col("expiry_date") == F.lit(OPEN_END)
+    faults = {
+        "a date is missing": F.col("effective_date").isNull() | F.col("expiry_date").isNull(),
+        "ends before it begins": F.col("effective_date") > F.col("expiry_date"),
+        "overlaps the next one": F.col("_following") <= F.col("expiry_date"),
+        "is current, and ends": F.col("is_current") & ~is_open,
+        "is open, and not current": is_open & ~F.coalesce("is_current", F.lit(False)),
+    }
+    named = F.array(*(F.when(is_so, F.lit(what)) for what, is_so in faults.items()))
+    return versions.withColumn("_following", following).withColumn("_faults", F.array_compact(named)).drop("_following")

@@ -23,9 +23,8 @@ from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.queries import counts, kept
 from lakehouse_spark.silver import rejected_records, trades
 from lakehouse_spark.table import Table
-from lakehouse_spark.transforms import market_hours
+from lakehouse_spark.transforms import market_hours, scd_type2
 from lakehouse_spark.transforms.market_hours import with_settlement_date
-from lakehouse_spark.transforms.scd_type2 import OPEN_END
 from lakehouse_spark.verify.finding import Finding, differing
 from lakehouse_spark.verify.look import Look
 
@@ -84,15 +83,9 @@ def versions_are_disjoint(looks: Sequence[Look]) -> Iterator[Finding]:
     for look in looks:
         key = DIMENSIONS[look.table.short_name].natural_key
         following = F.lead("effective_date").over(Window.partitionBy(key).orderBy("effective_date"))
-        checked = look.rows().select(
-            (F.col("effective_date") > F.col("expiry_date")).alias("backward"),
-            (following <= F.col("expiry_date")).alias("overlaps"),
-            (F.col("is_current") != (F.col("expiry_date") == F.lit(OPEN_END))).alias("mislabelled"),
-            (F.col("is_inferred") & (following > F.date_add("expiry_date", 1))).alias("gap"),
-        )
-        wrong = F.col("mislabelled")
-        for name in ("backward", "overlaps", "gap"):
-            wrong |= F.coalesce(name, F.lit(False))
+        gap = F.col("is_inferred") & (following > F.date_add("expiry_date", 1))
+        checked = scd_type2.with_faults(look.rows().withColumn("_gap", gap), key)
+        wrong = (F.size("_faults") > 0) | F.coalesce("_gap", F.lit(False))
         off = checked.where(wrong).count()
         yield Finding("one current version, disjoint ranges", look.table.name, off, f"{off} versions")
 

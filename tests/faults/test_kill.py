@@ -18,8 +18,9 @@ from pyspark.sql import Row, SparkSession
 
 from lakehouse_spark.errors import LakehouseError, LostRaceError
 from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.testing import STAGES, CrashError, crash, fault
 from tests.support.child import MADE, TABLES, Children, chain, meet, round_of
-from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
 
 POINTS = [(table, stage) for table in TABLES for stage in STAGES]

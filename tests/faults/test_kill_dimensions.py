@@ -9,8 +9,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import dimension_loader
+from lakehouse_spark.testing import STAGES, CrashError, crash, fault
 from tests.support.child import Children
-from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
 
 TABLES = ("bronze.raw_reference", "silver._rejected_records", "_metadata.surrogate_keys", "dim.dim_symbol")

@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from lakehouse_spark.testing import STAGES, CrashError, crash, fault
+from tests.support.faults import ROUNDS
 from tests.support.market import FRIDAY, Market, compare, market, trade
 
 TABLES = (

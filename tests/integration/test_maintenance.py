@@ -23,8 +23,9 @@ from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.maintenance import compaction, journal, survey
 from lakehouse_spark.maintenance.plan import PLANNED, Action, Compaction
 from lakehouse_spark.settings import MaintenanceSettings, PolicySettings
+from lakehouse_spark.testing import STAGES, CrashError, crash, fault
 from lakehouse_spark.verify import ingestion
-from tests.support.faults import ROUNDS, STAGES, CrashError, crash, fault
+from tests.support.faults import ROUNDS
 from tests.support.lake import NOON, TABLES, Lake, arrive, create_tables, trade
 
 BRONZE, SILVER, LOG = "bronze.raw_trades", "silver.trades", "_metadata.maintenance_log"

@@ -19,7 +19,7 @@ from lakehouse_spark.errors import LakehouseError, RefusedError
 from lakehouse_spark.jobs import dimension_loader, live, maintenance
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.settings import Settings
-from tests.support.faults import fault
+from lakehouse_spark.testing import fault
 from tests.support.lake import Lake, trade
 
 TABLES = ("bronze.raw_trades", "silver._rejected_records", "silver.trades", "silver.trader_activity")
