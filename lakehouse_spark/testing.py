@@ -42,8 +42,8 @@ def assert_accounted(
     """Every record is in exactly one of the outcomes, once, and these hold no other: nothing is lost, nothing counted
     twice. `on` names the columns by which a record is told from others, in all of them."""
     place = list(on)
-    sides: dict[str | None, DataFrame] = {None: records, **outcomes}
-    told = (rows.select(*place, F.lit(name).cast("string").alias("_outcome")) for name, rows in sides.items())
+    sides = [(None, records), *outcomes.items()]
+    told = (rows.select(*place, F.lit(name).cast("string").alias("_outcome")) for name, rows in sides)
     found = (
         reduce(DataFrame.unionByName, told)
         .groupBy(*place)

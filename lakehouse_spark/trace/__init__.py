@@ -17,7 +17,7 @@ from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
-from lakehouse_spark.silver.feed import Feed
+from lakehouse_spark.silver.feed import PLACE, Feed
 from lakehouse_spark.table import Table
 from lakehouse_spark.trace import records
 from lakehouse_spark.trace.fate import fate as fate
@@ -157,10 +157,10 @@ class _Tracer:
         judged = {name: self._judged(_FEEDS[name], silver[name], each) for name, each in uses.items() if each}
         nothing = {name: rows.where(F.lit(False)) for name, rows in silver.items()}
         made = Made(self.spark, self.settings, {**nothing, **{n: each.rows for n, each in judged.items()}}, of_members)
-        again = self._only(origin.made(subject, made), table, key)
+        again = self._only(origin.made(subject, made), table, key) if judged else None
         parts = [Part(name, each.used) for name, each in judged.items()]
         parts += [Part(DIMENSIONS[name].table.name, rows) for name, rows in of_members.items()]
-        if (matches := origin.matches(subject, made)) is not None:
+        if (matches := origin.matches(subject, made) if judged else None) is not None:
             parts.append(Part("lots and what closed them", matches))
         logs = [records.of_members(DIMENSIONS[name], log) for name, (_, log) in found.items()]
         return self._told(table, key, held, again, parts, [*judged.values()], logs)
@@ -198,20 +198,16 @@ class _Tracer:
         """The members as their records in the change log make them, and these; of accounts all that these traders ever
         had."""
         log, natural = self.moment.log(dimension), dimension.natural_key
+        table = self.spark.table(dimension.table.identifier)
         if dimension is dim_account.DIMENSION and not by_key:
             owner = attributes.text(F.col("attributes"), "trader_id")
             owned = log.where(owner.isin(*keys)).select("natural_key").distinct()
-            log = log.join(owned, on="natural_key", how="left_semi").select(*log.columns)
+            log = log.join(owned, on="natural_key", how="left_semi").select(*log.columns).localCheckpoint()
+            named = log.select(F.col("natural_key").alias(natural)).distinct()
+            there = table.join(named, on=natural, how="left_semi").select(*table.columns)
         else:
-            log = log.where(F.col("natural_key").isin(*keys))
-        log = log.localCheckpoint()
-        named = log.select(F.col("natural_key").alias(natural)).distinct()
-        table = self.spark.table(dimension.table.identifier)
-        there = (
-            table.where(F.col(natural).isin(*keys))
-            if by_key or natural != dim_account.DIMENSION.natural_key
-            else (table.join(named, on=natural, how="left_semi").select(*table.columns))
-        )
+            log = log.where(F.col("natural_key").isin(*keys)).localCheckpoint()
+            there = table.where(F.col(natural).isin(*keys))
         rows = dimension.derive(changes(log, dimension))
         if dimension.is_versioned:
             rows = members.with_inferred(dimension, rows, there, None)
@@ -238,9 +234,11 @@ class _Tracer:
         decided = records.decided(feed, judged, letters).localCheckpoint()
         columns = [name for name in feed.table.column_names if name != feed.table.stamp]
         made = dedup.to_write(decided.where(F.col(dedup.ROW).isNotNull())).select(*columns)
-        without = used.join(made.select(feed.key), on=feed.key, how="left_anti")
-        rows = records.chosen(made, uses, feed.event_time).drop("_use").dropDuplicates([feed.key])
-        gone = without.drop("_use").select(*columns).dropDuplicates([feed.key])
+        # Of a row whose own record is gone, later ones of its key may be left: they would make another.
+        without = used.join(judged.select(*PLACE).distinct(), on=list(PLACE), how="left_anti")
+        gone = without.select(*columns).dropDuplicates([feed.key])
+        there = records.chosen(made, uses, feed.event_time).drop("_use").dropDuplicates([feed.key])
+        rows = there.join(gone.select(feed.key), on=feed.key, how="left_anti").select(*columns)
         rows = rows.unionByName(gone).localCheckpoint()
         return _Judged(feed, decided, around, rows, used, gone.count(), uses)
 

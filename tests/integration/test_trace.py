@@ -235,6 +235,14 @@ def test_where_bronze_is_gone_the_trace_ends_in_silver(traded: Lake, tmp_path: P
     assert found.notes == ["3 rows of silver.trades have no record in bronze any more: there the trace ends"]
 
 
+def test_of_a_row_whose_own_record_is_gone_later_ones_make_no_other(traded: Lake, tmp_path: Path) -> None:
+    gone = traded.copy(tmp_path / "half gone")
+    gone.spark.sql("DELETE FROM lake.bronze.raw_trades WHERE _kafka_offset = 5")
+    found = of(gone, "silver.trades", trade_id="T4")
+    assert not found.differing
+    assert found.notes == ["1 rows of silver.trades have no record in bronze any more: there the trace ends"]
+
+
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
