@@ -26,7 +26,7 @@ from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import calendar, commit, snapshots
+from lakehouse_spark.lake import calendar, commit, frames, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import topics
@@ -234,7 +234,7 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     first = last.following[0] if last else lake.spark.table(table.identifier).count()
     records = [(value, name, 0, offset) for offset, value in enumerate(values, first)]
     stamp = state.next_stamp(at)
-    rows = topic.build(lake.spark.createDataFrame(records, _RECORD).coalesce(1), stamp, 1_000_000)
+    rows = topic.build(frames.of_rows(lake.spark, records, _RECORD).coalesce(1), stamp, 1_000_000)
     cursor = TopicCursor(stamp=stamp, topic=name, topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
 
@@ -265,7 +265,7 @@ def enter_exchanges(spark: SparkSession) -> None:
     now = datetime(2025, 1, 1, tzinfo=UTC)
     typed = [{**line, "settlement_days": int(line["settlement_days"])} for line in lines]
     rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(typed, start=1)]
-    spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
+    frames.of_rows(spark, rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from lakehouse_spark import verify
 from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.jobs import fact_loader, gold_aggregator
-from lakehouse_spark.lake import change_log, dimension_members, snapshots
+from lakehouse_spark.lake import change_log, dimension_members, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.reconcile import settle
 from lakehouse_spark.settings import Settings
@@ -96,7 +96,7 @@ class Market:
         target = table(name)
         base = snapshots.state(self.spark, target)
         filled = [tuple(row.get(column) for column in target.column_names) for row in rows]
-        fresh = self.spark.createDataFrame(filled, target.schema)
+        fresh = frames.of_rows(self.spark, filled, target.schema)
         held = snapshots.at(self.spark, target, base.snapshot_id).join(fresh.select(key), on=key, how="left_semi")
         settle(self.spark, target, fresh, held, base, Cursor(stamp=base.next_stamp(datetime.now(UTC))))
 
@@ -115,7 +115,7 @@ class Market:
             records.append((name, {**kept, **told}, None, None, None, None, number, None))
             self.changes.setdefault(name, []).append(replace(event, arrival=self.arrivals))
             self.arrivals += 1
-        frame = self.spark.createDataFrame(records, RECORDS)
+        frame = frames.of_rows(self.spark, records, RECORDS)
         dimension = DIMENSIONS[name]
         change_log.land(self.spark, dimension, frame, f"batch {self.arrivals}", f"{self.arrivals}")
         dimension_members.apply(self.spark, dimension)
