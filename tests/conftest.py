@@ -19,6 +19,10 @@ CONF = {
     "spark.sql.adaptive.enabled": "false",
     "spark.sql.execution.removeRedundantProjects": "false",  # to find them takes longer than a test's rows in them
     "spark.default.parallelism": "1",  # a test's rows are few: one task takes them all
+    # Rows of Python are worked on in tasks, as a table's are, and not while their query is planned.
+    "spark.sql.optimizer.excludedRules": ",".join(
+        f"org.apache.spark.sql.catalyst.optimizer.{rule}" for rule in ("FoldablePropagation", "ConvertToLocalRelation")
+    ),
     "spark.python.daemon.module": "tests.support.python_workers",
     # Spark keeps the last 1,000 plans for a page that nobody opens, each with its text.
     "spark.sql.ui.retainedExecutions": "5",

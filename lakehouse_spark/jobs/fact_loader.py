@@ -17,7 +17,7 @@ from lakehouse_spark.gold.fact import SETTLEMENTS, Fact
 from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import calendar, dimension_members, snapshots, upstream
+from lakehouse_spark.lake import calendar, dimension_members, frames, snapshots, upstream
 from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, keys_of, midnight, of_keys, ranges
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
@@ -136,7 +136,7 @@ def _looked_up(fact: Fact, news: Upstream, found: Row, days: Days) -> dict[str, 
     if "exchanges" in found:
         exchanges = [exchange for exchange in found["exchanges"] if exchange["exchange_code"] is not None]
         settlements = market_hours.settlements(exchanges, days)
-        looked_up[SETTLEMENTS] = news.spark.createDataFrame(settlements, market_hours.SETTLEMENTS)
+        looked_up[SETTLEMENTS] = frames.of_rows(news.spark, settlements, market_hours.SETTLEMENTS)
     return looked_up
 
 

@@ -22,7 +22,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.scope import Scope
-from lakehouse_spark.lake import dimension_records, snapshots
+from lakehouse_spark.lake import dimension_records, frames, snapshots
 from lakehouse_spark.lake.pruning import (
     Days,
     Units,
@@ -146,7 +146,7 @@ def _hours(spark: SparkSession, news: Upstream, places: Row) -> DataFrame:
     nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
     exchanges = [known.get(code) or {**nothing, "exchange_code": code} for code in places["exchanges"]]
     rows = market_hours.hours(exchanges, places["first"], places["last"]) if exchanges else []
-    return spark.createDataFrame(rows, market_hours.HOURS)
+    return frames.of_rows(spark, rows, market_hours.HOURS)
 
 
 @contextmanager

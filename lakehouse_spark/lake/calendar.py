@@ -7,7 +7,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.dim import dim_time
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import commit, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.transforms import market_hours
@@ -39,5 +39,5 @@ def _minutes(spark: SparkSession, years: Sequence[int]) -> DataFrame:
     """The years' rows; grain: one row per minute, one partition per year."""
     ranges = [dim_time.minutes_of(year) for year in years]
     minutes = [spark.range(start, end, step, numPartitions=1) for start, end, step in ranges]
-    sessions = spark.createDataFrame(market_hours.nyse_sessions(years), market_hours.NYSE_SESSIONS)
+    sessions = frames.of_rows(spark, market_hours.nyse_sessions(years), market_hours.NYSE_SESSIONS)
     return dim_time.build(reduce(DataFrame.union, minutes), sessions)

@@ -16,6 +16,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
+from pyspark.traceback_utils import SCCallSiteSync
 
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
@@ -90,6 +91,7 @@ def open_session(
     if is_local(settings) and not is_submitted():
         _lighten_hadoop(session)
     _open_catalog(session)
+    _name_calls(session)
     return session
 
 
@@ -161,6 +163,8 @@ def _remember_functions(jvm: Any) -> None:
 
 _OF_OTHER_ENGINES = r"^(mapreduce|yarn)[.]"
 """Two thirds of Hadoop's settings: 714 of 1,074."""
+_STATISTICS = "org.apache.hadoop.fs.statistics.impl.IOStatisticsContextIntegration"
+"""Adds up what each thread reads and writes, whenever a file is closed, in threads of its own; nobody asks."""
 
 
 def _lighten_hadoop(session: SparkSession) -> None:
@@ -184,6 +188,9 @@ def _lighten_hadoop(session: SparkSession) -> None:
     names.removeAll(names_in("overlay"))
     for field in ("properties", "updatingResource"):  # the values, and where each came from; `unset` would add to these
         names_in(field).removeAll(names)
+    are_counted = java.java.lang.Class.forName(_STATISTICS).getDeclaredField("isThreadIOStatsEnabled")
+    are_counted.setAccessible(True)
+    are_counted.setBoolean(None, False)
 
 
 def _quiet_aws_sdk(session: SparkSession) -> None:
@@ -213,6 +220,20 @@ def join_session(spark: SparkSession) -> None:
     jvm = spark._jvm
     assert jvm is not None
     jvm.SparkSession.setActiveSession(spark._jsparkSession)
+    _name_calls(spark)
+
+
+def _name_calls(spark: SparkSession) -> None:
+    """Names what Spark runs for this thread, once: it would walk the stack for each RDD that it makes, to find a line
+    of Java that is none of ours, and PySpark for each result, to find a line of Python."""
+    for form in ("short", "long"):
+        spark.sparkContext.setLocalProperty(f"callSite.{form}", "lakehouse")
+    for step in ("__init__", "__enter__", "__exit__"):
+        setattr(SCCallSiteSync, step, _do_nothing)
+
+
+def _do_nothing(*given: object) -> None:
+    pass
 
 
 def is_submitted() -> bool:

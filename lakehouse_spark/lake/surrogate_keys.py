@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import commit, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import settle
@@ -79,7 +79,7 @@ def reserve(spark: SparkSession, dimension: Dimension, count: int) -> int:
         found = held.first()
         first = max(found["last_issued_key"] + 1 if found else dimension.first_key, dimension.first_key)
         row = [(dimension.name, first + count - 1)]
-        fresh = spark.createDataFrame(row, "table_name string, last_issued_key long")
+        fresh = frames.of_rows(spark, row, "table_name string, last_issued_key long")
         settle(spark, table, fresh, held, base, _cursor(base, "reserved", dimension))
 
     commit.again_if_overtaken(attempt)

@@ -18,6 +18,7 @@ from lakehouse_spark.gold import (
     open_lots,
     trade_analytics,
 )
+from lakehouse_spark.lake import frames
 from lakehouse_spark.lake.cursor import UpstreamCursor
 from lakehouse_spark.lake.dimension_records import records
 from lakehouse_spark.lake.queries import counts, kept
@@ -162,7 +163,7 @@ def trades_settle_as_their_exchange_says(looks: Sequence[Look]) -> Iterator[Find
         places = traded.agg(F.collect_set("_exchange"), F.min("trade_date"), F.max("trade_date"))
         exchanges, first, last = places.collect()[0]
         rows = market_hours.settlements(exchanges, [(first, last)]) if exchanges else []
-        settled = with_settlement_date(traded, look.spark.createDataFrame(rows, market_hours.SETTLEMENTS))
+        settled = with_settlement_date(traded, frames.of_rows(look.spark, rows, market_hours.SETTLEMENTS))
         off = settled.where(~F.col("settlement_date").eqNullSafe(F.col("_held"))).count()
         yield Finding(check, look.table.name, off, f"{off} trades with another one")
 

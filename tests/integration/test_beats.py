@@ -19,10 +19,9 @@ from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots
-from lakehouse_spark.settings import Settings
 from tests.support.executions import Spent, counted
-from tests.support.lake import Lake, arrive, bar, book, create_tables, fill_calendar, trade
-from tests.support.market import Market, change
+from tests.support.lake import Lake, arrive, bar, book, trade
+from tests.support.market import Market, change, with_members
 
 LOG, LETTERS = "bronze.raw_reference", "silver._rejected_records"
 TRADES, BOOKS, SUMMARY = "silver.trades", "silver.orderbook_snapshots", "gold.daily_trading_summary"
@@ -63,7 +62,8 @@ class Beat:
 @pytest.fixture(scope="module")
 def beats(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Beat]:
     """Beats, one after the other, of a lakehouse that has had one before; the last derives all tables anew."""
-    lake = Lake.copied(spark, "127.0.0.1:9", tmp_path_factory.mktemp("beats"), "beats", _begin)
+    lake = with_members(spark, "127.0.0.1:9", tmp_path_factory.mktemp("beats"))
+    _begin(lake)
     made = {name: _beat(lake, news) for name, news in NEWS.items()}
     return {**made, "rebuild": _beat(lake, lambda lake: None, rebuild=True)}
 
@@ -86,16 +86,8 @@ def _reading() -> Iterator[set[str]]:
         yield found
 
 
-def _begin(spark: SparkSession) -> None:
-    """Members of every dimension, and a beat with two days of trades, a book and a bar."""
-    create_tables(spark, [table.name for table in TABLES])
-    lake = Lake(spark, Settings())
-    market = Market(lake)
-    long_ago = date(2000, 1, 1)
-    market.refer("dim_exchange", [change("NASDAQ", long_ago, mic="XNAS", timezone="America/New_York")])
-    market.refer("dim_symbol", [change("AAPL", long_ago, company_name="Apple")])
-    market.refer("dim_trader", [change("TR1", long_ago, name="One")])
-    fill_calendar(spark, [2025])
+def _begin(lake: Lake) -> None:
+    """A beat with two days of trades, a book and a bar."""
     arrive(lake, trade(trade_id="T1", timestamp="2025-01-14T15:30:00Z"), trade(trade_id="T2", trade_type="SELL"))
     arrive(lake, book(), topic=raw_orderbook.TOPIC)
     arrive(lake, bar(), topic=raw_marketdata.TOPIC)

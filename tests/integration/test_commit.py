@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LostRaceError
-from lakehouse_spark.lake import commit, snapshots
+from lakehouse_spark.lake import commit, frames, snapshots
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.schema import ddl
@@ -76,7 +76,7 @@ def cursor(stamp: datetime, by: str) -> Cursor:
 
 
 def rows(spark: SparkSession, table: Table, stamp: datetime, *pairs: tuple[str, int]) -> DataFrame:
-    return spark.createDataFrame([(*pair, stamp) for pair in pairs], table.schema).coalesce(1)
+    return frames.of_rows(spark, [(*pair, stamp) for pair in pairs], table.schema).coalesce(1)
 
 
 def add(spark: SparkSession, table: Table, base: State, stamp: datetime, key: str = "new", value: int = 9) -> State:

@@ -25,7 +25,7 @@ from lakehouse_spark.ingest.reference_files.looking import look
 from lakehouse_spark.ingest.reference_files.paths import Hadoop, behind
 from lakehouse_spark.jobs import dimension_loader, rejected
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, surrogate_keys
+from lakehouse_spark.lake import change_log, commit, dead_letters, dimension_members, frames, surrogate_keys
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations.baseline import seed_exchanges
@@ -738,7 +738,8 @@ def test_a_version_that_late_changes_take_away_and_bring_back_has_its_key_again(
 
 def test_an_inferred_member_is_split_by_the_first_real_change_and_keeps_its_key(lake: Lake, tmp_path: Path) -> None:
     symbol = DIMENSIONS["dim_symbol"]
-    wanted = lake.spark.createDataFrame(
+    wanted = frames.of_rows(
+        lake.spark,
         [("I-1", june(5), june(5)), ("I-1", june(20), june(20)), ("I-2", june(3), june(3))],
         "symbol string, first_day date, last_day date",
     )
@@ -817,8 +818,8 @@ def land(lake: Lake, dimension: str, number: int, events: Sequence[ChangeEvent])
         return {name: None if value is None else str(value) for name, value in given.items()}
 
     rows = [(dimension, said(event), "{}", row) for row, event in enumerate(events, 1)]
-    frame = lake.spark.createDataFrame(
-        rows, "dimension string, attributes map<string, string>, raw_payload string, _source_row long"
+    frame = frames.of_rows(
+        lake.spark, rows, "dimension string, attributes map<string, string>, raw_payload string, _source_row long"
     ).selectExpr(
         "*", "CAST(NULL AS string) AS _kafka_topic", "CAST(NULL AS int) AS _kafka_partition",
         "CAST(NULL AS bigint) AS _kafka_offset", "CAST(NULL AS binary) AS _raw_bytes",

@@ -19,14 +19,15 @@ from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.gold import open_lots
 from lakehouse_spark.gold.scope import Scope
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator
-from lakehouse_spark.lake import commit, dimension_members, snapshots
+from lakehouse_spark.lake import commit, dimension_members, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor, UpstreamsCursor, to_text
 from lakehouse_spark.verify import model
 from tests.support import dim_oracle
 from tests.support.histories import STATUSES, History, histories
-from tests.support.lake import older_rules, refusing, table
+from tests.support.lake import compiled, older_rules, refusing, table
 from tests.support.market import (
     FRIDAY,
+    MODEL_CHECKS,
     MONDAY,
     TABLES,
     TUESDAY,
@@ -168,7 +169,7 @@ def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market
     before = {name: snapshots.load(worked.spark, table(name)).currentSnapshot().snapshotId() for name, _ in BREAKS}
     for _, statement in BREAKS:
         worked.spark.sql(statement)
-    assert broken(worked) == [
+    assert broken(worked, *MODEL_CHECKS, model.days_have_1440_minutes) == [
         ("1,440 minutes a day", "dim.dim_time", 2),
         ("a previous value has a change date", "dim.dim_account", 1),
         ("exchange_key resolves", "gold.fact_trades", 1),
@@ -186,7 +187,7 @@ def test_verify_finds_what_is_broken_in_dimensions_facts_and_gold(worked: Market
     ]
     for name, snapshot in before.items():
         worked.spark.sql(f"CALL lake.system.rollback_to_snapshot('{name}', {snapshot})")
-    assert broken(worked) == []
+    assert broken(worked, *MODEL_CHECKS, model.days_have_1440_minutes) == []
 
 
 def test_pyiceberg_reads_every_table_as_spark_does(worked: Market) -> None:
@@ -268,7 +269,7 @@ def test_a_sum_beyond_its_column_is_no_violation_and_a_first_account_moves_nobod
 
     monkeypatch.setattr(open_lots, "moved_traders", seen)
     found.refer("dim_account", [change(f"A{trader}", FRIDAY, trader_id=trader) for trader in ("TR1", "TR9")])
-    found.load()
+    found.load("gold._open_lots")
     assert moved == ["TR1"]
     assert {row["account_id"] for row in found.rows("gold._open_lots")} == {"ATR1", "UNKNOWN"}
 
@@ -371,7 +372,7 @@ def test_exchanges_trade_by_their_calendars_by_their_hours_or_always(worked: Mar
             for n, (code, when) in enumerate(expected)
         ]
     )
-    worked.load()
+    worked.load("gold.trade_analytics")
     found = {
         (row["exchange"], row["analytics_date"]): row["market_session"]
         for row in worked.rows("gold.trade_analytics")
@@ -414,7 +415,8 @@ def test_a_member_has_one_current_version_and_no_day_without_one(worked: Market,
 
 
 def test_every_day_of_dim_time_has_1440_minutes(worked: Market) -> None:
-    days = worked.spark.table("lake.dim.dim_time").groupBy("date").count().collect()
+    with compiled(worked.spark):
+        days = worked.spark.table("lake.dim.dim_time").groupBy("date").count().collect()
     assert len(days) == 365
     assert {row["count"] for row in days} == {1440}
 
@@ -441,7 +443,7 @@ def test_what_waits_is_not_broken_and_news_that_change_no_row_are_consumed(worke
     # a batch of duplicates moves the stamp of silver; a replayed reference record moves no stamp at all
     state = snapshots.state(worked.spark, table("silver.trades"))
     moved = commit.advance(worked.spark, table("silver.trades"), state, Cursor(stamp=datetime.now(UTC)))
-    members = worked.spark.createDataFrame([("BBB",)], "symbol string")
+    members = frames.of_rows(worked.spark, [("BBB",)], "symbol string")
     dimension_members.rederive(worked.spark, DIMENSIONS["dim_symbol"], members)
     worked.load()
     assert names() == {"Refused"}

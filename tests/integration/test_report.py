@@ -19,7 +19,7 @@ from lakehouse_spark.dim import dim_symbol
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import inventory
 from lakehouse_spark.ingest import reference_files
-from lakehouse_spark.lake import commit, dimension_members
+from lakehouse_spark.lake import commit, dimension_members, frames
 from lakehouse_spark.lake.cursor import Consumed, UpstreamsCursor
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.migrations import baseline
@@ -95,7 +95,7 @@ def enter_gold(lake: Lake) -> None:
     upto = {name: Consumed(lake.state(name).stamp) for name in ("silver.trades", "silver.orderbook_snapshots")}
     for name, held in rows.items():
         target = table(name)
-        frame = lake.spark.createDataFrame([tuple(map(row.get, target.column_names)) for row in held], target.schema)
+        frame = frames.of_rows(lake.spark, [tuple(map(row.get, target.column_names)) for row in held], target.schema)
         cursor = UpstreamsCursor(upto=upto, stamp=datetime(2025, 1, 16, tzinfo=UTC))
         commit.append(lake.spark, target, frame, lake.state(name), cursor)
 

@@ -26,7 +26,7 @@ from lakehouse_spark.silver import market_data, rejected_records, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup, quality
 from lakehouse_spark.verify import ingestion, model, storage
-from tests.support.lake import NOON, TABLES, Lake, arrive, bar, book, enter_exchanges, trade
+from tests.support.lake import NOON, TABLES, TOPICS, Lake, arrive, bar, book, enter_exchanges, trade
 
 TRADE_TABLES = (
     "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
@@ -210,15 +210,17 @@ def proved(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPat
     lake = Lake.new(spark, broker.bootstrap_servers, home, PROVED)
     enter_exchanges(lake.spark)
     lake.create_topics()
-    lake.ingest("raw_trades", trade(trade_id="T1"), trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW"), b"{")
-    lake.ingest("raw_orderbook", book(), book(), b"[]")
-    lake.ingest("raw_marketdata", bar(), bar(close=187.6), bar(open=-1))
+    lake.produce("raw_trades", trade(trade_id="T1"), trade(trade_id="T1"), trade(trade_id="T2", exchange="NEW"), b"{")
+    lake.produce("raw_orderbook", book(), book(), b"[]")
+    lake.produce("raw_marketdata", bar(), bar(close=187.6), bar(open=-1))
+    lake.bronze(*TOPICS)
     lake.silver()
     lake.spark.sql("INSERT INTO lake.dim.dim_exchange (exchange_key, exchange_code) VALUES (1000, 'NEW')")
     rejected.replay(lake.spark, lake.settings, Selection(reason="unknown_exchange"))
     assert rejected.discard(lake.spark, Selection(table="raw_orderbook"), "a test") == 1
     lake.expire(*(table for table in TABLES if table.startswith("bronze") or table.startswith("silver")))
-    lake.ingest("raw_trades", trade(trade_id="T3"), trade(trade_id="T2", exchange="NEW"), b"}")
+    lake.produce("raw_trades", trade(trade_id="T3"), trade(trade_id="T2", exchange="NEW"), b"}")
+    lake.bronze("raw_trades")
     lake.silver()
     return lake
 

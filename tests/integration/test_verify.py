@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,8 +13,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import verify
-from lakehouse_spark.catalog import BY_NAME, TABLES
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
+from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.jobs import fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.local.broker import Broker
@@ -22,8 +22,8 @@ from lakehouse_spark.settings import Settings
 from lakehouse_spark.verify import FULL, NEW, NOTHING_NEW, Finding, Verified, proof
 from lakehouse_spark.verify.look import Moment
 from tests.support.executions import counted
-from tests.support.lake import TOPICS, Lake, bar, book, create_tables, fill_calendar, trade
-from tests.support.market import Market, change
+from tests.support.lake import TOPICS, Lake, bar, book, create_tables, trade
+from tests.support.market import with_members
 
 BROKEN_TEXT = "CAST(X'E9' AS STRING)"
 LOG, NOTES = "_metadata.maintenance_log", "_metadata.payload_drift"
@@ -32,7 +32,7 @@ LOG, NOTES = "_metadata.maintenance_log", "_metadata.payload_drift"
 @pytest.fixture(scope="module")
 def lake(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Every layer, of trades on two days, a book and a bar, as the broker has them."""
-    lake = Lake.copied(spark, broker.bootstrap_servers, tmp_path_factory.mktemp("proved"), "members", _enter_members)
+    lake = with_members(spark, broker.bootstrap_servers, tmp_path_factory.mktemp("proved"))
     lake.create_topics()
     lake.produce("raw_trades", trade(trade_id="T1", timestamp="2025-01-14T15:30:00Z"), trade(trade_id="T2"))
     lake.produce("raw_orderbook", book())
@@ -40,17 +40,6 @@ def lake(spark: SparkSession, broker: Broker, tmp_path_factory: pytest.TempPathF
     work(lake)
     assert {each.checked for each in findings(lake)} == {FULL}
     return lake
-
-
-def _enter_members(spark: SparkSession) -> None:
-    create_tables(spark, [table.name for table in TABLES])
-    market, long_ago = Market(Lake(spark, Settings())), date(2000, 1, 1)
-    exchange = {"mic": "XNAS", "timezone": "America/New_York", "settlement_days": 1}
-    market.refer("dim_exchange", [change("NASDAQ", long_ago, **exchange)])
-    market.refer("dim_symbol", [change("AAPL", long_ago, company_name="Apple")])
-    market.refer("dim_trader", [change("TR1", long_ago, name="One")])
-    fill_calendar(spark, [2025])
-    dimension_loader.run(spark)
 
 
 def work(lake: Lake) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.dim import dim_time
-from lakehouse_spark.lake import calendar, commit, snapshots
+from lakehouse_spark.lake import calendar, commit, frames, snapshots
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.transforms import market_hours
 
@@ -64,7 +64,7 @@ def test_years_that_are_there_cost_no_query_and_no_commit(empty: SparkSession) -
 
 
 def test_years_that_an_earlier_release_wrote_without_a_cursor_are_not_doubled(empty: SparkSession) -> None:
-    sessions = empty.createDataFrame(market_hours.nyse_sessions([2024]), market_hours.NYSE_SESSIONS)
+    sessions = frames.of_rows(empty, market_hours.nyse_sessions([2024]), market_hours.NYSE_SESSIONS)
     dim_time.build(empty.range(*dim_time.minutes_of(2024)), sessions).writeTo(TABLE.identifier).append()
     assert snapshots.state(empty, TABLE).cursor is None
     assert snapshots.state(empty, TABLE).stamp is None

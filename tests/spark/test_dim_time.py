@@ -7,13 +7,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_time
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms import market_hours
+from tests.support.lake import compiled
 
 
 def minutes(spark: SparkSession, first: str, last: str) -> DataFrame:
     """The rows of the UTC minutes from `first` to before `last`."""
     start, end = (int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) for text in (first, last))
-    sessions = spark.createDataFrame(market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
+    sessions = frames.of_rows(spark, market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
     return dim_time.build(spark.range(start, end, 60, numPartitions=1), sessions)
 
 
@@ -115,10 +117,11 @@ def test_the_first_minutes_of_a_year_belong_to_new_yorks_last_session(spark: Spa
 
 
 def test_every_utc_day_of_a_year_has_1440_rows_with_keys_of_their_own(spark: SparkSession) -> None:
-    sessions = spark.createDataFrame(market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
+    sessions = frames.of_rows(spark, market_hours.nyse_sessions([2025]), market_hours.NYSE_SESSIONS)
     year = dim_time.build(spark.range(*dim_time.minutes_of(2025), numPartitions=2), sessions)
     days = year.groupBy("date").agg(F.count("*").alias("rows"), F.countDistinct("time_key").alias("keys"))
-    counted = days.groupBy("rows", "keys").agg(F.count("*"), F.min("date"), F.max("date")).collect()
+    with compiled(spark):
+        counted = days.groupBy("rows", "keys").agg(F.count("*"), F.min("date"), F.max("date")).collect()
     assert [tuple(row) for row in counted] == [(1440, 1440, 365, date(2025, 1, 1), date(2025, 12, 31))]
 
 

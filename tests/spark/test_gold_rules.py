@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_symbol, dim_trader
 from lakehouse_spark.gold import daily_trading_summary, portfolio_positions, trade_analytics, trader_performance
+from lakehouse_spark.lake import frames
 from lakehouse_spark.silver import orderbook_snapshots
 from lakehouse_spark.transforms import lots, market_hours
 from tests.support.in_memory import silver_trades
@@ -65,8 +66,8 @@ def test_a_position_whose_worth_no_type_holds_has_none(spark: SparkSession) -> N
     day = NOON.date()
     held = [(day, "TR1", "A1", symbol, "BUY", Decimal("0.000001"), 10**18 - 1) for symbol in ("AAA", "AAA", "BBB")]
     prices = [("AAA", day, Decimal("999999999999.999999")), ("BBB", day, Decimal("0.000002"))]
-    closes = spark.createDataFrame(prices, "symbol string, summary_date date, close_price decimal(18,6)")
-    found = portfolio_positions.build(spark.createDataFrame(held, lot), closes).orderBy("symbol").collect()
+    closes = frames.of_rows(spark, prices, "symbol string, summary_date date, close_price decimal(18,6)")
+    found = portfolio_positions.build(frames.of_rows(spark, held, lot), closes).orderBy("symbol").collect()
     columns = ("quantity", "avg_cost_basis", "market_value", "unrealized_pnl", "unrealized_pnl_pct", "weight_pct")
     cost, pnl = Decimal("0.000001"), Decimal("999999999999.999999")
     assert [tuple(made[name] for name in columns) for made in found] == [
@@ -150,10 +151,10 @@ def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spar
     hours = market_hours.hours([exchange("CME", "CMES", "America/Chicago")], date(2025, 6, 6), date(2025, 6, 10))
     asked = ["06-06T21:59", "06-06T22:00", "06-07T05:00", "06-08T21:59", "06-08T22:00", "06-09T21:59", "06-09T22:00"]
     times = [datetime.fromisoformat(f"2025-{text}:00+00:00") for text in asked]
-    trades = spark.createDataFrame(
-        [("CME", at.date(), at) for at in times], "exchange string, trade_date date, trade_timestamp timestamp"
+    trades = frames.of_rows(
+        spark, [("CME", at.date(), at) for at in times], "exchange string, trade_date date, trade_timestamp timestamp"
     )
-    found = market_hours.with_session(trades, spark.createDataFrame(hours, market_hours.HOURS)).orderBy(
+    found = market_hours.with_session(trades, frames.of_rows(spark, hours, market_hours.HOURS)).orderBy(
         "trade_timestamp"
     )
     assert [made["market_session"] for made in found.collect()] == [
@@ -164,7 +165,7 @@ def test_a_session_that_opens_on_the_evening_before_is_regular_from_then_on(spar
 def test_trades_settle_by_the_row_of_their_exchange_and_instant_and_not_without_one(spark: SparkSession) -> None:
     nyse = {**exchange("NYSE", "XNYS", "America/New_York"), "settlement_days": 1}
     days = [(date(2025, 6, 6), date(2025, 6, 7)), (date(2025, 7, 4), date(2025, 7, 4))]
-    settlements = spark.createDataFrame(market_hours.settlements([nyse], days), market_hours.SETTLEMENTS)
+    settlements = frames.of_rows(spark, market_hours.settlements([nyse], days), market_hours.SETTLEMENTS)
     asked = [
         ("NYSE", "2025-06-06T03:59:59.999999", "2025-06-06"),  # Thursday evening in New York
         ("NYSE", "2025-06-06T04:00:00", "2025-06-09"),
@@ -178,9 +179,9 @@ def test_trades_settle_by_the_row_of_their_exchange_and_instant_and_not_without_
         (code, date.fromisoformat(when[:10]), datetime.fromisoformat(f"{when}+00:00"), day and date.fromisoformat(day))
         for code, when, day in asked
     ]
-    trades = spark.createDataFrame([row[:3] for row in settled], schema)
+    trades = frames.of_rows(spark, [row[:3] for row in settled], schema)
     found = market_hours.with_settlement_date(trades, settlements)
-    assert_df_equality(found, spark.createDataFrame(settled, f"{schema}, settlement_date date"), ignore_row_order=True)
+    assert_df_equality(found, frames.of_rows(spark, settled, f"{schema}, settlement_date date"), ignore_row_order=True)
 
 
 def test_without_a_timezone_the_calendars_own_counts() -> None:

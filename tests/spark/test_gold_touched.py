@@ -17,6 +17,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.scope import Scope
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms.asof import without_version
 
 FRIDAY, MONDAY, TUESDAY = date(2025, 6, 6), date(2025, 6, 9), date(2025, 6, 10)
@@ -28,19 +29,19 @@ def at(day: date, hour: int = 14) -> datetime:
 
 
 def units(spark: SparkSession, *rows: tuple[str, date]) -> DataFrame:
-    return spark.createDataFrame(list(rows), "symbol string, day date")
+    return frames.of_rows(spark, list(rows), "symbol string, day date")
 
 
 def books(spark: SparkSession, *rows: tuple[str, datetime]) -> DataFrame:
-    return spark.createDataFrame(list(rows), "symbol string, snapshot_time timestamp")
+    return frames.of_rows(spark, list(rows), "symbol string, snapshot_time timestamp")
 
 
 def members(spark: SparkSession, key: str, *rows: tuple[str, date]) -> DataFrame:
-    return spark.createDataFrame(list(rows), f"{key} string, from_day date")
+    return frames.of_rows(spark, list(rows), f"{key} string, from_day date")
 
 
 def closes(spark: SparkSession, *rows: tuple[str, date, int]) -> DataFrame:
-    return spark.createDataFrame([(symbol, day, Decimal(close)) for symbol, day, close in rows], _CLOSES)
+    return frames.of_rows(spark, [(symbol, day, Decimal(close)) for symbol, day, close in rows], _CLOSES)
 
 
 def found(rows: DataFrame) -> list[tuple[Any, ...]]:
@@ -74,14 +75,14 @@ def test_closes_are_looked_for_a_week_back_and_further_only_for_symbols_that_lac
 
 
 def test_an_overview_is_touched_by_the_days_of_trades_books_and_summaries(spark: SparkSession) -> None:
-    trades = spark.createDataFrame([(FRIDAY,), (FRIDAY,)], "trade_date date")
+    trades = frames.of_rows(spark, [(FRIDAY,), (FRIDAY,)], "trade_date date")
     touched = market_overview.touched(trades, books(spark, ("A", at(MONDAY, 0))), closes(spark, ("A", TUESDAY, 1)))
     assert found(touched) == [(FRIDAY,), (MONDAY,), (TUESDAY,)]
 
 
 def test_analytics_are_touched_by_trades_and_by_members_from_their_day_on(spark: SparkSession) -> None:
-    held = spark.createDataFrame([("AAA", FRIDAY), ("AAA", MONDAY)], "symbol string, analytics_date date")
-    trades = spark.createDataFrame([("BBB", FRIDAY), ("BBB", FRIDAY)], "symbol string, trade_date date")
+    held = frames.of_rows(spark, [("AAA", FRIDAY), ("AAA", MONDAY)], "symbol string, analytics_date date")
+    trades = frames.of_rows(spark, [("BBB", FRIDAY), ("BBB", FRIDAY)], "symbol string, trade_date date")
     touched = trade_analytics.touched(trades, members(spark, "symbol", ("AAA", MONDAY)), held)
     assert found(touched) == [("AAA", MONDAY), ("BBB", FRIDAY)]
 
@@ -92,8 +93,8 @@ _SCOPED = "trader_id string, since date, eve date"
 
 def test_a_scope_is_all_days_from_one_on_and_those_of_some_traders_from_an_earlier_one_on(spark: SparkSession) -> None:
     days = (FRIDAY, MONDAY, TUESDAY)
-    rows = spark.createDataFrame([(t, d) for t in ("T1", "T2") for d in days], "trader_id string, day date")
-    theirs = spark.createDataFrame([("T2", MONDAY, FRIDAY)], _SCOPED)
+    rows = frames.of_rows(spark, [(t, d) for t in ("T1", "T2") for d in days], "trader_id string, day date")
+    theirs = frames.of_rows(spark, [("T2", MONDAY, FRIDAY)], _SCOPED)
     assert found(Scope.of_everybody(TUESDAY).of(rows, "day", "day")) == [("T1", TUESDAY), ("T2", TUESDAY)]
     both = Scope(TUESDAY, theirs, MONDAY)
     assert found(both.of(rows, "day", "day")) == [("T1", TUESDAY), ("T2", MONDAY), ("T2", TUESDAY)]
@@ -104,8 +105,8 @@ def test_a_scope_is_all_days_from_one_on_and_those_of_some_traders_from_an_earli
 
 def test_a_trader_goes_on_from_the_lots_of_the_eve(spark: SparkSession) -> None:
     rows = [(t, d) for t in ("T1", "T2", "T3") for d in (FRIDAY, MONDAY, TUESDAY)]
-    held = spark.createDataFrame(rows, "trader_id string, lot_date date")
-    theirs = spark.createDataFrame([("T2", MONDAY, FRIDAY), ("T3", FRIDAY, None)], _SCOPED)
+    held = frames.of_rows(spark, rows, "trader_id string, lot_date date")
+    theirs = frames.of_rows(spark, [("T2", MONDAY, FRIDAY), ("T3", FRIDAY, None)], _SCOPED)
     assert found(open_lots.opening(held, Scope(TUESDAY, theirs, FRIDAY), MONDAY)) == [("T1", MONDAY), ("T2", FRIDAY)]
     assert found(open_lots.opening(held, Scope(None, theirs, FRIDAY), None)) == [("T2", FRIDAY)]
     assert found(open_lots.opening(held, Scope.of_everybody(TUESDAY), MONDAY)) == [
@@ -116,17 +117,18 @@ def test_a_trader_goes_on_from_the_lots_of_the_eve(spark: SparkSession) -> None:
 def test_traders_are_touched_from_the_first_of_their_days_on_if_it_is_before_that_of_everybody(
     spark: SparkSession,
 ) -> None:
-    traded = spark.createDataFrame(
+    traded = frames.of_rows(
+        spark,
         [("T1", "AAA", MONDAY), ("T1", "BBB", FRIDAY), ("T2", "AAA", TUESDAY)],
         "trader_id string, symbol string, trade_date date",
     )
-    repriced = spark.createDataFrame([("T2", MONDAY), ("T3", TUESDAY)], "trader_id string, since date")
-    moved = spark.createDataFrame([("T4", date(1900, 1, 1))], "trader_id string, since date")
+    repriced = frames.of_rows(spark, [("T2", MONDAY), ("T3", TUESDAY)], "trader_id string, since date")
+    moved = frames.of_rows(spark, [("T4", date(1900, 1, 1))], "trader_id string, since date")
     touched = open_lots.touched(traded, repriced, moved, None)
     assert found(touched) == [("T1", FRIDAY), ("T2", MONDAY), ("T3", TUESDAY), ("T4", date(1900, 1, 1))]
     before_tuesday = open_lots.touched(traded, repriced, None, TUESDAY)
     assert found(before_tuesday) == [("T1", FRIDAY), ("T2", MONDAY)]
-    days = spark.createDataFrame([(FRIDAY,), (MONDAY,), (TUESDAY,)], "day date")
+    days = frames.of_rows(spark, [(FRIDAY,), (MONDAY,), (TUESDAY,)], "day date")
     eves = open_lots.with_eves(touched.where("trader_id <> 'T3'"), days).orderBy("trader_id").collect()
     assert [(row["trader_id"], row["eve"]) for row in eves] == [("T1", None), ("T2", FRIDAY), ("T4", None)]
 
@@ -135,18 +137,18 @@ def test_who_holds_what_has_another_price_now_is_touched_from_that_day_on(spark:
     def position(trader: str, symbol: str, day: date, price: int) -> tuple[Any, ...]:
         return (day, trader, "A", symbol, Decimal(price))
 
-    held = spark.createDataFrame(
-        [
+    held = frames.of_rows(
+        spark, [
             position("T1", "AAA", FRIDAY, 1), position("T1", "AAA", MONDAY, 1), position("T1", "AAA", TUESDAY, 3),
             position("T2", "BBB", MONDAY, 5), position("T3", "AAA", TUESDAY, 3), position("T4", "AAA", MONDAY, 1),
         ],
         "position_date date, trader_id string, account_id string, symbol string, current_price decimal(18,6)",
     )  # fmt: skip
     now = closes(spark, ("AAA", FRIDAY, 1), ("AAA", MONDAY, 2), ("AAA", TUESDAY, 3), ("BBB", MONDAY, 6))
-    traded = spark.createDataFrame([("AAA", MONDAY)], "symbol string, trade_date date")
+    traded = frames.of_rows(spark, [("AAA", MONDAY)], "symbol string, trade_date date")
     assert found(portfolio_positions.repriced(held, now, traded, MONDAY)) == [("T1", MONDAY), ("T4", MONDAY)]
     carried = closes(spark, ("AAA", FRIDAY, 1), ("AAA", SATURDAY, 2), ("AAA", TUESDAY, 3))
-    saturday = spark.createDataFrame([("AAA", SATURDAY)], "symbol string, trade_date date")
+    saturday = frames.of_rows(spark, [("AAA", SATURDAY)], "symbol string, trade_date date")
     assert found(portfolio_positions.repriced(held, carried, saturday, SATURDAY)) == [("T1", MONDAY), ("T4", MONDAY)]
 
 
@@ -155,17 +157,19 @@ def test_traders_move_with_their_default_account_if_they_have_traded(spark: Spar
     now = [("A1", "T1", FRIDAY), ("A2", "T1", MONDAY), ("A3", "T2", MONDAY), ("A4", "T3", FRIDAY), ("A5", "T4", FRIDAY)]
     were = [("A1", "T1", TUESDAY)]  # so T1's was A2; A3 is T2's first; T3's is as it was; T4 never traded
     moved = open_lots.moved_traders(
-        spark.createDataFrame(now, schema),
-        spark.createDataFrame([("A1",), ("A3",), ("A5",)], "account_id string"),
-        spark.createDataFrame(were, schema),
-        spark.createDataFrame([("T1",), ("T2",), ("T3",)], "trader_id string"),
+        frames.of_rows(spark, now, schema),
+        frames.of_rows(spark, [("A1",), ("A3",), ("A5",)], "account_id string"),
+        frames.of_rows(spark, were, schema),
+        frames.of_rows(spark, [("T1",), ("T2",), ("T3",)], "trader_id string"),
     )
     assert found(moved) == [("T1",), ("T2",)]
 
 
 def test_performance_outside_the_scope_is_touched_by_its_trader_alone(spark: SparkSession) -> None:
-    held = spark.createDataFrame(
-        [(t, d) for t in ("T1", "T2") for d in (FRIDAY, MONDAY, TUESDAY)], "trader_id string, performance_date date"
+    held = frames.of_rows(
+        spark,
+        [(t, d) for t in ("T1", "T2") for d in (FRIDAY, MONDAY, TUESDAY)],
+        "trader_id string, performance_date date",
     )
     renamed = members(spark, "trader_id", ("T1", MONDAY))
     outside = trader_performance.touched_outside(held, renamed, Scope.of_everybody(TUESDAY))
@@ -174,7 +178,8 @@ def test_performance_outside_the_scope_is_touched_by_its_trader_alone(spark: Spa
 
 def test_positions_take_the_price_of_the_day_before_from_the_positions_then(spark: SparkSession) -> None:
     summed = closes(spark, ("AAA", FRIDAY, 1), ("AAA", MONDAY, 2), ("BBB", TUESDAY, 3))
-    held = spark.createDataFrame(
+    held = frames.of_rows(
+        spark,
         [("AAA", MONDAY, Decimal(20)), ("AAA", MONDAY, Decimal(20)), ("CCC", FRIDAY, Decimal(30))],
         "symbol string, position_date date, current_price decimal(18,6)",
     )
@@ -193,7 +198,7 @@ def test_a_fact_is_touched_from_the_day_on_from_which_a_version_can_differ(spark
 
 
 def test_days_that_no_version_covers_are_found(spark: SparkSession) -> None:
-    versions = spark.createDataFrame([("AAA", MONDAY, MONDAY)], "symbol string, effective_date date, expiry_date date")
+    versions = frames.of_rows(spark, [("AAA", MONDAY, MONDAY)], "symbol string, effective_date date, expiry_date date")
     wanted = units(spark, ("AAA", FRIDAY), ("AAA", MONDAY), ("AAA", TUESDAY), ("BBB", MONDAY), ("BBB", MONDAY))
     assert found(without_version(wanted, versions, key="symbol")) == [
         ("AAA", FRIDAY), ("AAA", TUESDAY), ("BBB", MONDAY),

@@ -17,7 +17,7 @@ from lakehouse_spark.bronze import raw_reference
 from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.dim import dim_exchange, dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
-from lakehouse_spark.lake import change_log, commit, dimension_members, snapshots
+from lakehouse_spark.lake import change_log, commit, dimension_members, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor, TopicCursor, UpstreamCursor
 from lakehouse_spark.migrations import baseline, migrate, pending
 from lakehouse_spark.migrations.migration import Migration, Step
@@ -25,6 +25,7 @@ from lakehouse_spark.schema import ddl
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition
 from lakehouse_spark.settings import DimTimeSettings, Settings
 from lakehouse_spark.silver import rejected_records
+from tests.support.lake import compiled
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 Sessions = Callable[[], SparkSession]
@@ -53,7 +54,8 @@ def recorded(spark: SparkSession) -> list[tuple[str, str, str]]:
 def rows_per_year(spark: SparkSession) -> list[tuple[int, int, int]]:
     """(year, rows, distinct keys) of dim_time."""
     found = spark.sql("SELECT year, COUNT(*), COUNT(DISTINCT time_key) FROM lake.dim.dim_time GROUP BY 1 ORDER BY 1")
-    return [tuple(row) for row in found.collect()]
+    with compiled(spark):
+        return [tuple(row) for row in found.collect()]
 
 
 def exchanges(spark: SparkSession) -> list[tuple[int, str]]:
@@ -284,7 +286,7 @@ def test_exchanges_of_before_state_their_settlement_once_and_what_users_state_wi
         (number, {"exchange_code": code, "mic": mic, "effective_date": "1900-01-01", **more})
         for number, (code, mic, more) in enumerate(stated)
     ]
-    given = spark.createDataFrame(records, "_source_row long, attributes map<string,string>")
+    given = frames.of_rows(spark, records, "_source_row long, attributes map<string,string>")
     names = {"raw_payload": "string", "_kafka_topic": "string", "_kafka_partition": "int", "_kafka_offset": "long",
              "_raw_bytes": "binary"}  # fmt: skip
     rows = given.select("*", F.lit("dim_exchange").alias("dimension"),

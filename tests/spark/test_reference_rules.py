@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse_spark.catalog import DIMENSIONS, REFERENCE_TOPIC
 from lakehouse_spark.dim import reference_log
 from lakehouse_spark.dim.dimension import changes
+from lakehouse_spark.lake import frames
 from lakehouse_spark.settings import conf_dir
 from lakehouse_spark.transforms import market_hours
 from tests.support import dim_oracle
@@ -26,7 +27,7 @@ _RECORD = "value binary, topic string, partition int, offset long"
 
 def log_of(spark: SparkSession, values: list[bytes | None]) -> DataFrame:
     """The rows that the topic's records make in the change log, computed once."""
-    frame = spark.createDataFrame([(value, "topic", 0, offset) for offset, value in enumerate(values)], _RECORD)
+    frame = frames.of_rows(spark, [(value, "topic", 0, offset) for offset, value in enumerate(values)], _RECORD)
     return REFERENCE_TOPIC.build(frame, STAMP, MOST).localCheckpoint()
 
 
@@ -216,9 +217,9 @@ GLOBEX = exchange(timezone="America/Chicago", market_open_time="17:00", market_c
 
 def sessions_of(spark: SparkSession, listed: dict[str, str | None], instants: list[datetime]) -> list[str]:
     first, last = min(instants).date(), max(instants).date()
-    hours = spark.createDataFrame(market_hours.hours([listed], first, last), market_hours.HOURS)
-    trades = spark.createDataFrame(
-        [("X", at.date(), at) for at in instants], "exchange string, trade_date date, trade_timestamp timestamp"
+    hours = frames.of_rows(spark, market_hours.hours([listed], first, last), market_hours.HOURS)
+    trades = frames.of_rows(
+        spark, [("X", at.date(), at) for at in instants], "exchange string, trade_date date, trade_timestamp timestamp"
     )
     found = {
         row[0]: row[1]

@@ -7,6 +7,7 @@ from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms import scd_type1
 from tests.support import dim_oracle, histories
 from tests.support.scd_changes import ORDER, Change, as_dicts, change, delete, drawn, event_frame, frame, together
@@ -20,7 +21,7 @@ def latest(spark: SparkSession, *changes: Change) -> DataFrame:
 
 
 def rows(spark: SparkSession, *expected: tuple[Any, ...]) -> DataFrame:
-    return spark.createDataFrame(list(expected), COLUMNS)
+    return frames.of_rows(spark, list(expected), COLUMNS)
 
 
 def test_a_member_is_what_its_last_change_says(spark: SparkSession) -> None:

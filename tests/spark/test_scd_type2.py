@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms import scd_type2
 from tests.support import dim_oracle, histories
 from tests.support.dim_oracle import SYMBOL, ChangeEvent
@@ -36,7 +37,7 @@ def versions(spark: SparkSession, *changes: Change) -> DataFrame:
 
 
 def expect(spark: SparkSession, found: DataFrame, *expected: tuple[Any, ...]) -> None:
-    rows = spark.createDataFrame(list(expected), VERSION)
+    rows = frames.of_rows(spark, list(expected), VERSION)
     assert_df_equality(found, rows, ignore_row_order=True, ignore_nullable=True)
 
 
@@ -60,7 +61,8 @@ def test_a_new_a_changed_and_an_unchanged_symbol(spark: SparkSession) -> None:
         change("MSFT", 2, *MICROSOFT), change("MSFT", 9, *MICROSOFT),
     )  # fmt: skip
     found = scd_type2.versions(rows, key="symbol", tracked=SYMBOL.tracked, order=ORDER)
-    expected = spark.createDataFrame(
+    expected = frames.of_rows(
+        spark,
         [
             ("NEWCO", *NEWCO, june(2), OPEN, True, "f65372846518a508f4aadd847a5d5da7"),
             ("AAPL", *APPLE, june(2), june(8), False, "03b59ec0b450eaf251c9b42cd6dc7511"),
@@ -199,7 +201,7 @@ def test_a_row_hash_is_that_of_the_escaped_values_in_alphabetical_order(spark: S
         ("b", "a", "x"), ("b|c", "a", None), ("c", "a|b", None), (None, None, "x"), ("", "", None), ("", None, None),
         (None, "", None), ("y", "x\\", None), (None, "é", None),
     ]  # fmt: skip
-    given = spark.createDataFrame(rows, "b string, a string, untracked string")
+    given = frames.of_rows(spark, rows, "b string, a string, untracked string")
     hashed = given.select("a", "b", scd_type2.row_hash(["b", "a"]).alias("_row_hash"))
     expected = [
         ("a", "b", "d0726241020676b14aa6298ce6a18b21"),  # a|b
@@ -212,7 +214,7 @@ def test_a_row_hash_is_that_of_the_escaped_values_in_alphabetical_order(spark: S
         ("x\\", "y", "3b2cf93b47327e2d41b7126c927e3dbd"),  # x\\|y
         ("é", None, "5c0365ad893fb622f1b129be1f06c445"),  # é|<NUL>
     ]
-    declared = spark.createDataFrame(expected, "a string, b string, _row_hash string")
+    declared = frames.of_rows(spark, expected, "a string, b string, _row_hash string")
     assert_df_equality(hashed, declared, ignore_nullable=True)
 
 
@@ -231,8 +233,8 @@ def test_an_untracked_column_opens_no_version_and_is_the_last_value_in_all(spark
         rows, key="symbol", tracked=["sector"], untracked=["ipo"], order=ORDER,
         stated={"ipo": F.coalesce(F.col("ipo") != "silent", F.lit(True))},
     )  # fmt: skip
-    expected = spark.createDataFrame(
-        [
+    expected = frames.of_rows(
+        spark, [
             ("A", "a", june(1), june(8), "1982"), ("A", "b", june(9), OPEN, "1982"),
             ("late", "a", june(1), june(4), "1982"), ("late", "b", june(5), OPEN, "1982"),
             ("deleted", "a", june(1), june(4), "1980"),
@@ -250,16 +252,16 @@ def test_an_untracked_column_opens_no_version_and_is_the_last_value_in_all(spark
 
 def test_a_gap_is_told_where_a_wanted_day_falls_into_it(spark: SparkSession) -> None:
     span = "symbol string, effective_date date, expiry_date date"
-    valid = spark.createDataFrame(
-        [
+    valid = frames.of_rows(
+        spark, [
             ("open", june(5), OPEN), ("both sides", june(5), june(9)),
             ("gaps", june(5), june(9)), ("gaps", june(10), june(12)), ("gaps", june(15), june(15)),
             ("gaps", june(17), june(20)), ("always", date(1850, 1, 1), OPEN), ("not wanted", june(5), june(9)),
         ],
         span,
     )  # fmt: skip
-    wanted = spark.createDataFrame(
-        [
+    wanted = frames.of_rows(
+        spark, [
             ("open", june(4), june(4)), ("open", june(1), june(2)), ("open", june(5), june(30)),
             ("both sides", june(1), june(30)),
             ("gaps", june(13), june(14)), ("gaps", june(16), june(16)), ("gaps", june(12), june(12)),
@@ -268,8 +270,8 @@ def test_a_gap_is_told_where_a_wanted_day_falls_into_it(spark: SparkSession) -> 
         "symbol string, first_day date, last_day date",
     )  # fmt: skip
     found = scd_type2.gaps(valid, wanted, key="symbol")
-    expected = spark.createDataFrame(
-        [
+    expected = frames.of_rows(
+        spark, [
             ("open", BEGINNING, june(4)), ("both sides", BEGINNING, june(4)), ("both sides", june(10), OPEN),
             ("gaps", june(13), june(14)), ("gaps", june(16), june(16)), ("unknown", BEGINNING, OPEN),
         ],
@@ -313,5 +315,5 @@ def test_sixty_random_histories_and_their_gaps_are_what_the_oracle_says(spark: S
     ]
     assert len(expected) > 20
     ranges = [(key, day, day) for key, day in wanted]
-    days_wanted = spark.createDataFrame(ranges, "symbol string, first_day date, last_day date")
+    days_wanted = frames.of_rows(spark, ranges, "symbol string, first_day date, last_day date")
     assert sorted(map(tuple, scd_type2.gaps(derived, days_wanted, key="symbol").collect())) == expected

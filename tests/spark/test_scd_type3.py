@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_account
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms import scd_type3
 from lakehouse_spark.transforms.scd_type3 import Pair
 from tests.support import dim_oracle, histories
@@ -23,7 +24,7 @@ def tiers(spark: SparkSession, *changes: Change) -> DataFrame:
 
 def rows(spark: SparkSession, *expected: tuple[Any, ...]) -> DataFrame:
     columns = "id string, current_tier string, previous_tier string, tier_change_date date"
-    return spark.createDataFrame(list(expected), columns)
+    return frames.of_rows(spark, list(expected), columns)
 
 
 def test_the_previous_value_is_the_one_before_the_current(spark: SparkSession) -> None:
@@ -104,7 +105,8 @@ def test_each_pair_has_a_history_of_its_own_and_other_columns_have_their_last_va
         changes, key="id", pairs=[TIER, STATUS], columns=["owner", "kind"], order=PLACE,
         stated={"kind": F.col("kind") != "silent"},
     )  # fmt: skip
-    expected = spark.createDataFrame(
+    expected = frames.of_rows(
+        spark,
         [("A", "GOLD", None, None, "ACTIVE", "SUSPENDED", june(9), None, "CASH")],
         "id string, current_tier string, previous_tier string, tier_change_date date, current_status string, "
         "previous_status string, status_change_date date, owner string, kind string",

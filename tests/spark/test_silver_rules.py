@@ -11,6 +11,7 @@ import pytest
 from chispa import assert_df_equality
 from pyspark.sql import Row, SparkSession
 
+from lakehouse_spark.lake import frames
 from lakehouse_spark.transforms import drift
 from tests.support import in_memory, silver_oracle
 from tests.support.hostile_records import hostile_records
@@ -249,7 +250,7 @@ def expected(spark: SparkSession, topic: str, *rows: tuple[Any, ...]) -> Any:
     names = [name for name in table.column_names if not name.startswith("_")]
     kinds = ", ".join(f"`{name}` {table.schema[name].dataType.simpleString()}" for name in names)
     placed = [(*row, "topic", 0, offset) for offset, row in enumerate(rows)]
-    return spark.createDataFrame(placed, f"{kinds}, _source_topic string, _source_partition int, _source_offset long")
+    return frames.of_rows(spark, placed, f"{kinds}, _source_topic string, _source_partition int, _source_offset long")
 
 
 NOON = datetime(2025, 1, 15, 15, 30, tzinfo=UTC)

@@ -8,6 +8,7 @@ from typing import Any
 from chispa import assert_df_equality
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_spark.lake import frames
 from lakehouse_spark.silver import trader_activity, trades
 from tests.support import silver_oracle
 from tests.support.in_memory import silver_trades
@@ -18,7 +19,7 @@ def activity(spark: SparkSession, *rows: tuple[Any, ...]) -> DataFrame:
     table = trader_activity.TABLE
     names = [name for name in table.column_names if name != table.stamp]
     kinds = ", ".join(f"`{name}` {table.schema[name].dataType.simpleString()}" for name in names)
-    return spark.createDataFrame(list(rows), kinds)
+    return frames.of_rows(spark, list(rows), kinds)
 
 
 def test_activity_sums_a_traders_day_in_a_symbol_and_cancelled_trades_count_nowhere(spark: SparkSession) -> None:

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
 from lakehouse_spark.bronze import topic as bronze_topic
+from lakehouse_spark.lake import frames
 from lakehouse_spark.silver import judging, market_data, orderbook_snapshots, trades
 from lakehouse_spark.silver.feed import PLACE, Feed
 from lakehouse_spark.transforms import dedup
@@ -32,11 +33,11 @@ def bronze(spark: SparkSession, topic: str, records: Sequence[Record], max_bytes
     """The bronze rows of one batch, whose records share a stamp."""
     (stamp,) = {record.ingested_at for record in records}
     rows = [(record.value, record.topic, record.partition, record.offset) for record in records]
-    return bronze_topic.build(spark.createDataFrame(rows, _RECORD), FEEDS[topic].topic, stamp, max_bytes)
+    return bronze_topic.build(frames.of_rows(spark, rows, _RECORD), FEEDS[topic].topic, stamp, max_bytes)
 
 
 def judged(spark: SparkSession, topic: str, records: Sequence[Record], max_bytes: int = MAX_RECORD_BYTES) -> DataFrame:
-    exchanges = spark.createDataFrame([(code,) for code in EXCHANGES], "exchange_code string")
+    exchanges = frames.of_rows(spark, [(code,) for code in EXCHANGES], "exchange_code string")
     return FEEDS[topic].judge(bronze(spark, topic, records, max_bytes), exchanges, max_bytes)
 
 
@@ -62,7 +63,7 @@ def judged_once(spark: SparkSession, topic: str, records: Sequence[Record]) -> D
 def frame(spark: SparkSession, schema: T.StructType, rows: Iterable[dict[str, Any]]) -> DataFrame:
     """Rows by name as a DataFrame; a name a row lacks is NULL, whatever the schema says."""
     nullable = T.StructType([T.StructField(each.name, each.dataType) for each in schema])
-    return spark.createDataFrame([tuple(row.get(name) for name in schema.names) for row in rows], nullable)
+    return frames.of_rows(spark, [tuple(row.get(name) for name in schema.names) for row in rows], nullable)
 
 
 @dataclass

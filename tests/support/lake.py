@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,12 +26,12 @@ from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
 from lakehouse_spark.jobs import bronze_writer, silver_processor
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import calendar, commit, snapshots
+from lakehouse_spark.lake import calendar, commit, frames, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.local import topics
 from lakehouse_spark.schema import ddl
-from lakehouse_spark.settings import DimTimeSettings, KafkaSettings, Settings, conf_dir
+from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
 from tests.support.lakehouses import connect, copy
 
@@ -108,10 +108,11 @@ class Lake:
 
     @classmethod
     def migrated(cls, spark: SparkSession, bootstrap_servers: str, home: Path) -> "Lake":
-        """All tables, as `lakehouse migrate` makes them, with the minutes of 2025."""
+        """As `lakehouse migrate` made it on 2025-06-01, with the minutes of that year and the one before."""
 
         def make(own: SparkSession) -> None:
-            migrations.migrate(own, Settings(dim_time=DimTimeSettings(years=(2025,))), datetime.now(UTC))
+            with compiled_calendar():
+                migrations.migrate(own, Settings(), NOON)
 
         return cls.copied(spark, bootstrap_servers, home, "migrated", make)
 
@@ -234,7 +235,7 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     first = last.following[0] if last else lake.spark.table(table.identifier).count()
     records = [(value, name, 0, offset) for offset, value in enumerate(values, first)]
     stamp = state.next_stamp(at)
-    rows = topic.build(lake.spark.createDataFrame(records, _RECORD).coalesce(1), stamp, 1_000_000)
+    rows = topic.build(frames.of_rows(lake.spark, records, _RECORD).coalesce(1), stamp, 1_000_000)
     cursor = TopicCursor(stamp=stamp, topic=name, topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
 
@@ -248,12 +249,32 @@ def create_tables(spark: SparkSession, names: Sequence[str]) -> None:
         commit.open_table(spark, BY_NAME[name])
 
 
-def fill_calendar(spark: SparkSession, years: Sequence[int]) -> None:
-    """The minutes of the years, in compiled code: a year's are half a million."""
+@contextmanager
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """As long as what Spark runs is compiled, as users have it: it pays from a year's half a million minutes on."""
     mode = "spark.sql.codegen.factoryMode"
     spark.conf.set(mode, "FALLBACK")
-    calendar.fill(spark, years)
+    yield
     spark.conf.unset(mode)
+
+
+def fill_calendar(spark: SparkSession, years: Iterable[int]) -> None:
+    with compiled(spark):
+        calendar.fill(spark, years)
+
+
+@contextmanager
+def compiled_calendar() -> Iterator[None]:
+    """As long as a lakehouse that is migrated gets its minutes from compiled code."""
+    fill = calendar.fill
+
+    def filled(spark: SparkSession, years: Iterable[int]) -> None:
+        with compiled(spark):
+            fill(spark, years)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calendar, "fill", filled)
+        yield
 
 
 def enter_exchanges(spark: SparkSession) -> None:
@@ -265,7 +286,7 @@ def enter_exchanges(spark: SparkSession) -> None:
     now = datetime(2025, 1, 1, tzinfo=UTC)
     typed = [{**line, "settlement_days": int(line["settlement_days"])} for line in lines]
     rows = [(key, *(line[name] for name in columns), now) for key, line in enumerate(typed, start=1)]
-    spark.createDataFrame(rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
+    frames.of_rows(spark, rows, exchanges.schema).coalesce(1).writeTo(exchanges.identifier).append()
 
 
 @contextmanager

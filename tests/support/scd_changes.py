@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_spark.lake import frames
 from tests.support.dim_oracle import ChangeEvent
 
 Drawn = TypeVar("Drawn")
@@ -48,7 +49,7 @@ def frame(spark: SparkSession, columns: str, *changes: Change) -> DataFrame:
         (each.key, *(each.values or (None,) * width), june(each.day), each.sequence, arrival, each.gone)
         for arrival, each in enumerate(changes)
     ]
-    return spark.createDataFrame(rows, f"{columns}, {_PLACE}").orderBy("arrival", ascending=False)
+    return frames.of_rows(spark, rows, f"{columns}, {_PLACE}").orderBy("arrival", ascending=False)
 
 
 def drawn(strategy: st.SearchStrategy[Drawn], count: int, number: int = 0) -> list[Drawn]:
@@ -88,7 +89,7 @@ def event_frame(spark: SparkSession, events: Sequence[ChangeEvent], key: str, co
         for event in events
     ]  # fmt: skip
     declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    return spark.createDataFrame(rows, f"{key} string, {declared}, {_PLACE}")
+    return frames.of_rows(spark, rows, f"{key} string, {declared}, {_PLACE}")
 
 
 def as_dicts(rows: DataFrame, *order: str) -> list[dict[str, Any]]:

@@ -61,6 +61,7 @@ class Shell:
             "LAKEHOUSE_CACHE": str(self.cache),
             "LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "LAKEHOUSE_KAFKA__TOPICS": json.dumps({name: f"submit_{name}" for name in TOPICS}),
+            "LAKEHOUSE_DIM_TIME__YEARS": "[2025]",
             "LAKEHOUSE_INGEST__TRIGGER_SECONDS": "1",
             "LAKEHOUSE_SPARK__MASTER": "local[2]",
             "LAKEHOUSE_SPARK__DRIVER_MEMORY": "1g",
