@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,7 @@ DIRECT = CONF / "jars.direct"
 SPARK_JARS = Path(pyspark.__file__).parent / "jars"
 JAVA_MAJORS = (17, 21)
 
-_OWN_JVM = frozenset({"broker"})
-_COORDINATE = r"(?P<org>[\w.-]+):(?P<name>[\w.-]+):(?P<version>[\w.-]+)"
+_COORDINATE = r"(?P<org>[\w.-]+):(?P<name>[\w.-]+):(?P<version>[\w.-]+)(?::(?P<classifier>[\w.-]+))?"
 _LOCKED = re.compile(rf"(?P<group>\w+)\s+{_COORDINATE}\s+(?P<sha256>[0-9a-f]{{64}})")
 _ASKED = re.compile(rf"(?P<group>\w+)\s+{_COORDINATE}(?P<alone>\s+alone)?")
 _INSTALL_JAVA = (
@@ -45,14 +44,20 @@ class Jar:
     name: str
     version: str
     sha256: str
+    classifier: str | None = None
+    """Which of the module's jars, where it is not the only one (`tests`)."""
 
     @property
     def coordinate(self) -> str:
-        return f"{self.org}:{self.name}:{self.version}"
+        return ":".join(filter(None, (self.org, self.name, self.version, self.classifier)))
 
     @property
     def file_name(self) -> str:
-        return f"{self.org}_{self.name}-{self.version}.jar"
+        return f"{self.org}_{self.published_as}"
+
+    @property
+    def published_as(self) -> str:
+        return "-".join(filter(None, (self.name, self.version, self.classifier))) + ".jar"
 
     @property
     def line(self) -> str:
@@ -67,12 +72,16 @@ class _Dependency:
     name: str
     version: str
     transitive: bool
+    classifier: str | None = None
 
-    def __str__(self) -> str:
-        return (
-            f'<dependency org="{self.org}" name="{self.name}" rev="{self.version}"'
-            f' conf="default->default" transitive="{str(self.transitive).lower()}"/>'
-        )
+    @property
+    def module(self) -> tuple[str, str, str]:
+        return self.org, self.name, self.version
+
+    @property
+    def artifact(self) -> str:
+        of_maven = f' m:classifier="{self.classifier}"' if self.classifier else ""
+        return f'<artifact name="{self.name}" type="jar"{of_maven}/>'
 
 
 def ensure(
@@ -128,13 +137,21 @@ def _expected_java() -> str:
     return f"expected {majors}; install one ({_INSTALL_JAVA}) or point JAVA_HOME at one"
 
 
-def relock(java: Path, direct: Path = DIRECT, lock: Path = LOCK) -> dict[str, list[Jar]]:
-    """Writes the lock anew from the direct coordinates, with all they need that PySpark does not bring."""
+def relock(
+    java: Path, direct: Path = DIRECT, lock: Path = LOCK, own_jvm: Collection[str] = ("broker",)
+) -> dict[str, list[Jar]]:
+    """Writes the lock anew from the direct coordinates, with all they need; of what PySpark brings, only for groups
+    that have a JVM of their own."""
     asked: dict[str, list[_Dependency]] = {}
     for match in _read(direct, _ASKED, "group  org:name:version  [alone]"):
-        dependency = _Dependency(match["org"], match["name"], match["version"], transitive=not match["alone"])
-        asked.setdefault(match["group"], []).append(dependency)
-    jars = [jar for group, dependencies in asked.items() for jar in _resolve(group, dependencies, java)]
+        coordinate = {part: match[part] for part in ("org", "name", "version", "classifier")}
+        asked.setdefault(match["group"], []).append(_Dependency(**coordinate, transitive=not match["alone"]))
+    jars = [
+        jar
+        for group, dependencies in asked.items()
+        for jar in _resolve(group, dependencies, java)
+        if group in own_jvm or not _is_shipped(jar)
+    ]
     header = f"# Written by scripts/lock-jars from {direct.name}: group  org:name:version  sha256. Do not edit.\n"
     _write_whole(lock, header + "".join(f"{jar.line}\n" for jar in jars))
     return read_lock(lock)
@@ -200,7 +217,7 @@ def _fetch_missing(missing: list[Jar], folder: Path, java_home: str | None, anno
 
 def _fetch(jars: Sequence[Jar], folder: Path, java: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=".fetch-", dir=folder))
-    dependencies = [_Dependency(jar.org, jar.name, jar.version, transitive=False) for jar in jars]
+    dependencies = [_Dependency(j.org, j.name, j.version, transitive=False, classifier=j.classifier) for j in jars]
     try:
         failure = _run_ivy(java, dependencies, scratch)
         differing = _harvest(jars, scratch, folder)
@@ -222,7 +239,7 @@ def _harvest(jars: Iterable[Jar], scratch: Path, folder: Path) -> list[tuple[Jar
     """Moves each verified jar of an Ivy run, also of a failed one, into place; returns those that differ."""
     differing = []
     for jar in jars:
-        for path in (scratch / "ivy").glob(f"{jar.org}/{jar.name}/*/{jar.name}-{jar.version}.jar"):
+        for path in (scratch / "ivy").glob(f"{jar.org}/{jar.name}/*/{jar.published_as}"):
             if (found := _sha256(path)) == jar.sha256:
                 path.replace(folder / jar.file_name)
             else:
@@ -233,15 +250,15 @@ def _harvest(jars: Iterable[Jar], scratch: Path, folder: Path) -> list[tuple[Jar
 def _resolve(group: str, dependencies: Sequence[_Dependency], java: Path) -> list[Jar]:
     with tempfile.TemporaryDirectory() as scratch:
         lib = Path(scratch) / "lib"
-        pattern = f"{lib}/[organisation]/[module]/[revision]/[artifact].[ext]"
+        pattern = f"{lib}/[organisation]/[module]/[revision](/[classifier])/[artifact].[ext]"
         failure = _run_ivy(java, dependencies, Path(scratch), "-retrieve", pattern)
         jars = []
-        for path in sorted(lib.glob("*/*/*/*.jar")):
-            org, name, version, _ = path.relative_to(lib).parts
-            jars.append(Jar(group, org, name, version, _sha256(path)))
+        for path in sorted(lib.rglob("*.jar")):
+            org, name, version, *classifier, _ = path.relative_to(lib).parts
+            jars.append(Jar(group, org, name, version, _sha256(path), *classifier))
     if failure or not jars:
         raise LakehouseError(f"jars of group {group}: Ivy could not resolve them:\n{failure}")
-    return [jar for jar in jars if group in _OWN_JVM or not _is_shipped(jar)]
+    return jars
 
 
 def _is_shipped(jar: Jar) -> bool:
@@ -252,13 +269,7 @@ def _is_shipped(jar: Jar) -> bool:
 def _run_ivy(java: Path, dependencies: Sequence[_Dependency], scratch: Path, *options: str) -> str:
     """Runs the Ivy of PySpark with its cache in `scratch/ivy`; returns what it complained of, "" if all went well."""
     module = scratch / "ivy.xml"
-    body = "\n".join(map(str, dependencies))
-    module.write_text(
-        '<ivy-module version="2.0">\n<info organisation="lakehouse" module="jars"/>\n'
-        f'<configurations><conf name="default"/></configurations>\n<dependencies>\n{body}\n</dependencies>\n'
-        "</ivy-module>\n",
-        encoding="utf-8",
-    )
+    module.write_text(_ivy_module(dependencies), encoding="utf-8")
     ivy = max(SPARK_JARS.glob("ivy-*.jar"), default=None)
     if ivy is None:
         raise LakehouseError(f"Ivy: no ivy-*.jar in {SPARK_JARS}; install pyspark again")
@@ -275,6 +286,30 @@ def _run_ivy(java: Path, dependencies: Sequence[_Dependency], scratch: Path, *op
         check=False,
     )
     return "\n".join(done.stdout.splitlines()[-20:]) or f"exit code {done.returncode}" if done.returncode else ""
+
+
+def _ivy_module(dependencies: Sequence[_Dependency]) -> str:
+    """What Ivy reads: a module that has these dependencies, where several jars may be of one."""
+    of_module: dict[tuple[str, str, str], list[_Dependency]] = {}
+    for dependency in dependencies:
+        of_module.setdefault(dependency.module, []).append(dependency)
+    body = "".join(f"{_as_xml(jars)}\n" for jars in of_module.values())
+    maven = ' xmlns:m="http://ant.apache.org/ivy/maven"' if any(each.classifier for each in dependencies) else ""
+    return (
+        f'<ivy-module version="2.0"{maven}>\n<info organisation="lakehouse" module="jars"/>\n'
+        f'<configurations><conf name="default"/></configurations>\n<dependencies>\n{body}</dependencies>\n'
+        "</ivy-module>\n"
+    )
+
+
+def _as_xml(jars: Sequence[_Dependency]) -> str:
+    """One or more jars of a module; a module of which no jar is named by a classifier has one of its own name."""
+    org, name, version = jars[0].module
+    transitive = str(any(jar.transitive for jar in jars)).lower()
+    opened = f'<dependency org="{org}" name="{name}" rev="{version}" conf="default->default" transitive="{transitive}"'
+    if not any(jar.classifier for jar in jars):
+        return f"{opened}/>"
+    return f"{opened}>{''.join(jar.artifact for jar in jars)}</dependency>"
 
 
 @contextmanager

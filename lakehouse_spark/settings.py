@@ -5,6 +5,7 @@ Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), n
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -35,6 +36,13 @@ class CatalogSettings(_Part):
     """A bearer token for a REST server."""
     properties: Mapping[str, str] = {}
     """Properties of the catalog passed through to Iceberg."""
+    secrets: Mapping[str, SecretStr] = {}
+    """Properties of the catalog that are secret (jdbc.password, header.X-Api-Key …)."""
+
+    def revealed(self) -> dict[str, str]:
+        """What is secret, in clear, as Iceberg names it: never to be logged."""
+        named = {"credential": self.credential, "token": self.token, **self.secrets}
+        return {name: secret.get_secret_value() for name, secret in named.items() if secret is not None}
 
 
 class S3Settings(_Part):
@@ -291,8 +299,8 @@ class Settings(BaseSettings):
         return {**self.kafka.options, **secrets}
 
     def without_secrets(self, text: str) -> str:
-        """The text with *** where it repeats a secret: for what is kept, or sent away."""
-        for secret in _secrets(self):
+        """The text with *** where it repeats a secret: for what is kept, told, or sent away."""
+        for secret in (*_secrets(self), *_passwords(self.catalog.uri or "")):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "***")
         return text
@@ -300,6 +308,15 @@ class Settings(BaseSettings):
 
 _SHORTEST_SECRET = 4
 """A shorter one would be found in words."""
+
+
+PASSWORD_IN_A_URL = r"(?i:password|pwd)=([^&;]+)|//[^/:@]*:([^@]+)@|:thin:[^/@]+/([^@]+)@"
+"""As databases are told it; of the first it is what stands behind the name."""
+
+
+def _passwords(url: str) -> Iterator[str]:
+    for found in re.findall(PASSWORD_IN_A_URL, url):
+        yield from filter(None, found)
 
 
 def _secrets(part: object) -> Iterator[str]:

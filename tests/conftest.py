@@ -1,4 +1,5 @@
-"""One Spark session and one real broker for all tests; a lakehouse of its own for each test that asks for one."""
+"""One Spark session, one broker, one object store and one REST catalog, all real, for all tests; a lakehouse of its own
+for each test that asks for one."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from lakehouse_spark import jars
 from lakehouse_spark.lake import session
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
+from tests.support import servers
 from tests.support.lake import Lake
+from tests.support.object_store import ObjectStore
+from tests.support.rest_catalog import RestCatalog, jars_of
 
 ROOT = Path(__file__).parents[1]
 CONF = {
@@ -32,8 +36,15 @@ CONF = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere() -> Iterator[dict[str, str]]:
+    """What LAKEHOUSE_TEST_… names: servers of someone else's, for the tests that run on them too; by default none."""
+    with servers.named_by_the_environment() as given:
+        yield given
+
+
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(elsewhere: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The settings of the shared session; its cache is the user's, its home is thrown away."""
     home = tmp_path_factory.mktemp("home")
     spark = SparkSettings(master="local[2]", driver_memory="3g", shuffle_partitions=1, conf=CONF)
@@ -44,6 +55,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def spark(settings: Settings) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
+        # At the end of the class path, where the start-up archive fits still.
+        patch.setenv("SPARK_DIST_CLASSPATH", os.pathsep.join(map(str, jars_of("spark", settings))))
         opened = session.open_session(settings, "tests")
     yield opened
     opened.stop()
@@ -65,6 +78,20 @@ def own_broker(settings: Settings, tmp_path: Path) -> Iterator[Broker]:
 def _broker(settings: Settings, home: Path) -> Broker:
     found = jars.ensure(["broker"], settings.jar_cache, settings.java)
     return Broker(home, jars.find_java(settings.java), found["broker"])
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with ObjectStore(tmp_path_factory.mktemp("store") / "store") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rest_catalog(
+    settings: Settings, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RestCatalog]:
+    with RestCatalog.of(settings, tmp_path_factory.mktemp("catalog") / "lake", object_store) as running:
+        yield running
 
 
 @pytest.fixture

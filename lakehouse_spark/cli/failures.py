@@ -12,16 +12,24 @@ from lakehouse_spark.settings import load
 
 
 def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
-    """Why `what` failed, and what else, in one sentence; where the settings ask for it, `say` gets the trace first."""
-    is_debugging = False
+    """Why `what` failed, and what else, in one sentence; where the settings ask for it, `say` gets the trace first.
+
+    What others say of their failures may repeat a secret: neither does.
+    """
+    settings = None
     with suppress(LakehouseError):  # then the wrong settings are the failure
-        is_debugging = load().debug
+        settings = load()
+    is_debugging = settings is not None and settings.debug
+
+    def clean(text: str) -> str:
+        return text if settings is None else settings.without_secrets(text)
+
     if is_debugging:
-        say("".join(traceback.format_exception(error)).rstrip())
+        say(clean("".join(traceback.format_exception(error)).rstrip()))
     also = "".join(f"; also failed: {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, LakehouseError):
-        return str(error) + also
-    return f"{what} failed: {in_a_sentence(error)}{also}" + (
+        return clean(str(error) + also)
+    return clean(f"{what} failed: {in_a_sentence(error)}{also}") + (
         "" if is_debugging else " (LAKEHOUSE_DEBUG=true shows the trace)"
     )
 

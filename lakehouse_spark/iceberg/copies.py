@@ -64,7 +64,8 @@ def _staged(settings: Settings, folder: Path, change: Change) -> Settings:
             "conf": {k: v for k, v in settings.spark.conf.items() if not k.startswith("spark.sql.catalog.")},
         }
     )
-    catalog = CatalogSettings(properties=properties)
+    secrets = {k: v for k, v in settings.catalog.secrets.items() if k.startswith(("s3.", "client."))}
+    catalog = CatalogSettings(properties=properties, secrets=secrets)
     staged = settings.model_copy(update={"home": folder, "catalog": catalog, "spark": spark})
     original = pyiceberg.open_catalog(settings)
     folder.mkdir(parents=True, exist_ok=True)

@@ -69,13 +69,11 @@ def _rest(settings: Settings, properties: Mapping[str, str]) -> Catalog:
 
     if not (settings.catalog.uri and settings.catalog.warehouse):
         raise UsageError(settings.lacks_server)
-    secrets = {"credential": settings.catalog.credential, "token": settings.catalog.token}
-    given = {name: secret.get_secret_value() for name, secret in secrets.items() if secret}
     return RestCatalog(
         CATALOG,
         uri=str(settings.catalog.uri),
         warehouse=settings.warehouse,
-        **{**_s3(settings.s3), **properties, **given, **settings.catalog.properties},
+        **{**_s3(settings.s3), **properties, **settings.catalog.properties, **settings.catalog.revealed()},
     )
 
 

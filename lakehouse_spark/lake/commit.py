@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
@@ -360,7 +361,7 @@ def _published(
                 continue
         try:
             with done.phase("write"):
-                write(branch, cursor)
+                _stage(iceberg, branch, start, partial(write, branch, cursor))
             with done.phase("publish"):
                 iceberg.refresh()
                 snapshot = iceberg.snapshot(branch)
@@ -375,6 +376,18 @@ def _published(
             raise
         drop(iceberg, branch)
     raise _overtaken(table)
+
+
+def _stage(iceberg: Any, branch: str, start: int, write: Callable[[], None]) -> None:
+    """Has a commit made on a branch that nobody else knows; an answer lost on the way is looked up."""
+    try:
+        write()
+    except (Py4JError, PySparkException) as error:
+        if not is_caused_by(error, "CommitStateUnknownException", "RESTException"):
+            raise
+        iceberg.refresh()
+        if branch not in iceberg.refs() or iceberg.snapshot(branch).snapshotId() == start:
+            raise
 
 
 def _added(snapshot: Any) -> dict[str, int]:
@@ -392,10 +405,16 @@ def staging_branch(purpose: str) -> str:
 
 
 def branched(iceberg: Any, branch: str, start: int) -> bool:
-    """Whether the branch is made; it is not if anything at all was committed to the table meanwhile."""
+    """Whether the branch is made; it is not if anything at all was committed to the table meanwhile.
+
+    An answer lost on the way is looked up.
+    """
     try:
         iceberg.manageSnapshots().createBranch(branch, start).commit()
     except (Py4JError, PySparkException) as error:
+        iceberg.refresh()
+        if branch in iceberg.refs():
+            return True
         if not _was_overtaken(error):
             raise
         return False

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from pyspark.traceback_utils import SCCallSiteSync
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.lake import log
-from lakehouse_spark.settings import S3Settings, Settings, conf_dir, python_environment
+from lakehouse_spark.settings import PASSWORD_IN_A_URL, S3Settings, Settings, conf_dir, python_environment
 from lakehouse_spark.table import CATALOG
 
 _QUIET_JAVA = Path(__file__).parent / "java"
@@ -56,7 +57,7 @@ _COMET = {
 }
 ANYWHERE = "org.apache.iceberg.io.ResolvingFileIO"
 """As the catalog's io-impl: reads each file from where its path says, on S3 or in a folder."""
-_REDACT = "(?i)secret|password|token|access[.-]?key|credential|sasl|jaas|api[.]?key"
+_REDACT = "(?i)secret|password|token|access[.-]?key|credential|sasl|jaas|api[.-]?key"
 
 
 def open_session(
@@ -393,7 +394,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
         "spark.sql.adaptive.advisoryPartitionSizeInBytes": "8m",
         "spark.ui.showConsoleProgress": "false",
-        "spark.redaction.regex": _REDACT,
+        "spark.redaction.regex": "|".join([_REDACT, PASSWORD_IN_A_URL, *map(re.escape, settings.catalog.secrets)]),
     }
     if is_local(settings):
         # Every table of a broadcast join, of ten rows or of thousands, takes a page, and keeps it while its plan lives.
@@ -405,10 +406,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         conf |= _s3_conf(settings.s3, catalog, _S3_OF_ICEBERG)
     if uses_s3(settings):
         conf |= _s3_conf(settings.s3, "spark.hadoop.fs.s3a", _S3_OF_HADOOP)
-    for option, secret in {"credential": settings.catalog.credential, "token": settings.catalog.token}.items():
-        if secret:
-            conf[f"{catalog}.{option}"] = secret.get_secret_value()
-    conf |= {f"{catalog}.{option}": value for option, value in settings.catalog.properties.items()}
+    given = {**settings.catalog.properties, **settings.catalog.revealed()}
+    conf |= {f"{catalog}.{option}": value for option, value in given.items()}
     return conf | dict(settings.spark.conf)
 
 

@@ -276,14 +276,15 @@ def test_a_reference_file_that_cannot_be_read_is_one_sentence(shell: Shell, tmp_
 
 
 @pytest.fixture
-def object_store(tmp_path: Path) -> Iterator[ObjectStore]:
+def own_store(tmp_path: Path) -> Iterator[ObjectStore]:
+    """A store that holds nothing yet."""
     with ObjectStore(tmp_path / "store") as store:
         yield store
 
 
 @pytest.mark.soak
-def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: ObjectStore, tmp_path: Path) -> None:
-    on_s3 = {**object_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home")}
+def test_the_whole_cycle_runs_on_s3(shell: Shell, own_store: ObjectStore, tmp_path: Path) -> None:
+    on_s3 = {**own_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home")}
     shell.produce("raw_trades", trade(trade_id="S1"), trade(trade_id="S2"), trade(trade_id="S1"), b"{")
 
     done = shell.run("submit", "pipeline", **on_s3)
@@ -307,10 +308,10 @@ def test_the_whole_cycle_runs_on_s3(shell: Shell, object_store: ObjectStore, tmp
 
 
 @pytest.mark.soak
-def test_tables_on_s3_are_maintained(shell: Shell, object_store: ObjectStore, tmp_path: Path) -> None:
+def test_tables_on_s3_are_maintained(shell: Shell, own_store: ObjectStore, tmp_path: Path) -> None:
     policy = {"settle_minutes": 0, "min_input_files": 2, "snapshot_days": 0, "min_snapshots": 1, "orphan_days": 0}
     of_bronze = {
-        **object_store.environment,
+        **own_store.environment,
         "LAKEHOUSE_HOME": str(tmp_path / "home"),
         "LAKEHOUSE_MAINTENANCE__LAYERS": json.dumps({"bronze": policy}),
         "LAKEHOUSE_MAINTENANCE__LONGEST_WRITE_HOURS": "0.000000001",
@@ -332,7 +333,7 @@ def test_tables_on_s3_are_maintained(shell: Shell, object_store: ObjectStore, tm
     # The newest, which is the compaction, and the one before, which carries the newest cursor.
     assert (expired["job"], expired["counts"]["snapshots"]) == ("snapshot_expiration", 2)
 
-    store = object_store.files
+    store = own_store.files
     orphan = "warehouse/bronze/raw_trades/data/orphan.parquet"
     with store.open_output_stream(orphan) as file:
         file.write(b"debris")
@@ -357,14 +358,14 @@ def test_tables_on_s3_are_maintained(shell: Shell, object_store: ObjectStore, tm
 
 @pytest.mark.soak
 def test_migrations_of_tables_on_s3_are_rehearsed_in_a_folder(
-    shell: Shell, object_store: ObjectStore, tmp_path: Path
+    shell: Shell, own_store: ObjectStore, tmp_path: Path
 ) -> None:
     (tmp_path / "folders").mkdir()
-    on_s3 = {**object_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "folders")}
+    on_s3 = {**own_store.environment, "LAKEHOUSE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "folders")}
     for job in (("schema_migration",), ("bronze_writer", "--table", "raw_trades")):
         shell.produce("raw_trades", trade(trade_id="S1"), trade(trade_id="S2"))
         assert shell.run("submit", *job, **on_s3).code == 0
-    store = object_store.files
+    store = own_store.files
 
     def there() -> dict[str, tuple[int, int]]:
         found = store.get_file_info(fs.FileSelector("warehouse", recursive=True))
@@ -382,13 +383,13 @@ def test_migrations_of_tables_on_s3_are_rehearsed_in_a_folder(
 
 
 @pytest.mark.soak
-def test_reference_files_on_s3_may_have_any_name(shell: Shell, object_store: ObjectStore) -> None:
+def test_reference_files_on_s3_may_have_any_name(shell: Shell, own_store: ObjectStore) -> None:
     names = ["symbols [1] {eu}.csv", "12:30.CSV", "a*b?.csv", "100%20#a.csv", "ü€.csv"]
-    store = object_store.files
+    store = own_store.files
     for number, name in enumerate([*names, "notes.txt"]):
         with store.open_output_stream(f"warehouse/reference/{name}") as file:
             file.write(b"symbol,effective_date\nS3-%d,2025-06-01\n" % number)
-    reach = {name: value for name, value in object_store.environment.items() if "S3" in name}  # tables stay at home
+    reach = {name: value for name, value in own_store.environment.items() if "S3" in name}  # tables stay at home
 
     def load(*sources: str) -> Done:
         return shell.run("dimension_loader", "--dimension", "dim_symbol", "--source", *sources, **reach)

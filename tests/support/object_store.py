@@ -1,11 +1,12 @@
 """An S3 server: SeaweedFS, which can be killed and begin again on the same ports and data."""
 
-import os
+import json
 import signal
 import socket
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from pyarrow import fs
 from lakehouse_spark.local.loopback import is_open, wait_for
 
 _SERVICES = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port")
+_RIGHTS = {"lakehouse": ["Admin", "Read", "Write", "List", "Tagging"], "reader": ["Read", "List"]}
 
 
 def free_ports(count: int) -> list[int]:
@@ -37,10 +39,13 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class ObjectStore:
-    """One in this folder, with a bucket `warehouse`."""
+    """One in this folder, with a bucket `warehouse`, in which `lakehouse` may do all and `reader` may look."""
 
     folder: Path
-    secret: str = field(default_factory=lambda: uuid.uuid4().hex)
+    keys: dict[str, tuple[str, str]] = field(
+        default_factory=lambda: {name: (uuid.uuid4().hex[:20], uuid.uuid4().hex) for name in _RIGHTS}
+    )
+    """By name, the id of its key and what is secret of it."""
     ports: dict[str, int] = field(default_factory=lambda: dict(zip(_SERVICES, free_ports(len(_SERVICES)), strict=True)))
 
     def __enter__(self) -> Self:
@@ -55,38 +60,64 @@ class ObjectStore:
     @property
     def environment(self) -> dict[str, str]:
         """What puts a lakehouse there."""
+        return self.environment_of("lakehouse")
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        key, secret = self.keys[name]
         return {
             "LAKEHOUSE_CATALOG__WAREHOUSE": "s3://warehouse/",
             "LAKEHOUSE_S3__ENDPOINT": f"http://127.0.0.1:{self.ports['s3.port']}",
-            "LAKEHOUSE_S3__ACCESS_KEY_ID": "lakehouse",
-            "LAKEHOUSE_S3__SECRET_ACCESS_KEY": self.secret,
+            "LAKEHOUSE_S3__ACCESS_KEY_ID": key,
+            "LAKEHOUSE_S3__SECRET_ACCESS_KEY": secret,
         }
 
     @property
     def files(self) -> fs.S3FileSystem:
+        return self._files()
+
+    def _files(self, attempts: int = 3) -> fs.S3FileSystem:
+        key, secret = self.keys["lakehouse"]
         return fs.S3FileSystem(
-            access_key="lakehouse",
-            secret_key=self.secret,
+            access_key=key,
+            secret_key=secret,
             endpoint_override=self.environment["LAKEHOUSE_S3__ENDPOINT"],
             region="us-east-1",
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         )
 
     def start(self) -> None:
+        """It listens before it can write, above all behind a kill."""
         self.folder.mkdir(exist_ok=True)
+        identities = self.folder.with_suffix(".json")
+        identities.touch(0o600)
+        identities.write_text(json.dumps({"identities": [
+            {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": _RIGHTS[name]}
+            for name, (key, secret) in self.keys.items()
+        ]}))  # fmt: skip
         command = [
             str(Path(sys.executable).parent / "weed"), "mini", f"-dir={self.folder}", "-ip=127.0.0.1",
             "-ip.bind=127.0.0.1", "-bucket=warehouse", "-webdav=false", "-admin.ui=false", "-master.telemetry=false",
-            # Its Iceberg catalog takes no name that begins with an underscore: ours is the embedded one.
-            "-s3.port.lance=0", "-s3.port.iceberg=0", *(f"-{name}={port}" for name, port in self.ports.items()),
+            # Its Iceberg catalog takes no name that begins with an underscore: see `rest_catalog`.
+            "-s3.port.lance=0", "-s3.port.iceberg=0", f"-s3.config={identities}",
+            *(f"-{name}={port}" for name, port in self.ports.items()),
         ]  # fmt: skip
-        keys = {"AWS_ACCESS_KEY_ID": "lakehouse", "AWS_SECRET_ACCESS_KEY": self.secret}
         with self.folder.with_suffix(".log").open("a") as log:
-            environment = {**os.environ, **keys}
-            self._process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
-        if not wait_for(lambda: self._process.poll() is not None or is_open(self.ports["s3.port"]), 60):
+            self._process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        if not wait_for(lambda: self._process.poll() is not None or self._writes(), 60):
             self._end(signal.SIGKILL)
             raise AssertionError("the object store never answered")
         assert self._process.poll() is None, "the object store ended"
+
+    def _writes(self) -> bool:
+        if not is_open(self.ports["s3.port"]):
+            return False
+        with suppress(OSError):
+            files = self._files(attempts=1)
+            with files.open_output_stream("warehouse/ready") as file:
+                file.write(b"ready")
+            files.delete_file("warehouse/ready")
+            return True
+        return False
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

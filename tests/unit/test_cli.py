@@ -547,6 +547,21 @@ def test_an_error_that_says_what_to_do_is_told_as_it_is(monkeypatch: pytest.Monk
     assert explained("pipeline", RefusedError("the topic is gone", "Do this"), print) == "the topic is gone. Do this"
 
 
+def test_neither_an_error_nor_its_trace_repeats_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_CATALOG__TOKEN", "t0ken")
+    monkeypatch.setenv("LAKEHOUSE_CATALOG__URI", "jdbc:postgresql://db.example/lake?user=lake&password=pa55&ssl=true")
+    monkeypatch.setenv("LAKEHOUSE_DEBUG", "true")
+    said: list[str] = []
+    error = ValueError(
+        "no driver for jdbc:postgresql://db.example/lake?user=lake&password=pa55&ssl=true, nor for t0ken"
+    )
+    error.add_note("t0ken")
+    told = "no driver for jdbc:postgresql://db.example/lake?user=lake&password=***&ssl=true, nor for ***"
+    assert explained("job", error, said.append) == f"job failed: ValueError: {told}; also failed: ***"
+    assert said == [f"ValueError: {told}\n***"]
+    assert explained("job", RefusedError("t0ken is old"), said.append) == "*** is old"
+
+
 def test_what_failed_beside_an_error_is_told_with_it() -> None:
     refused, broken = RefusedError("trades: someone was faster"), ValueError("no")
     for error in (refused, broken):

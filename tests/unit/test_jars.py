@@ -276,6 +276,56 @@ def test_ivy_is_given_plain_dependencies_and_no_resolver(tmp_path: Path) -> None
     assert "-settings" not in (tmp_path / "asked").read_text()
 
 
+def test_ivy_is_asked_once_for_several_jars_of_a_module(tmp_path: Path) -> None:
+    java = fake_java(tmp_path / "java", "exit 0")
+    core, tests = (jars._Dependency("org.a", "core", "1.0", transitive=is_core, classifier=classifier)
+                   for is_core, classifier in ((True, None), (False, "tests")))  # fmt: skip
+
+    jars._run_ivy(java, [core, jars._Dependency("org.b", "beta", "2.0", transitive=True), tests], tmp_path)
+
+    assert (tmp_path / "ivy.xml").read_text() == (
+        '<ivy-module version="2.0" xmlns:m="http://ant.apache.org/ivy/maven">\n'
+        '<info organisation="lakehouse" module="jars"/>\n'
+        '<configurations><conf name="default"/></configurations>\n<dependencies>\n'
+        '<dependency org="org.a" name="core" rev="1.0" conf="default->default" transitive="true">'
+        '<artifact name="core" type="jar"/><artifact name="core" type="jar" m:classifier="tests"/></dependency>\n'
+        '<dependency org="org.b" name="beta" rev="2.0" conf="default->default" transitive="true"/>\n'
+        "</dependencies>\n</ivy-module>\n"
+    )
+
+
+def test_a_jar_with_a_classifier_is_locked_fetched_and_kept_beside_the_module_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct, lock = tmp_path / "jars.direct", tmp_path / "jars.lock"
+    direct.write_text("catalog  org.a:core:1.0\ncatalog  org.a:core:1.0:tests  alone\n")
+
+    def ivy(java: Path, dependencies: Sequence[jars._Dependency], scratch: Path, *options: str) -> str:
+        assert [(each.classifier, each.transitive) for each in dependencies] == [
+            (None, bool(options)), ("tests", False)
+        ]  # fmt: skip
+        if options:
+            assert options[1].endswith("/lib/[organisation]/[module]/[revision](/[classifier])/[artifact].[ext]")
+        places = {True: ("lib/org.a/core/1.0/core.jar", "lib/org.a/core/1.0/tests/core.jar"),
+                  False: ("ivy/org.a/core/jars/core-1.0.jar", "ivy/org.a/core/jars/core-1.0-tests.jar")}  # fmt: skip
+        for place, content in zip(places[bool(options)], (ALPHA, BETA), strict=True):
+            (scratch / place).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / place).write_bytes(content)
+        return ""
+
+    monkeypatch.setattr(jars, "_run_ivy", ivy)
+    monkeypatch.setattr(jars, "find_java", lambda java_home: Path("java"))
+    jars.relock(Path("java"), direct, lock, own_jvm=["catalog"])
+    found = jars.ensure(["catalog"], tmp_path, lock=lock)["catalog"]
+
+    a, b = hashlib.sha256(ALPHA).hexdigest(), hashlib.sha256(BETA).hexdigest()
+    assert lock.read_text().splitlines()[1:] == [
+        f"catalog  org.a:core:1.0  {a}", f"catalog  org.a:core:1.0:tests  {b}"
+    ]  # fmt: skip
+    assert [path.name for path in found] == ["org.a_core-1.0.jar", "org.a_core-1.0-tests.jar"]
+    assert [path.read_bytes() for path in found] == [ALPHA, BETA]
+
+
 def test_relocking_leaves_out_what_pyspark_brings_but_not_for_the_broker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,6 +154,7 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
         S3__SECRET_ACCESS_KEY="hush",
         CATALOG__TOKEN="hush",
         CATALOG__CREDENTIAL="hush",
+        CATALOG__SECRETS='{"header.X-Pass": "hush"}',
         KAFKA__SECRETS='{"sasl.jaas.config": "hush"}',
     )
 
@@ -168,6 +169,7 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
         "spark.hadoop.fs.s3a.secret.key",
         "spark.sql.catalog.lake.credential",
         "spark.sql.catalog.lake.token",
+        "spark.sql.catalog.lake.header.X-Pass",
     ]
     assert [name for name in secrets if not re.search(conf["spark.redaction.regex"], name)] == []  # in logs and the UI
 
@@ -203,10 +205,33 @@ def test_a_text_is_rid_of_every_secret_of_the_settings(monkeypatch: pytest.Monke
     given = {
         "CATALOG__TOKEN": "t0ken", "S3__ACCESS_KEY_ID": "k3y-", "S3__SECRET_ACCESS_KEY": "s3cret",
         "KAFKA__SECRETS": '{"ssl.truststore.password": "tru5t"}', "ALERTS__WEBHOOK_URL": "http://hook/hush",
+        "CATALOG__SECRETS": '{"jdbc.password": "pa55"}',
     }  # fmt: skip
     loaded = profile(monkeypatch, "local", **given)
-    said = "t0ken k3y- s3cret tru5t http://hook/hush and local"
-    assert loaded.without_secrets(said) == "*** *** *** *** *** and local"
+    said = "t0ken k3y- s3cret tru5t pa55 http://hook/hush and local"
+    assert loaded.without_secrets(said) == "*** *** *** *** *** *** and local"
+
+
+@pytest.mark.parametrize(
+    ("url", "cleaned"),
+    [
+        (
+            "jdbc:postgresql://db/lake?user=lake&password=pa55&ssl=true",
+            "jdbc:postgresql://db/lake?user=lake&password=***&ssl=true",
+        ),
+        ("jdbc:postgresql://lake:pa55/pa55@db/lake", "jdbc:postgresql://lake:***@db/lake"),
+        ("jdbc:sqlserver://db;user=lake;PWD=pa55", "jdbc:sqlserver://db;user=lake;PWD=***"),
+        ("jdbc:oracle:thin:lake/pa55@//db/lake", "jdbc:oracle:thin:lake/***@//db/lake"),
+        ("http://127.0.0.1:8181/a", "http://127.0.0.1:8181/a"),
+    ],
+)
+def test_a_password_in_the_address_of_a_catalog_is_a_secret(
+    monkeypatch: pytest.MonkeyPatch, url: str, cleaned: str
+) -> None:
+    loaded = profile(monkeypatch, "local", CATALOG__URI=url)
+    assert loaded.without_secrets(f"no driver for {url}") == f"no driver for {cleaned}"
+    is_redacted = re.search(session.spark_conf(loaded)["spark.redaction.regex"], url) is not None
+    assert is_redacted == (url != cleaned)
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])

@@ -401,11 +401,12 @@ def test_its_secrets_and_those_of_s3_are_handed_over_in_clear(connected: list[di
         {"endpoint": "http://s3.example", "region": "eu-central-1", "path_style_access": False,
          "access_key_id": "key", "secret_access_key": "hush"}
     )  # fmt: skip
-    catalog = {**SERVER, "credential": "id:secret", "token": "bearer"}
+    catalog = {**SERVER, "credential": "id:secret", "token": "bearer", "secrets": {"header.X-Pass": "sesame"}}
     pyiceberg.open_catalog(of_catalog(**catalog).model_copy(update={"s3": s3}))
     assert connected == [
         {
             **PLACE, **HOSTS, "credential": "id:secret", "token": "bearer", "s3.endpoint": "http://s3.example",
+            "header.X-Pass": "sesame",
             "s3.region": "eu-central-1", "s3.access-key-id": "key", "s3.secret-access-key": "hush",
         }
     ]  # fmt: skip

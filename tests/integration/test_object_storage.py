@@ -1,0 +1,171 @@
+"""The whole product on an object store and a REST catalog: what it makes there is what it makes in a folder.
+
+LAKEHOUSE_TEST_CATALOG__URI, LAKEHOUSE_TEST_CATALOG__WAREHOUSE, LAKEHOUSE_TEST_S3__ENDPOINT … name other servers than
+those that the tests begin; the lakehouse there has to be empty, and is empty again in the end.
+"""
+
+import hashlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import migrations, verify
+from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.jobs import pipeline
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.settings import DimTimeSettings
+from tests.support import servers
+from tests.support.lake import ALL_TOPICS, Lake, bar, book, trade
+from tests.support.rest_catalog import RestCatalog
+
+SILVER = "silver.trades"
+DERIVED = [table.name for table in TABLES if table.namespace in ("silver", "dim", "gold") and table.sources]
+OF_A_RUN = {"_ingested_at", "_processed_at", "_updated_at", "_computed_at", "_loaded_at", "_rejected_at"}
+
+
+def change(dimension: str, effective_date: str, **attributes: str) -> bytes:
+    return json.dumps({"dimension": dimension, "effective_date": effective_date, **attributes}).encode()
+
+
+def begin(lake: Lake) -> None:
+    """Members, two days of trades, of which one repeats, one is refused and one cannot be read, a book and a bar."""
+    lake.produce(
+        "raw_reference",
+        change("dim_symbol", "2025-01-01", symbol="AAPL", company_name="Apple", sector="Information Technology"),
+        change("dim_account", "2025-01-01", account_id="AC1", trader_id="TR1", tier="SILVER"),
+    )
+    lake.produce(
+        "raw_trades",
+        trade(trade_id="T1", timestamp="2025-01-14T15:30:00Z", account_id="AC1"),
+        trade(trade_id="T2", trade_type="SELL", quantity=40, price=190, account_id="AC1", status="PARTIAL"),
+        trade(trade_id="T3", symbol="MSFT", trader_id="TR2"),
+        trade(trade_id="T3", symbol="MSFT", trader_id="TR2"),
+        trade(trade_id="T4", price=-1),
+        b"{",
+    )
+    lake.produce("raw_orderbook", book())
+    lake.produce("raw_marketdata", bar())
+
+
+def go_on(lake: Lake) -> None:
+    """A new version of a symbol from the second day on, another tier, the rest of a trade, a late one, one more day."""
+    lake.produce(
+        "raw_reference",
+        change("dim_symbol", "2025-01-15", symbol="AAPL", company_name="Apfel", sector="Information Technology"),
+        change("dim_account", "2025-01-15", account_id="AC1", trader_id="TR1", tier="GOLD"),
+    )
+    lake.produce(
+        "raw_trades",
+        trade(trade_id="T2", trade_type="SELL", quantity=40, price=190, account_id="AC1", status="EXECUTED"),
+        trade(trade_id="T5", timestamp="2025-01-14T16:30:00Z", quantity=10, account_id="AC1"),
+        trade(trade_id="T6", timestamp="2025-01-16T15:30:00Z", price=191),
+    )
+
+
+@dataclass
+class Compared:
+    """The same records on servers and in a folder."""
+
+    on_servers: Lake
+    in_folder: Lake
+
+
+@pytest.fixture(scope="module")
+def environment(elsewhere: dict[str, str], request: pytest.FixtureRequest) -> dict[str, str]:
+    if elsewhere:
+        return {"LAKEHOUSE_CATALOG__TYPE": "rest", **elsewhere}
+    own: RestCatalog = request.getfixturevalue("rest_catalog")
+    return own.environment
+
+
+@contextmanager
+def compiled(spark: SparkSession) -> Iterator[None]:
+    """As long as plans are compiled: the minutes of a year are half a million."""
+    mode = "spark.sql.codegen.factoryMode"
+    spark.conf.set(mode, "FALLBACK")
+    yield
+    spark.conf.unset(mode)
+
+
+@pytest.fixture(scope="module")
+def compared(
+    spark: SparkSession,
+    broker: Broker,
+    elsewhere: dict[str, str],
+    environment: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Compared]:
+    """Two beats on servers, and the same records in one in a folder."""
+    homes = tmp_path_factory.mktemp("compared")
+    in_folder = Lake.migrated(spark, broker.bootstrap_servers, homes / "folder")
+    in_folder.create_topics(names=ALL_TOPICS)
+    of_home = {"home": homes / "servers", "kafka": in_folder.settings.kafka, "dim_time": DimTimeSettings(years=(2025,))}
+    settings = servers.settings_of(environment).model_copy(update=of_home)
+    with servers.emptied(settings) if elsewhere else nullcontext():
+        on_servers = Lake(servers.connect(spark, settings), settings)
+        with compiled(on_servers.spark):
+            migrations.migrate(on_servers.spark, settings, datetime.now(UTC))
+        for news in (begin, go_on):
+            news(on_servers)
+            pipeline.run(on_servers.spark, settings)
+        pipeline.run(in_folder.spark, in_folder.settings)
+        yield Compared(on_servers, in_folder)
+
+
+def digest(lake: Lake, table: str) -> str:
+    """Of all rows, but for the stamps of the commits and the numbers of the members, which come with the beats."""
+    of_a_beat = {*OF_A_RUN, BY_NAME[table].stamp, "symbol_key", "trader_key", "account_key"}
+    columns = [name for name in BY_NAME[table].column_names if name not in of_a_beat]
+    rows = sorted(lake.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def test_what_is_made_on_servers_is_what_is_made_in_a_folder(compared: Compared) -> None:
+    here, there = compared.on_servers, compared.in_folder
+    assert {name: digest(here, name) for name in DERIVED} == {name: digest(there, name) for name in DERIVED}
+    symbols = here.rows("dim.dim_symbol", "symbol", "effective_date", "company_name", "is_current")
+    assert sorted((row[0], str(row[1]), row[2], row[3]) for row in symbols) == [
+        ("AAPL", "2025-01-01", "Apple", False),
+        ("AAPL", "2025-01-15", "Apfel", True),
+        ("MSFT", "1900-01-01", "MSFT", True),
+    ]
+    summaries = here.rows("gold.daily_trading_summary", "summary_date", "symbol", "company_name", "total_volume")
+    assert sorted((str(row[0]), row[1], row[2], row[3]) for row in summaries) == [
+        ("2025-01-14", "AAPL", "Apple", 110),
+        ("2025-01-15", "AAPL", "Apfel", 40),
+        ("2025-01-15", "MSFT", "MSFT", 100),
+        ("2025-01-16", "AAPL", "Apfel", 100),
+    ]
+
+
+def test_a_run_with_nothing_new_writes_nothing_there(compared: Compared) -> None:
+    lake = compared.on_servers
+    before = {table.name: lake.snapshots(table.name) for table in TABLES}
+    assert [summary.table for summary in pipeline.run(lake.spark, lake.settings) if summary.snapshot_id] == []
+    assert {table.name: lake.snapshots(table.name) for table in TABLES} == before
+
+
+def test_every_invariant_holds_there_in_full(compared: Compared) -> None:
+    lake = compared.on_servers
+    verified = verify.go_on(lake.spark, lake.settings, in_full=True)
+    assert verified.complaint is None
+    assert [str(found) for found in verified.findings if not found.holds] == []
+    assert {found.invariant for found in verified.findings} == {invariant.name for invariant in verify.CHECKS}
+
+
+def test_nobody_reads_a_file_there_without_a_key(compared: Compared) -> None:
+    lake = compared.on_servers
+    file = lake.spark.table(f"lake.{SILVER}.files").first()
+    assert file is not None
+    url = f"{lake.settings.s3.endpoint}/{file['file_path'].removeprefix('s3://')}"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url, timeout=30)
+    assert refused.value.code == 403
+    refused.value.close()
