@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from lakehouse_spark.gold import symbol_days
+from lakehouse_spark.silver import trades as silver_trades
 from lakehouse_spark.table import GOLD_POLICY, Table, column
 from lakehouse_spark.transforms import exact
 from lakehouse_spark.transforms.asof import with_version
@@ -59,7 +60,7 @@ def build(trades: DataFrame, books: DataFrame, symbols: DataFrame, closes: DataF
     exchange is the one with the largest volume.
     """
     of_day = trades.withColumn("summary_date", F.col("trade_date"))
-    place = F.struct("trade_timestamp", "trade_id")
+    place = silver_trades.place()
     before = F.lag("price").over(Window.partitionBy(*_UNIT).orderBy("trade_timestamp", "trade_id"))
     returns = of_day.withColumn("_return", F.try_divide(F.col("price").cast("double"), before.cast("double")) - 1)
     sums = returns.groupBy(*_UNIT).agg(

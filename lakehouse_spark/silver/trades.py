@@ -1,6 +1,6 @@
 """`silver.trades`: one row per trade, typed and validated; its status moves only forward."""
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze import raw_trades
@@ -45,6 +45,11 @@ TABLE = Table(
 
 STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")
 """In the order in which a trade may move through them; steps may be skipped. A cancellation has a time of its own."""
+
+
+def place() -> Column:
+    """Where a trade stands among others in their order: by its time, then by its id."""
+    return F.struct("trade_timestamp", "trade_id")
 
 
 def live(trades: DataFrame) -> DataFrame:

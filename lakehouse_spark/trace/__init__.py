@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.catalog import DIMENSIONS, FEEDS
-from lakehouse_spark.dim import dim_account, dim_exchange, dim_time, members
+from lakehouse_spark.dim import dim_account, dim_time, members
 from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.lake import frames
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
+from lakehouse_spark.silver import orderbook_snapshots, trades
 from lakehouse_spark.silver.feed import PLACE, Feed
 from lakehouse_spark.table import Table
 from lakehouse_spark.trace import records
@@ -181,8 +182,8 @@ class _Tracer:
 
     def minute(self, held: Row, key: Subject) -> Trace:
         at = int(held["full_timestamp"].replace(tzinfo=UTC).timestamp())
-        sessions = self.spark.createDataFrame(
-            market_hours.nyse_sessions([held["full_timestamp"].year]), market_hours.NYSE_SESSIONS
+        sessions = frames.of_rows(
+            self.spark, market_hours.nyse_sessions([held["full_timestamp"].year]), market_hours.NYSE_SESSIONS
         )
         rows = dim_time.build(self.spark.range(at, at + 1), sessions)
         told = self._told(dim_time.TABLE, key, held, self._only(rows, dim_time.TABLE, key), [], [], [])
@@ -222,20 +223,16 @@ class _Tracer:
     def _judged(self, feed: Feed, held: DataFrame, uses: Sequence[Use]) -> "_Judged":
         """The records behind the rows of silver that the uses name, and these rows as their records make them."""
         bronze = self.moment.records(feed)
-        letters = self.spark.table(rejected_records.TABLE.identifier)
-        exchanges = self.spark.table(dim_exchange.TABLE.identifier)
-        limit = self.settings.ingest.max_record_bytes
         used = records.chosen(held, uses, feed.event_time).localCheckpoint()
         around = records.candidates(feed, bronze, uses)
         if feed.key_repeats_across_days:
             around = records.with_same_keys(feed, bronze, around, used)
         around = around.localCheckpoint()
-        judged = feed.judge(around, exchanges, limit).localCheckpoint()
-        decided = records.decided(feed, judged, letters).localCheckpoint()
+        decided = self.moment.decided(self.settings, feed, around)
         columns = [name for name in feed.table.column_names if name != feed.table.stamp]
         made = dedup.to_write(decided.where(F.col(dedup.ROW).isNotNull())).select(*columns)
         # Of a row whose own record is gone, later ones of its key may be left: they would make another.
-        without = used.join(judged.select(*PLACE).distinct(), on=list(PLACE), how="left_anti")
+        without = used.join(decided.select(*PLACE).distinct(), on=list(PLACE), how="left_anti")
         gone = without.select(*columns).dropDuplicates([feed.key])
         there = records.chosen(made, uses, feed.event_time).drop("_use").dropDuplicates([feed.key])
         rows = there.join(gone.select(feed.key), on=feed.key, how="left_anti").select(*columns)
@@ -273,10 +270,10 @@ class _Tracer:
         ]
         if again is None:
             notes.append("no such row comes out")
-        nothing = self.spark.createDataFrame([], records.SCHEMA)
+        nothing = frames.of_rows(self.spark, [], records.SCHEMA)
         return Trace(
-            table, key, values, parts, reduce(DataFrame.unionByName, named, nothing),
-            reduce(DataFrame.unionByName, left_out, nothing), notes,
+            table, key, values, parts, reduce(DataFrame.unionByName, named, nothing).localCheckpoint(),
+            reduce(DataFrame.unionByName, left_out, nothing).localCheckpoint(), notes,
         )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from lakehouse_spark.gold import (
     trade_analytics,
     trader_performance,
 )
+from lakehouse_spark.lake import frames
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
@@ -29,14 +30,10 @@ from lakehouse_spark.silver.trades import live
 from lakehouse_spark.table import Table
 from lakehouse_spark.trace import records
 from lakehouse_spark.trace.moment import Moment
+from lakehouse_spark.trace.origins import default_account
 from lakehouse_spark.types import TEXT
 
 _HOW = "a record's place is TOPIC/PARTITION/OFFSET, as raw_trades/0/12345, or raw_reference/FILE/ROW"
-
-
-def _in_order() -> Column:
-    """The place of a trade among others."""
-    return F.struct("trade_timestamp", "trade_id")
 
 
 @dataclass(frozen=True)
@@ -89,21 +86,18 @@ def _of_feed(spark: SparkSession, settings: Settings, feed: Feed, place: str, pa
     moment = Moment(spark, feed.table)
     seen = moment.records(feed)
     if seen.where(there).isEmpty():
-        listed = spark.createDataFrame([], records.SCHEMA)
+        listed = frames.of_rows(spark, [], records.SCHEMA)
         return Fate(place, f"waits for {feed.table.name}: lakehouse run pipeline", listed, None, _nothing(spark))
     near = records.with_same_keys if feed.key_repeats_across_days else _at_same_time
     around = near(feed, seen, found).localCheckpoint()
-    exchanges = spark.table(dim_exchange.TABLE.identifier)
-    judged = feed.judge(around, exchanges, settings.ingest.max_record_bytes).localCheckpoint()
-    letters = spark.table(rejected_records.TABLE.identifier)
-    decided = records.decided(feed, judged, letters).localCheckpoint()
+    decided = moment.decided(settings, feed, around)
     is_own = (F.col("_source_partition") == partition) & (F.col("_source_offset") == offset)
     own = decided.where(is_own).orderBy(F.desc("_ingested_at")).first()
     assert own is not None
     key = own[feed.key]
     same = decided.where(is_own if key is None else F.col(feed.key) == key)
     listed = records.listed(feed, same, around).orderBy("arrived", "partition", "position")
-    sentence = own["_fate"] + (f": {own['_because']}" if own["_because"] else "")
+    sentence = _sentence(own["_fate"], own["_because"])
     rows = spark.table(feed.table.identifier).where(F.col(feed.key) == key)
     if own["_fate"] not in (records.MADE, records.MOVED, records.RESTATED):
         return Fate(place, sentence, listed, rows, _nothing(spark))
@@ -111,6 +105,10 @@ def _of_feed(spark: SparkSession, settings: Settings, feed: Feed, place: str, pa
     return Fate(
         place, sentence, listed, rows, _nothing(spark) if row is None else _union(spark, _touched(spark, feed, row))
     )
+
+
+def _sentence(became: str, because: str | None) -> str:
+    return f"{became}: {because}" if because else became
 
 
 def _at_same_time(feed: Feed, bronze: DataFrame, found: DataFrame) -> DataFrame:
@@ -128,7 +126,7 @@ def _of_log(spark: SparkSession, place: str, source: str, position: int) -> Fate
         raise UsageError(f"the change log holds no record {place}", _HOW)
     dimension = DIMENSIONS.get(found["dimension"] or "")
     if dimension is None:
-        listed = spark.createDataFrame([], records.SCHEMA)
+        listed = frames.of_rows(spark, [], records.SCHEMA)
         return Fate(place, f"{records.REFUSED}: it names no dimension", listed, None, _nothing(spark))
     key = found["natural_key"]
     moment = Moment(spark, dimension.table)
@@ -137,7 +135,7 @@ def _of_log(spark: SparkSession, place: str, source: str, position: int) -> Fate
     own = listed.where(F.col("arrived") == F.lit(found["_ingested_at"])).where(F.col("position") == position).first()
     sentence = (
         f"waits for {dimension.table.name}, or was discarded" if own is None
-        else own["fate"] + (f": {own['because']}" if own["because"] else "")
+        else _sentence(own["fate"], own["because"])
     )  # fmt: skip
     rows = spark.table(dimension.table.identifier).where(F.col(dimension.natural_key) == key)
     touched = [] if own is None or own["fate"] == records.REFUSED else [*_of_member(spark, dimension, rows, key)]
@@ -182,7 +180,7 @@ def _of_trade(spark: SparkSession, row: Row) -> Iterator[Touched]:
     there = analysed.where((F.col("symbol") == symbol) & (F.col("exchange") == exchange))
     yield trade_analytics.TABLE, there, f"trade of the day, in any session{out}"
     place = F.struct(F.lit(row["trade_timestamp"]).alias("trade_timestamp"), F.lit(row["trade_id"]).alias("trade_id"))
-    later = of_symbol.where(place < _in_order()).agg(F.min("trade_date")).collect()[0][0]
+    later = of_symbol.where(place < trades.place()).agg(F.min("trade_date")).collect()[0][0]
     is_last = later != day
     if is_last and later is not None:
         yield from _of_symbol(spark, of_symbol, later, symbol, f"last close before{out}")
@@ -201,9 +199,7 @@ def _of_symbol(spark: SparkSession, of_symbol: DataFrame, day: object, symbol: s
 def _of_lots(spark: SparkSession, row: Row, until: object, out: str) -> Iterator[Touched]:
     """`until` that day the trade is the last price of its symbol (None: to this day; its own day: it is not)."""
     trader, symbol, day = row["trader_id"], row["symbol"], row["trade_date"]
-    defaults = open_lots.default_accounts(_rows(spark, dim_account.TABLE))
-    default = defaults.where(F.col("trader_id") == trader).first()
-    other = default["account_id"] if default else open_lots.UNKNOWN
+    other = default_account(_rows(spark, dim_account.TABLE), trader)
     account = row["account_id"] if row["account_id"] is not None else other
     booked = F.coalesce("account_id", F.lit(other)) == account
     theirs = live(_rows(spark, trades.TABLE)).where(
@@ -231,7 +227,9 @@ def _of_lots(spark: SparkSession, row: Row, until: object, out: str) -> Iterator
         others = within.where(F.col("symbol") != symbol)
         beside = others.join(accounts, on=["position_date", "trader_id", "account_id"], how="left_semi")
         yield valued, beside, f"last price of another position{out}"
-    of_day = live(_rows(spark, trades.TABLE)).where(F.col("trade_date") == day).agg(F.min(_in_order())).collect()[0][0]
+    of_day = (
+        live(_rows(spark, trades.TABLE)).where(F.col("trade_date") == day).agg(F.min(trades.place())).collect()[0][0]
+    )
     if of_day is not None and of_day["trade_id"] == row["trade_id"]:
         why = "witness that there was trading on the day"
         yield held, _rows(spark, held).where(F.col("lot_date") == day), why
@@ -268,4 +266,4 @@ def _union(spark: SparkSession, touched: Sequence[Touched] | Iterator[Touched]) 
 
 
 def _nothing(spark: SparkSession) -> DataFrame:
-    return spark.createDataFrame([], "table string, row string, because string")
+    return frames.of_rows(spark, [], "table string, row string, because string")

@@ -5,12 +5,16 @@ from datetime import datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.dim.reference_log import LOG, of_dimension
 from lakehouse_spark.lake import dimension_records, snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.table import Table
+from lakehouse_spark.trace import records
 
 
 class Moment:
@@ -40,6 +44,12 @@ class Moment:
         if isinstance(cursor, UpstreamCursor):
             upto = cursor.upto
         return rows.where(F.lit(False) if upto is None else F.col("_ingested_at") <= F.lit(upto))
+
+    def decided(self, settings: Settings, feed: Feed, bronze: DataFrame) -> DataFrame:
+        """These rows of bronze judged again, by today's rules and exchanges (see records.decided)."""
+        exchanges = self._spark.table(dim_exchange.TABLE.identifier)
+        judged = feed.judge(bronze, exchanges, settings.ingest.max_record_bytes).localCheckpoint()
+        return records.decided(feed, judged, self._spark.table(rejected_records.TABLE.identifier)).localCheckpoint()
 
     def log(self, dimension: Dimension) -> DataFrame:
         """The records of the change log that a dimension had followed, those left out that were discarded for good."""

@@ -25,6 +25,7 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.gold.fact import SETTLEMENTS
+from lakehouse_spark.lake import frames
 from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, trader_activity, trades
@@ -41,11 +42,6 @@ Choice = Callable[[DataFrame], DataFrame]
 """Of rows that have the columns of a silver table, those that matter."""
 
 _DAY = timedelta(days=1)
-
-
-def _in_order() -> Column:
-    """The place of a trade among others."""
-    return F.struct("trade_timestamp", "trade_id")
 
 
 @dataclass(frozen=True)
@@ -125,14 +121,14 @@ def _last_before(held: DataFrame, symbols: DataFrame, day: date, what: str, *col
     """Of each of the `symbols` the last trade that counts of before a day, and what is cancelled of after it."""
     named = symbols.select("symbol").distinct()
     counts = live(held).where(_before(day)).join(F.broadcast(named), on="symbol", how="left_semi")
-    last = named.join(counts.groupBy("symbol").agg(F.max(_in_order()).alias("_last")), on="symbol", how="left")
+    last = named.join(counts.groupBy("symbol").agg(F.max(trades.place()).alias("_last")), on="symbol", how="left")
     last = last.localCheckpoint()
     is_missing = F.col("_last").isNull()
     lacking, first = last.agg(F.count_if(is_missing), F.min(F.to_date("_last.trade_timestamp"))).collect()[0]
 
     def rows(of: DataFrame) -> DataFrame:
         found = of.where(_before(day)).join(F.broadcast(last), on="symbol", how="inner")
-        return found.where(is_missing | (F.col("_last") <= _in_order())).select(*of.columns)
+        return found.where(is_missing | (F.col("_last") <= trades.place())).select(*of.columns)
 
     return Use(what, day - _DAY, None if lacking else first, symbols=named, rows=rows, columns=frozenset(columns))
 
@@ -176,7 +172,7 @@ class FactOf(Origin):
         settlements = (
             market_hours.settlements(of.exchanges, [(day, day)]) if dim_exchange.DIMENSION.name in of.members else []
         )
-        looked_up = {**of.members, SETTLEMENTS: of.spark.createDataFrame(settlements, market_hours.SETTLEMENTS)}
+        looked_up = {**of.members, SETTLEMENTS: frames.of_rows(of.spark, settlements, market_hours.SETTLEMENTS)}
         return self.fact.build(of.silver[self.fact.source.name], looked_up, of.settings.gold.commission_bps)
 
 
@@ -231,7 +227,7 @@ class Overview(Origin):
 
     def made(self, subject: Subject, of: Made) -> DataFrame:
         day, nothing = subject["overview_date"], F.lit(False)
-        symbols = of.spark.createDataFrame([], dim_symbol.TABLE.schema)
+        symbols = frames.of_rows(of.spark, [], dim_symbol.TABLE.schema)
         summaries = _summaries(of.trades, of.books.where(nothing), symbols).where(F.col("summary_date") == day)
         traded = live(of.trades).where(F.col("trade_date") == day)
         return market_overview.build(traded, of.books, summaries)
@@ -252,9 +248,15 @@ class Analytics(Origin):
         day, gold = subject["analytics_date"], of.settings.gold
         nothing = dict.fromkeys(dim_exchange.TABLE.column_names)
         exchanges = of.exchanges or [{**nothing, "exchange_code": subject["exchange"]}]
-        hours = of.spark.createDataFrame(market_hours.hours(exchanges, day, day), market_hours.HOURS)
+        hours = frames.of_rows(of.spark, market_hours.hours(exchanges, day, day), market_hours.HOURS)
         symbols = of.members[dim_symbol.DIMENSION.name]
         return trade_analytics.build(live(of.trades), symbols, hours, gold.large_trade_quantity, gold.large_trade_value)
+
+
+def default_account(accounts: DataFrame, trader: str) -> str:
+    """The account that those trades of the trader are booked to which name none."""
+    found = open_lots.default_accounts(accounts).where(F.col("trader_id") == trader).first()
+    return str(found["account_id"]) if found else open_lots.UNKNOWN
 
 
 class _OfLots(Origin):
@@ -265,18 +267,18 @@ class _OfLots(Origin):
 
     def _account(self, subject: Subject, members: Mapping[str, DataFrame]) -> Column:
         """The account that a trade of the trader is booked to."""
-        defaults = open_lots.default_accounts(members[dim_account.DIMENSION.name])
-        found = defaults.where(F.col("trader_id") == subject["trader_id"]).first()
-        return F.coalesce("account_id", F.lit(found["account_id"] if found else open_lots.UNKNOWN))
+        default = default_account(members[dim_account.DIMENSION.name], subject["trader_id"])
+        return F.coalesce("account_id", F.lit(default))
+
+    def _pieces(self, of: Made, booked: DataFrame) -> DataFrame:
+        return open_lots.pieces(frames.of_rows(of.spark, [], open_lots.TABLE.schema), booked)
 
     def _booked(self, of: Made, subject: Subject) -> DataFrame:
         theirs = live(of.trades).where(F.col("trader_id") == subject["trader_id"])
         return open_lots.booked(theirs, of.members[dim_account.DIMENSION.name])
 
     def matches(self, subject: Subject, of: Made) -> DataFrame | None:
-        booked = self._booked(of, subject)
-        nothing = of.spark.createDataFrame([], open_lots.TABLE.schema)
-        return open_lots.pieces(nothing, booked)
+        return self._pieces(of, self._booked(of, subject))
 
 
 _OF_CLOSES = ("realized_pnl", "win_rate", "avg_hold_time_sec", "max_drawdown_pct", "sharpe_ratio")
@@ -310,8 +312,7 @@ class Performance(_OfLots):
 
     def made(self, subject: Subject, of: Made) -> DataFrame:
         day, booked = subject["performance_date"], self._booked(of, subject)
-        pieces = self.matches(subject, of)
-        assert pieces is not None
+        pieces = self._pieces(of, booked)
         of_day = booked.where(F.col("trade_date") == day)
         return trader_performance.build(of_day, pieces, of.members[dim_trader.DIMENSION.name])
 
@@ -340,10 +341,9 @@ class Positions(_OfLots):
 
     def made(self, subject: Subject, of: Made) -> DataFrame:
         days = _only(of.spark, subject["position_date"])
-        pieces = self.matches(subject, of)
-        assert pieces is not None
+        pieces = self._pieces(of, self._booked(of, subject))
         symbol_days = live(of.trades).groupBy("symbol", F.col("trade_date").alias("summary_date"))
-        closes = symbol_days.agg(F.max_by("price", _in_order()).alias("close_price"))
+        closes = symbol_days.agg(F.max_by("price", trades.place()).alias("close_price"))
         return portfolio_positions.build(open_lots.build(pieces, days), closes)
 
 
@@ -354,8 +354,7 @@ class Lots(_OfLots):
         return {trades.TABLE.name: [booked, _witness(held[trades.TABLE.name], day)]}
 
     def made(self, subject: Subject, of: Made) -> DataFrame:
-        pieces = self.matches(subject, of)
-        assert pieces is not None
+        pieces = self._pieces(of, self._booked(of, subject))
         return open_lots.build(pieces, _only(of.spark, subject["lot_date"]))
 
 
@@ -367,7 +366,7 @@ def _booked_until(subject: Subject, account: Column, day: date, what: str, **lik
 def _witness(traded: DataFrame, day: date) -> Use:
     """One trade by which there is a day at all."""
     of_day = live(traded).where(~_before(day) & _before(day + _DAY))
-    found = of_day.agg(F.min(_in_order())).collect()[0][0]
+    found = of_day.agg(F.min(trades.place())).collect()[0][0]
     chosen = F.lit(False) if found is None else F.col("trade_id") == found["trade_id"]
     return Use("witness that there was trading on the day", day, day, rows=lambda of: of.where(chosen))
 

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from lakehouse_spark.dim.dimension import Dimension, with_reasons
+from lakehouse_spark.lake import frames
 from lakehouse_spark.lake.pruning import midnight
 from lakehouse_spark.silver import judging, rejected_records
 from lakehouse_spark.silver.feed import PLACE, Feed
@@ -116,13 +117,7 @@ def decided(feed: Feed, judged: DataFrame, letters: DataFrame) -> DataFrame:
     status = F.col("_letter.status")
     is_refused = F.coalesce(status.isin(OPEN, DISCARDED), F.lit(False))
     in_play = marked.where(~is_refused & (F.size("_reasons") == 0))
-    nothing = judged.where(F.lit(False)).select(
-        *(
-            F.col(name) if name in judged.columns else F.lit(None).cast(kind.dataType).alias(name)
-            for name, kind in ((c.name, c) for c in feed.table.columns)
-            if name != feed.table.stamp
-        )
-    )
+    nothing = frames.of_rows(judged.sparkSession, [], feed.table.schema)
     outcome = judging.decide(feed, in_play, nothing, from_start=True)
     made = outcome.where(F.col(dedup.NEW)).select(F.col(feed.key).alias("_made"), _place().alias("_maker"))
     refused = marked.where(is_refused | (F.size("_reasons") > 0)).withColumn("_outcome", F.lit(dedup.REJECTED))
