@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache, lru_cache
+from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -196,10 +197,15 @@ def _calendars() -> Mapping[str, str]:
     return {name.upper(): name for name in get_calendar_names(include_aliases=True)}
 
 
+_ONE_AT_A_TIME = Lock()
+"""Held while a calendar is made: pandas then sets the filters of warnings aside and puts them back, for all threads."""
+
+
 def _trading(calendar: str, **between: str) -> Any:
     from exchange_calendars import get_calendar
 
-    return get_calendar(calendar, **between)
+    with _ONE_AT_A_TIME:
+        return get_calendar(calendar, **between)
 
 
 def _calendar(mic: str | None) -> str | None:

@@ -1,8 +1,11 @@
 """When a trade settles: each date against a literal, from a calendar, from hours alone, and from neither."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from threading import Lock
 from typing import Any
 
+import exchange_calendars
 import pytest
 
 from lakehouse_spark.transforms import market_hours
@@ -112,3 +115,21 @@ def test_days_far_apart_are_asked_for_at_once_and_alone() -> None:
     rows = market_hours.settlements([exchange(**LSE)], days)
     assert sorted({row[1] for row in rows}) == [date(2005, 6, 6), date(2025, 6, 6)]
     assert market_hours.settlements([exchange(**LSE)], []) == []
+
+
+def test_tables_side_by_side_make_their_calendars_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While pandas makes one, it changes the filters of warnings for all threads."""
+    made, at_work = exchange_calendars.get_calendar, Lock()
+
+    def get_calendar(*args: Any, **between: Any) -> Any:
+        assert at_work.acquire(blocking=False)
+        try:
+            return made(*args, **between)
+        finally:
+            at_work.release()
+
+    monkeypatch.setattr(exchange_calendars, "get_calendar", get_calendar)
+    years = range(1990, 1998)  # no other test asks for them
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda year: market_hours.nyse_sessions([year]), years))
+    assert [len(sessions) for sessions in found[-2:]] == [254, 254]  # 1996, and 1997 with the day before it
