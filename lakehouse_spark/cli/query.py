@@ -26,7 +26,7 @@ class Engine(StrEnum):
     SPARK = "spark"
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
     """In UTC, where it says no other zone."""
     try:
         found = datetime.fromisoformat(text)
@@ -43,7 +43,7 @@ def run(
     ] = Engine.AUTO,
     known_at: Annotated[
         datetime | None,
-        typer.Option("--known-at", parser=_instant, metavar="INSTANT", help="Read all tables as they were then."),
+        typer.Option("--known-at", parser=instant, metavar="INSTANT", help="Read all tables as they were then."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -73,9 +73,9 @@ def state(spark: SparkSession, table: Table) -> State:
     return state_of(spark, table, load(spark, table))
 
 
-def state_of(spark: SparkSession, table: Table, iceberg: Any) -> State:
-    """The same of a table that was loaded."""
-    head = iceberg.currentSnapshot()
+def state_of(spark: SparkSession, table: Table, iceberg: Any, head: Any = None) -> State:
+    """The same of a table that was loaded, as of its snapshot `head` (None: the current one)."""
+    head = head or iceberg.currentSnapshot()
     written = newest_cursor(iceberg, head)
     if written is not None:
         cursor = from_json(written)
@@ -94,6 +94,12 @@ def as_of(spark: SparkSession, table: Table, stamp: datetime) -> State | None:
         if cursor is not None and cursor.stamp <= stamp:
             return State(snapshot.snapshotId(), cursor, cursor.stamp)
     return None
+
+
+def cursor_on(snapshot: Any) -> Cursor | None:
+    """The cursor that a snapshot carries itself."""
+    written = snapshot.summary().get(CURSOR)
+    return None if written is None else from_json(written)
 
 
 def newest_cursor(iceberg: Any, head: Any) -> str | None:

@@ -18,14 +18,15 @@ from lakehouse_spark.trace import records
 
 
 class Moment:
-    """What a table had consumed when it made the rows that it holds now.
+    """What a table had consumed when it made the rows that it holds.
 
     Of a source of which the snapshot of then is gone, what it holds now is taken; `gone` names these.
     """
 
-    def __init__(self, spark: SparkSession, table: Table) -> None:
+    def __init__(self, spark: SparkSession, table: Table, state: snapshots.State | None = None) -> None:
+        """Of the rows that the table holds now, or held as of a `state`."""
         self._spark, self._table = spark, table
-        self._states: dict[str, snapshots.State] = {table.name: snapshots.state(spark, table)}
+        self._states: dict[str, snapshots.State] = {table.name: state or snapshots.state(spark, table)}
         self.gone: list[str] = []
 
     def state(self, table: Table) -> snapshots.State:
@@ -53,11 +54,11 @@ class Moment:
 
     def log(self, dimension: Dimension) -> DataFrame:
         """The records of the change log that a dimension had followed, those left out that were discarded for good."""
-        rows, upto = self._spark.table(LOG.identifier).where(of_dimension(dimension)), self._followed(dimension)
+        rows, upto = self._spark.table(LOG.identifier).where(of_dimension(dimension)), self.followed(dimension)
         seen = rows.where(F.lit(False) if upto is None else F.col(str(LOG.stamp)) <= F.lit(upto))
         return dimension_records.records(self._spark, dimension, seen)
 
-    def _followed(self, dimension: Dimension) -> datetime | None:
+    def followed(self, dimension: Dimension) -> datetime | None:
         """How far the dimension had followed the log, as the table consumed it."""
         own = self._states[self._table.name].cursor
         if isinstance(own, UpstreamsCursor) and dimension.table.name in own.upto:

@@ -42,7 +42,7 @@ SCHEMA = T.StructType(
 of the file; when it landed; the row or member that it is about; what became of it, and why; its text."""
 
 _OUT_OF_CODES = r"[^A-Za-z0-9.\-]"
-_BLANKS = r"[\s\p{Z}\p{C}]"
+BLANKS = r"[\s\p{Z}\p{C}]"
 
 
 def candidates(feed: Feed, bronze: DataFrame, uses: Sequence[Use]) -> DataFrame:
@@ -74,7 +74,7 @@ def _of_days(use: Use, time: str) -> Column:
 def with_same_keys(feed: Feed, bronze: DataFrame, around: DataFrame, *rows: DataFrame) -> DataFrame:
     """The rows of bronze `around`, and all others of their keys and of the keys of the silver `rows`, whatever their
     day: what repeats a record may have another one."""
-    bare = F.regexp_replace(feed.key, _BLANKS, "").alias("_bare")
+    bare = F.regexp_replace(feed.key, BLANKS, "").alias("_bare")
     keys = reduce(DataFrame.unionByName, (each.select(bare) for each in (around, *rows))).distinct()
     same = bronze.withColumn("_bare", bare).join(keys, on="_bare", how="left_semi").select(*bronze.columns)
     return around.unionByName(same).dropDuplicates(list(rejected_records.PLACE))

@@ -1,0 +1,326 @@
+"""What of a table changed between two moments, row by row, and because of what: records, members, rules, rebuilds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse_spark.catalog import DIMENSIONS, FEEDS
+from lakehouse_spark.dim import dim_account, dim_time
+from lakehouse_spark.dim.dimension import Dimension
+from lakehouse_spark.dim.reference_log import LOG
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.iceberg import metadata
+from lakehouse_spark.lake import snapshots
+from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor
+from lakehouse_spark.lake.queries import measured
+from lakehouse_spark.lake.reconcile import differences
+from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
+from lakehouse_spark.silver.feed import PLACE, Feed
+from lakehouse_spark.table import Table
+from lakehouse_spark.trace import records
+from lakehouse_spark.trace.moment import Moment
+from lakehouse_spark.trace.origins import ORIGINS, Origin
+
+APPEARED, CHANGED, WENT = "appeared", "changed", "went"
+"""What may become of a row."""
+LATE, NEW, STATUS, RESTATED = "late record", "new record", "status change", "restated record"
+REPLAYED, AGAIN, MEMBER, INFERRED = "replayed record", "judged again", "dimension record", "inferred for a fact"
+RULES, REBUILT, CALENDAR = "newer rules", "rebuild", "calendar"
+"""Why."""
+
+_FEEDS = {feed.table.name: feed for feed in FEEDS.values()}
+_BRONZE = rejected_records.PLACE[: len(PLACE)]
+"""The place of a record, as bronze and dead letters name it."""
+_MOST = 1_000
+"""Records that are named at most as causes of one row."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Of a change: `what` it is, the place of the record behind it, if there is one, and what else there is to say."""
+
+    what: str
+    record: str | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of one row: what it was and what it is, the stamp left out (None: there was or is none), and why."""
+
+    kind: str
+    key: Mapping[str, Any]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    causes: Sequence[Cause]
+    """Empty where none was found."""
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that differ."""
+        before, after = self.before or {}, self.after or {}
+        return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+@dataclass
+class Changes:
+    """Of a table: how many rows appeared, changed and went, and the first of them by their key."""
+
+    table: Table
+    numbers: Mapping[str, int]
+    rows: Sequence[Change]
+    notes: list[str] = field(default_factory=list)
+
+
+def diff(
+    spark: SparkSession,
+    settings: Settings,
+    table: Table,
+    since: datetime,
+    until: datetime | None = None,
+    limit: int = 20,
+) -> Changes:
+    """What differs between a table as who read it then saw it, at the one moment and at the other (None: now).
+
+    Raises UsageError for a moment that is not known any more, and for tables whose rows are not made of others.
+    """
+    if table.name not in {*ORIGINS, *_FEEDS, dim_time.TABLE.name, *(each.table.name for each in DIMENSIONS.values())}:
+        raise UsageError(f"the rows of {table.name} are not made of others", "name a table of silver, dim or gold")
+    known = metadata.of(settings, table)
+    ends = [known.known_at(since), known.known_at(until) if until else known]
+    iceberg = snapshots.load(spark, table)
+    before, after = (
+        snapshots.state_of(spark, table, iceberg, iceberg.snapshot(end.said["current-snapshot-id"])) for end in ends
+    )
+    differing = _differing(spark, table, iceberg, before, after)
+    counts = {
+        APPEARED: F.count_if("_new"),
+        CHANGED: F.count_if(~F.col("_new") & ~F.col("_gone")),
+        WENT: F.count_if("_gone"),
+    }
+    with measured(differing, **counts) as (rows, found):
+        first = rows.orderBy(*table.key).limit(limit).collect()
+    because = _Because(spark, settings, table, Moment(spark, table, before), Moment(spark, table, after), since)
+    told = [because.of(row) for row in first]
+    return Changes(table, {kind: found[kind] for kind in counts}, told, because.notes)
+
+
+def _differing(spark: SparkSession, table: Table, iceberg: Any, before: State, after: State) -> DataFrame:
+    """See reconcile.differences; where no row went, only those that were written since are looked at."""
+    was, now = (_as_today(table, snapshots.at(spark, table, each.snapshot_id)) for each in (before, after))
+    if table.stamp and before.stamp is not None and _none_went(iceberg, before, after):
+        now = now.where(F.col(table.stamp) > F.lit(before.stamp)).localCheckpoint()
+        was = was.join(now.select(*table.key), on=list(table.key), how="left_semi").select(*was.columns)
+    return differences(table, now, was)
+
+
+def _as_today(table: Table, rows: DataFrame) -> DataFrame:
+    """The rows with the columns that are declared today; they may be of a schema of before."""
+    return rows.select(
+        *(
+            F.col(c.name) if c.name in rows.columns else F.lit(None).cast(c.dataType).alias(c.name)
+            for c in table.columns
+        )
+    )
+
+
+def _none_went(iceberg: Any, before: State, after: State) -> bool:
+    """Whether the commits in between say so."""
+    for snapshot in snapshots.ancestors(iceberg, iceberg.snapshot(after.snapshot_id)):
+        if snapshot.snapshotId() == before.snapshot_id:
+            return True
+        cursor = snapshots.cursor_on(snapshot)
+        if snapshot.operation() != "replace" and (cursor is None or cursor.counts.get("deleted")):
+            return False
+    return False
+
+
+@dataclass
+class _Because:
+    """Why rows of a table differ between two moments."""
+
+    spark: SparkSession
+    settings: Settings
+    table: Table
+    was: Moment
+    now: Moment
+    since: datetime
+
+    @property
+    def notes(self) -> list[str]:
+        gone = dict.fromkeys([*self.was.gone, *self.now.gone])
+        return [f"a snapshot of {name} that rows were made of is gone: what it holds now is taken" for name in gone]
+
+    def of(self, row: Row) -> Change:
+        columns = [name for name in self.table.column_names if name != self.table.stamp]
+        before = None if row["_was"] is None else row["_was"].asDict()
+        after = None if row["_gone"] else {name: row[name] for name in columns}
+        kind = WENT if after is None else APPEARED if before is None else CHANGED
+        causes = dict.fromkeys(self._causes(before, after))
+        return Change(kind, {name: row[name] for name in self.table.key}, before, after, [*causes][:_MOST])
+
+    def _causes(self, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[Cause]:
+        row = after or before or {}
+        if self.table is dim_time.TABLE:
+            return [Cause(CALENDAR, detail="made of exchange-calendars' XNYS")]
+        if self.table.name in _FEEDS:
+            feed = _FEEDS[self.table.name]
+            mine = F.col(feed.key) == row[feed.key]
+            found = [*self._of_silver(feed, *(self._rows(of, feed.table).where(mine) for of in (self.was, self.now)))]
+        elif self.table.short_name in DIMENSIONS:
+            dimension = DIMENSIONS[self.table.short_name]
+            found = [*self._of_members(dimension, [row[dimension.natural_key]], by_key=True)]
+            if not found and row.get("is_inferred"):
+                found = [Cause(INFERRED)]
+        else:
+            found = [*self._of_derived(ORIGINS[self.table.name], row)]
+        return found or [*self._of_rules()]
+
+    def _of_derived(self, origin: Origin, row: Mapping[str, Any]) -> Iterator[Cause]:
+        tables = {table.name: table for table in (trades.TABLE, orderbook_snapshots.TABLE)}
+        used: list[dict[str, DataFrame]] = []
+        for moment in (self.was, self.now):
+            silver = {name: self._rows(moment, table) for name, table in tables.items()}
+            subject = origin.subject(row, silver)
+            named = origin.members(subject)
+            members = {name: self._rows_of(moment, DIMENSIONS[name], keys) for name, keys in named.items()}
+            uses = origin.uses(subject, silver, members)
+            used.append(
+                {name: records.chosen(silver[name], each, _FEEDS[name].event_time) for name, each in uses.items()}
+            )
+        for name, keys in named.items():
+            yield from self._of_members(DIMENSIONS[name], keys)
+        for name in dict.fromkeys([*used[0], *used[1]]):
+            nothing = next(each[name] for each in used if name in each).where(F.lit(False))
+            yield from self._of_silver(_FEEDS[name], *(each.get(name, nothing).drop("_use") for each in used))
+
+    def _rows(self, moment: Moment, table: Table) -> DataFrame:
+        """The rows of a silver table as they were consumed, or as they were; none where nothing of it was."""
+        own = moment.state(self.table).cursor
+        consumed = isinstance(own, UpstreamsCursor) and table.name in own.upto and own.upto[table.name].stamp is None
+        rows = moment.rows(table)
+        return rows.where(F.lit(False)) if own is None or consumed else rows
+
+    def _rows_of(self, moment: Moment, dimension: Dimension, keys: Sequence[str]) -> DataFrame:
+        """The members of the keys; of accounts, those of the traders."""
+        owner = "trader_id" if dimension is dim_account.DIMENSION else dimension.natural_key
+        return moment.rows(dimension.table).where(F.col(owner).isin(*keys))
+
+    def _of_silver(self, feed: Feed, was: DataFrame, now: DataFrame) -> Iterator[Cause]:
+        """Of rows of a silver table that are used: which of them are others than before, by the records behind them."""
+        differing = differences(feed.table, now.dropDuplicates([feed.key]), was.dropDuplicates([feed.key]))
+        rows = differing.limit(_MOST).collect()
+        if not rows:
+            return
+        keys = [row[feed.key] for row in rows]
+        of_keys = self._all_of(feed, keys)
+        real = [row for row in rows if of_keys[0].get(row[feed.key]) != of_keys[1].get(row[feed.key])]
+        arrived = self._arrived(feed, [row[feed.key] for row in real], of_keys[1]) if real else {}
+        for row in real:
+            yield self._of_row(feed, of_keys[0].get(row[feed.key]), of_keys[1].get(row[feed.key]), arrived)
+
+    def _all_of(self, feed: Feed, keys: Sequence[str]) -> list[dict[str, Row]]:
+        """By key, the rows of the silver table, used or not: as they were, and as they are."""
+        columns = [name for name in feed.table.column_names if name != feed.table.stamp]
+        return [
+            {
+                row[feed.key]: row
+                for row in _as_today(feed.table, self._rows(moment, feed.table))
+                .where(F.col(feed.key).isin(*keys)).select(*columns).collect()
+            }
+            for moment in (self.was, self.now)
+        ]  # fmt: skip
+
+    def _arrived(self, feed: Feed, keys: Sequence[str], now: Mapping[str, Row]) -> dict[str, dict[str, datetime]]:
+        """By key, the records that made or moved its row, by their place, and when they landed, the last one last."""
+        bronze, place = self.now.records(feed), F.concat_ws("/", *(F.col(n).cast("string") for n in _BRONZE))
+        own = {_place(now[key]): key for key in keys if key in now}
+        key = F.regexp_replace(feed.key, records.BLANKS, "") if feed.status else F.lit(None).cast("string")
+        found = bronze.select(place.alias("_place"), key.alias("_key"), "_ingested_at")
+        chosen = F.col("_key").isin(*keys) if feed.status else F.col("_place").isin(*own)
+        arrived: dict[str, dict[str, datetime]] = {}
+        for row in found.where(chosen).orderBy("_ingested_at", "_place").collect():
+            of_key = row["_key"] or own[row["_place"]]
+            arrived.setdefault(of_key, {})[row["_place"]] = row["_ingested_at"].replace(tzinfo=UTC)
+        return arrived
+
+    def _of_row(
+        self, feed: Feed, was: Row | None, now: Row | None, arrived: Mapping[str, Mapping[str, datetime]]
+    ) -> Cause:
+        key = (now or was)[feed.key]  # type: ignore[index]
+        if now is None:
+            return Cause(AGAIN, detail=f"{key} is no row of {feed.table.name} any more")
+        moves = was is not None and feed.status is not None and was[feed.status] != now[feed.status]
+        of_key = arrived.get(key, {})
+        record = [*of_key][-1] if moves and of_key else _place(now)
+        landed = of_key.get(record)
+        cursor = self.was.state(feed.table).cursor
+        upto = cursor.upto if isinstance(cursor, UpstreamCursor) else None
+        if landed is not None and upto is not None and landed <= upto:
+            return Cause(REPLAYED if record in self._replayed else AGAIN, record, str(key))
+        if was is not None and moves:
+            return Cause(STATUS, record, f"{key}: {was[str(feed.status)]} → {now[str(feed.status)]}")
+        if was is not None:
+            return Cause(RESTATED if feed.restates else AGAIN, record, str(key))
+        is_late = now[feed.event_time].replace(tzinfo=UTC) <= self.since.astimezone(UTC)
+        return Cause(LATE if is_late else NEW, record, f"{key} of {now[feed.event_time]} UTC")
+
+    @cached_property
+    def _replayed(self) -> frozenset[str]:
+        """The places of records that were replayed since."""
+        letters = self.spark.table(rejected_records.TABLE.identifier)
+        place = F.concat_ws("/", *(F.col(name).cast("string") for name in _BRONZE))
+        status, resolved = F.col("status") == rejected_records.REPLAYED, F.col("_resolved_at") > F.lit(self.since)
+        return frozenset(row[0] for row in letters.where(status & resolved).select(place).collect())
+
+    def _of_members(self, dimension: Dimension, keys: Sequence[str], *, by_key: bool = False) -> Iterator[Cause]:
+        """The records about members that were followed in between."""
+        log, followed = self.now.log(dimension), self.was.followed(dimension)
+        if dimension is dim_account.DIMENSION and not by_key:
+            rows = self._rows_of(self.now, dimension, keys).select(dimension.natural_key)
+            log = log.join(rows, F.col("natural_key") == F.col(dimension.natural_key), how="left_semi")
+        else:
+            log = log.where(F.col("natural_key").isin(*keys))
+        if followed is not None:
+            log = log.where(F.col(str(LOG.stamp)) > F.lit(followed))
+        for row in records.of_members(dimension, log).where(F.col("fate") != records.REFUSED).limit(_MOST).collect():
+            source = row["source"] if row["partition"] is not None else f"raw_reference/{row['source']}"
+            middle = "" if row["partition"] is None else f"/{row['partition']}"
+            yield Cause(MEMBER, f"{source}{middle}/{row['position']}", f"{row['key']} {row['fate']}")
+
+    def _of_rules(self) -> Iterator[Cause]:
+        """What moves rows without a record of their own: newer rules, and sources that were derived anew."""
+        before, after = self.was.state(self.table), self.now.state(self.table)
+        for one, other in pairwise(_rules(self.spark, self.table, before, after)):
+            if one < other:
+                yield Cause(RULES, detail=f"rules {one} → {other}")
+        then, since = before.cursor, after.cursor
+        if then is not None and since is not None and then.rebuilt != since.rebuilt:
+            yield Cause(REBUILT, detail=f"of {self.table.name}, at {since.rebuilt} UTC")
+        if isinstance(then, UpstreamsCursor) and isinstance(since, UpstreamsCursor):
+            for name, consumed in since.upto.items():
+                if name in then.upto and then.upto[name].rebuilt != consumed.rebuilt:
+                    yield Cause(REBUILT, detail=f"of {name}, at {consumed.rebuilt} UTC")
+
+
+def _rules(spark: SparkSession, table: Table, before: State, after: State) -> list[int]:
+    """The versions of the rules by which a table was made, commit by commit, from one state to the other."""
+    iceberg, found = snapshots.load(spark, table), list[int]()
+    for snapshot in snapshots.ancestors(iceberg, iceberg.snapshot(after.snapshot_id)):
+        if snapshot.snapshotId() == before.snapshot_id:
+            break
+        cursor = snapshots.cursor_on(snapshot)
+        found += [] if cursor is None else [cursor.rules]
+    return [before.rules or 1, *reversed(found)]
+
+
+def _place(row: Row) -> str:
+    return "/".join(str(row[name]) for name in PLACE)
