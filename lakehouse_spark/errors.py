@@ -31,6 +31,10 @@ class RefusedError(LakehouseError):
     exit_code = 3
 
 
+class HeldError(RefusedError):
+    """A commit that breaks checks of its table is held back: nothing of it is published, and it waits for a person."""
+
+
 class LostRaceError(RefusedError):
     """Another writer committed the same range first; nothing of this attempt was kept."""
 

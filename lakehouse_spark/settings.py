@@ -148,6 +148,43 @@ class MaintenanceSettings(_Part):
     """So it does for one of more files, where they are small."""
 
 
+class TableAuditSettings(_Part):
+    """What is different for one table."""
+
+    mode: Literal["off", "warn", "enforce"] | None = None
+    """See LAKEHOUSE_AUDIT__MODE."""
+    checks: Mapping[str, str] = {}
+    """More checks, by a name: conditions in SQL that every written row has to meet; NULL is not false."""
+    most_changed: float | None = Field(default=None, ge=0, le=1)
+    """A commit may change or delete this share of the table's rows."""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _is_text(cls, mode: object) -> object:
+        return _off(mode)
+
+
+class AuditSettings(_Part):
+    mode: Literal["off", "warn", "enforce"] = "enforce"
+    """What becomes of a commit that breaks a check of its table: it is held back (enforce), or that is told alone
+    (warn), or nothing is checked (off)."""
+    tables: Mapping[str, TableAuditSettings] = {}
+    """By table, a mode of its own, more `checks` (conditions in SQL on a row, by a name), and the share of its rows
+    that a commit may change (`most_changed`)."""
+    keep_days: float = Field(default=14, gt=0)
+    """A commit that is held back for so long without a word is dropped, and its job tries again."""
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _is_text(cls, mode: object) -> object:
+        return _off(mode)
+
+
+def _off(mode: object) -> object:
+    """YAML reads a bare off as false."""
+    return "off" if mode is False else mode
+
+
 class LiveSettings(_Part):
     lease_minutes: float = Field(default=10, gt=0, le=120)
     """For how long a live mode that says nothing more keeps others from working, and a continuous bronze_writer its
@@ -235,6 +272,7 @@ class Settings(BaseSettings):
     dim_time: DimTimeSettings = DimTimeSettings()
     gold: GoldSettings = GoldSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    audit: AuditSettings = AuditSettings()
     live: LiveSettings = LiveSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

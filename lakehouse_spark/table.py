@@ -118,7 +118,8 @@ class Table:
     `partitioned_by` holds partition transforms as SQL writes them ("days(ts)", "bucket(16, symbol)"), `sorted_by`
     ascending columns, `key` the columns that identify a row, `stamp` the column that orders its commits,
     `distribution` Iceberg's write distribution mode, `sources` the tables it is built from: its lineage, whole. Those
-    among them in `lookups` are looked up as they are, and give no work by their own news.
+    among them in `lookups` are looked up as they are, and give no work by their own news. `checks` are conditions in
+    SQL on a row, by their name: a commit with a row of which one is false is not published (NULL is not false).
     """
 
     name: str
@@ -133,6 +134,7 @@ class Table:
     properties: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     lookups: tuple[str, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z_]+\.[a-z_0-9]+", self.name):
@@ -146,6 +148,8 @@ class Table:
             raise ValueError(f"{self.name}: key, sort order, partitioning or stamp name no column: {sorted(unknown)}")
         if self.distribution not in ("none", "hash", "range"):
             raise ValueError(f"{self.name}: distribution is none, hash or range, got {self.distribution!r}")
+        if "key_is_complete" in self.checks:
+            raise ValueError(f"{self.name}: key_is_complete is the check that every table has")
         if undeclared := set(self.lookups) - set(self.sources):
             raise ValueError(f"{self.name}: looks up what is not among its sources: {sorted(undeclared)}")
 
@@ -153,6 +157,11 @@ class Table:
     def follows(self) -> tuple[str, ...]:
         """The sources whose news are consumed, and how far stands in the cursor."""
         return tuple(name for name in self.sources if name not in self.lookups)
+
+    @property
+    def all_checks(self) -> dict[str, str]:
+        """The declared ones, and that no column of the key is NULL."""
+        return {"key_is_complete": " AND ".join(f"{name} IS NOT NULL" for name in self.key), **self.checks}
 
     @property
     def namespace(self) -> str:

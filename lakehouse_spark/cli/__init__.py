@@ -23,6 +23,10 @@ class _Rejected(LaterGroup):
     module = "lakehouse_spark.cli.rejected"
 
 
+class _Audit(LaterGroup):
+    module = "lakehouse_spark.cli.audit"
+
+
 app = typer.Typer(cls=Group, context_settings=HELP, pretty_exceptions_enable=False, help=__doc__)
 app.command("demo")(commands.run_demo)
 app.add_typer(typer.Typer(cls=_Jobs, callback=list_commands, invoke_without_command=True, **OF_JOBS), name="run")
@@ -43,6 +47,13 @@ app.add_typer(
         help="The dead-letter table: look, replay, discard.",
     ),
     name="rejected",
+)  # fmt: skip
+app.add_typer(
+    typer.Typer(
+        cls=_Audit, callback=list_commands, invoke_without_command=True,
+        help="Commits that are held back because they break checks: look, publish, discard.",
+    ),
+    name="audit",
 )  # fmt: skip
 
 

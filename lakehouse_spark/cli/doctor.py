@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 from lakehouse_spark import jars, migrations
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
 from lakehouse_spark.errors import RefusedError, in_a_sentence
-from lakehouse_spark.iceberg import embedded, metadata
+from lakehouse_spark.iceberg import embedded, held, metadata
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.local.topics import QUIET_CLIENT
 from lakehouse_spark.maintenance import survey
@@ -67,6 +67,7 @@ def examine(settings: Settings, now: datetime) -> list[Check]:
     return [
         *checks,
         *_tried("clock", lambda: _clock(tables, now)),
+        *_tried("audit", lambda: _audit(tables)),
         *_tried("maintenance", lambda: _maintenance(settings, now)),
     ]
 
@@ -167,6 +168,15 @@ def _clock(tables: Mapping[str, Metadata], now: datetime) -> Iterator[Check]:
         yield Check("clock", OK, f"the newest stamp is of {stamps[newest]:%Y-%m-%d %H:%M:%S} UTC ({newest})")
 
 
+def _audit(tables: Mapping[str, Metadata]) -> Iterator[Check]:
+    waiting = [each.table for each in held.of(tables.values())]
+    if waiting:
+        found = f"commits are held back that break checks: {', '.join(waiting)}"
+        yield Check("audit", WARN, found, "Look: lakehouse audit list; then publish or discard each.")
+    else:
+        yield Check("audit", OK, "no commit is held back")
+
+
 def _maintenance(settings: Settings, now: datetime) -> Iterator[Check]:
     found = survey.take(settings, TABLES, now, jobs=[Expiry.job])
     expiries = (action for plan in found.plans for action in plan.actions if isinstance(action, Expiry))
@@ -177,11 +187,11 @@ def _maintenance(settings: Settings, now: datetime) -> Iterator[Check]:
         )
     else:
         yield Check("branches", OK, "no dead writer left any")
-    held = {plan.table: found.journal.holder(plan.table, now) for plan in found.plans}
-    for table, entry in held.items():
+    holders = {plan.table: found.journal.holder(plan.table, now) for plan in found.plans}
+    for table, entry in holders.items():
         if entry is not None:
             until = f"{entry.lease_until:%Y-%m-%d %H:%M} UTC"
             advice = "Wait for it; if it died, its lease runs out then."
             yield Check("leases", WARN, f"a run of {entry.job} holds {table} until {until}", advice)
-    if not any(held.values()):
+    if not any(holders.values()):
         yield Check("leases", OK, "maintenance holds no table")

@@ -31,6 +31,9 @@ TABLE = Table(
     distribution="hash",
     policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
+    checks={
+        "surrogate_key_is_known": "account_key IS NOT NULL",
+    },
 )
 
 PAIRS = (

@@ -34,6 +34,9 @@ TABLE = Table(
     stamp="_updated_at",
     policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
+    checks={
+        "surrogate_key_is_known": "exchange_key IS NOT NULL",
+    },
 )
 
 _ATTRIBUTES = tuple(c for c in TABLE.columns if c.name not in ("exchange_key", "exchange_code", "_updated_at"))

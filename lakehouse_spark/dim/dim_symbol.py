@@ -32,6 +32,10 @@ TABLE = Table(
     distribution="hash",
     policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
+    checks={
+        "surrogate_key_is_known": "symbol_key IS NOT NULL",
+        "ends_no_earlier_than_it_begins": "effective_date <= expiry_date",
+    },
 )
 
 TRACKED = ("company_name", "sector", "industry", "market_cap_category", "listing_exchange")

@@ -31,6 +31,10 @@ TABLE = Table(
     distribution="hash",
     policy=DIM_POLICY,
     sources=("bronze.raw_reference",),
+    checks={
+        "surrogate_key_is_known": "trader_key IS NOT NULL",
+        "ends_no_earlier_than_it_begins": "effective_date <= expiry_date",
+    },
 )
 
 TRACKED = ("name", "account_type", "risk_category", "trading_tier")

@@ -42,6 +42,12 @@ TABLE = Table(
     stamp="_computed_at",
     policy=GOLD_POLICY,
     sources=("silver.trades", "silver.orderbook_snapshots", "dim.dim_symbol"),
+    checks={
+        "low_is_lowest": "low_price <= least(open_price, close_price, vwap)",
+        "high_is_highest": "greatest(open_price, close_price, vwap) <= high_price",
+        "volume_is_bought_and_sold": "total_volume = buy_volume + sell_volume",
+        "has_trades": "trade_count > 0",
+    },
 )
 
 

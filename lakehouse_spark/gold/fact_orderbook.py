@@ -36,6 +36,9 @@ TABLE = Table(
     policy=GOLD_POLICY,
     sources=("silver.orderbook_snapshots", "dim.dim_symbol", "dim.dim_time"),
     lookups=("dim.dim_time",),
+    checks={
+        "keys_are_known": "symbol_key IS NOT NULL AND time_key IS NOT NULL",
+    },
 )
 
 

@@ -42,6 +42,10 @@ TABLE = Table(
     policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_trader", "dim.dim_exchange", "dim.dim_time"),
     lookups=("dim.dim_time",),
+    checks={
+        "keys_are_known": "symbol_key IS NOT NULL AND trader_key IS NOT NULL AND time_key IS NOT NULL",
+        "quantity_is_positive": "quantity > 0",
+    },
 )
 
 

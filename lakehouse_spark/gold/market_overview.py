@@ -30,6 +30,10 @@ TABLE = Table(
     stamp="_computed_at",
     policy=GOLD_POLICY,
     sources=("silver.trades", "silver.orderbook_snapshots", "gold.daily_trading_summary"),
+    checks={
+        "has_trades": "total_trades > 0",
+        "changes_are_of_symbols": "advancers + decliners + unchanged <= active_symbols",
+    },
 )
 
 

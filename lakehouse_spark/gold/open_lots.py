@@ -31,6 +31,9 @@ TABLE = Table(
     policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary"),
     lookups=("gold.daily_trading_summary",),  # its days are those of the trades, which are followed
+    checks={
+        "quantity_is_positive": "quantity > 0",
+    },
 )
 
 UNKNOWN = "UNKNOWN"

@@ -32,6 +32,10 @@ TABLE = Table(
     policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_account", "gold.daily_trading_summary", "gold._open_lots"),
     lookups=("gold.daily_trading_summary", "gold._open_lots"),  # they change with the trades, which are followed
+    checks={
+        "is_open": "quantity <> 0",
+        "weight_is_a_percentage": "weight_pct BETWEEN 0 AND 100",
+    },
 )
 
 

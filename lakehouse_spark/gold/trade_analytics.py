@@ -37,6 +37,10 @@ TABLE = Table(
     stamp="_computed_at",
     policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_symbol", "dim.dim_exchange"),
+    checks={
+        "has_trades": "trade_count > 0",
+        "large_trades_are_trades": "large_trade_count <= trade_count AND large_trade_pct BETWEEN 0 AND 1",
+    },
 )
 
 

@@ -35,6 +35,10 @@ TABLE = Table(
     policy=GOLD_POLICY,
     sources=("silver.trades", "dim.dim_trader", "dim.dim_account", "gold.daily_trading_summary", "gold._open_lots"),
     lookups=("gold.daily_trading_summary", "gold._open_lots"),  # they change with the trades, which are followed
+    checks={
+        "has_trades": "total_trades > 0",
+        "win_rate_is_a_share": "win_rate BETWEEN 0 AND 1",
+    },
 )
 
 

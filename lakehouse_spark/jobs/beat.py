@@ -155,10 +155,11 @@ class Beats:
     def _layers(self) -> Iterable[tuple[Sequence[str], Callable[[], list[Step]], int]]:
         """The tables of each layer, their steps, and how many of these go at once."""
         spark, settings, at_once = self.spark, self.settings, self.settings.spark.tables_at_once
-        longest = settings.ingest.max_record_bytes
+        longest, audits = settings.ingest.max_record_bytes, settings.audit
+        members = partial(dimension_loader.steps_of, spark, max_record_bytes=longest, audits=audits)
         return (
             (_BRONZE, partial(bronze_writer.steps_of, spark, settings, stop=self.stop), at_once),
-            (_DIMENSIONS, partial(dimension_loader.steps_of, spark, max_record_bytes=longest), 1),
+            (_DIMENSIONS, members, 1),
             (_SILVER, partial(silver_processor.steps_of, spark, settings), at_once),
             (_FACTS, partial(fact_loader.steps_of, spark, settings), at_once),
             (_GOLD, partial(gold_aggregator.steps_of, spark, settings), at_once),

@@ -16,6 +16,7 @@ from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dimension_members, dimension_records
+from lakehouse_spark.settings import AuditSettings
 
 JOB = "dimension_loader"
 
@@ -29,17 +30,19 @@ def run(
     ignore_unknown: bool = False,
     rebuild: bool = False,
     max_record_bytes: int = MOST_BYTES,
+    audits: AuditSettings | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
 
     Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer); larger
     ones than `max_record_bytes` were not read. `again` and `ignore_unknown` are of the files (reference_files.load).
-    With `rebuild`, all records are judged, and all members derived, by today's rules.
+    With `rebuild`, all records are judged, and all members derived, by today's rules. Members are checked as the
+    `audits` say.
     """
     due = steps_of(
         spark, dimensions, sources,
-        again=again, ignore_unknown=ignore_unknown, rebuild=rebuild, max_record_bytes=max_record_bytes,
+        again=again, ignore_unknown=ignore_unknown, rebuild=rebuild, max_record_bytes=max_record_bytes, audits=audits,
     )  # fmt: skip
     return steps.run(spark, due, report, at_once=1)
 
@@ -53,6 +56,7 @@ def steps_of(
     ignore_unknown: bool = False,
     rebuild: bool = False,
     max_record_bytes: int = MOST_BYTES,
+    audits: AuditSettings | None = None,
 ) -> list[Step]:
     """What `run` does, a step for each dimension; the log's records of no dimension are rejected at once."""
     if unknown := set(dimensions) - set(DIMENSIONS):
@@ -68,7 +72,7 @@ def steps_of(
         notes: tuple[str, ...] = ()
         if sources:
             notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown)
-        done = dimension_members.apply(spark, dimension, rebuild=rebuild)
+        done = dimension_members.apply(spark, dimension, rebuild=rebuild, audits=audits)
         done = replace(done, notes=(*notes, *done.notes))
         yield Summary.of(JOB, dimension.table.name, done, began)
 

@@ -22,7 +22,7 @@ from lakehouse_spark.lake.pruning import Days, day_predicate, day_set, keys_of, 
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
-from lakehouse_spark.settings import Settings
+from lakehouse_spark.settings import AuditSettings, Settings
 from lakehouse_spark.transforms import market_hours
 from lakehouse_spark.transforms.asof import without_version
 
@@ -75,14 +75,14 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
     with _touched(fact, news) as rows, _members(fact, news, rows) as (members, found):
         days = ranges(found["days"])
         calendar.fill(spark, {day.year for day in found["days"]})
-        looked_up = {**_complete(spark, fact, members, days), **_looked_up(fact, news, found, days)}
+        looked_up = {**_complete(spark, fact, members, days, settings.audit), **_looked_up(fact, news, found, days)}
         fresh = fact.build(rows, looked_up, settings.gold.commission_bps)
         held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
             key = fact.table.key[0]
             held = held.where(day_predicate(fact.fact_time, days)).join(rows.select(key), on=key, how="left_semi")
         is_held = _has_facts(spark, fact, base, None if news.is_whole else days) and not held.isEmpty()
-        return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor)
+        return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor, settings.audit)
 
 
 def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days | None) -> bool:
@@ -140,11 +140,11 @@ def _looked_up(fact: Fact, news: Upstream, found: Row, days: Days) -> dict[str, 
     return looked_up
 
 
-def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days) -> Versions:
+def _complete(spark: SparkSession, fact: Fact, members: DataFrame, days: Days, audits: AuditSettings) -> Versions:
     """The versions that the members need, all of them: those that are missing are inferred, and looked for again."""
     for _ in range(_ATTEMPTS):
         found = {dimension.name: _versions(spark, dimension, days) for dimension in fact.versioned}
-        if not _infer(spark, fact.versioned, members, found):
+        if not _infer(spark, fact.versioned, members, found, audits):
             return found
     raise LostRaceError(f"{fact.table.name}: others keep changing the dimensions; run the job again")
 
@@ -158,7 +158,9 @@ def _versions(spark: SparkSession, dimension: Dimension, days: Days) -> DataFram
     return snapshots.at(spark, table, snapshots.state(spark, table).snapshot_id).where(within)
 
 
-def _infer(spark: SparkSession, dimensions: Sequence[Dimension], members: DataFrame, versions: Versions) -> bool:
+def _infer(
+    spark: SparkSession, dimensions: Sequence[Dimension], members: DataFrame, versions: Versions, audits: AuditSettings
+) -> bool:
     """Enters the members that no version covers on their day; whether there were any."""
     missing = [
         without_version(members, versions[each.name], key=each.natural_key).select(
@@ -173,5 +175,6 @@ def _infer(spark: SparkSession, dimensions: Sequence[Dimension], members: DataFr
             if found[each.name]:
                 theirs = unknown.where(of[each.name]).withColumnRenamed("natural_key", each.natural_key)
                 days = {name: F.col("day") for name in ("first_day", "last_day")}
-                dimension_members.infer(spark, each, theirs.withColumns(days).select(each.natural_key, *days))
+                wanted = theirs.withColumns(days).select(each.natural_key, *days)
+                dimension_members.infer(spark, each, wanted, audits)
         return any(found)

@@ -83,6 +83,6 @@ def _settled(
     held = {table: snapshots.at(spark, table, base.snapshot_id) for table, base in bases.items()}
     with derive(spark, settings, news, held) as derived:
         for table, (fresh, replaced) in derived.items():
-            done = settle(spark, table, fresh, replaced, bases[table], news.cursor)
+            done = settle(spark, table, fresh, replaced, bases[table], news.cursor, settings.audit)
             summary, began = Summary.of(JOB, table.name, done, began), time.monotonic()
             yield summary

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from lakehouse_spark.lake import payload_drift
+from lakehouse_spark.lake import audit, payload_drift
+from lakehouse_spark.lake.audit import Audit
+from lakehouse_spark.lake.commit import Broken
 from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of, ranges
 from lakehouse_spark.lake.queries import measured
+from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.silver import judging
 from lakehouse_spark.silver.feed import Feed
-from lakehouse_spark.transforms import drift
+from lakehouse_spark.transforms import dedup, drift
 
 
 def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, days: Days | None = None) -> DataFrame:
@@ -21,18 +25,35 @@ def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, 
     return judging.decide(feed, judged, held, from_start=from_start)
 
 
+@dataclass(frozen=True)
+class Decided:
+    """Judged records as decided beside the rows of the silver table, good until the context ends."""
+
+    records: DataFrame
+    counts: dict[str, int]
+    """judging.counts of them."""
+    drifted: payload_drift.Found
+    """What of their payloads is not as declared."""
+    audit: Audit
+    broken: Broken
+    """The checks that the rows break which they make."""
+
+
 @contextmanager
 def decided(
-    feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool
-) -> Iterator[tuple[DataFrame, dict[str, int], payload_drift.Found]]:
-    """The judged records as decided beside the `rows` of the silver table, kept; `judging.counts` of them; and what of
-    their payloads is not as declared."""
+    feed: Feed, judged: DataFrame, rows: DataFrame, audits: AuditSettings, *, from_start: bool
+) -> Iterator[Decided]:
+    """The judged records, decided beside the `rows` of the silver table."""
     with measured(judged, days=judging.good_days(feed), **drift.measures()) as (records, seen):
         found = payload_drift.Found(seen["readable"], seen["has"] or 0, seen["drifted"], records)
         judged = records.drop(*drift.COLUMNS)
         outcomes = decide(feed, judged, rows, from_start=from_start, days=ranges(seen["days"]))
-        with measured(outcomes, **judging.counts()) as (once, counted):
-            yield once, counted.asDict(), found
+        checked, measures = audit.of(records.sparkSession, audits, feed.table), judging.counts()
+        checks = checked.measures(F.col(dedup.ROW).isNotNull() & F.col(dedup.STANDS).isNull())
+        with measured(outcomes, **measures, **checks) as (once, counted):
+            counts = {name: counted[name] for name in measures}
+            broken = checked.broken(records.sparkSession, counted.asDict(), counts["updated"])
+            yield Decided(once, counts, found, checked, broken)
 
 
 def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:

@@ -51,7 +51,9 @@ def derive(
 ) -> list[Summary]:
     """Brings every layer behind bronze up to what bronze holds now; Kafka is not asked."""
     return [
-        *dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, report=report),
+        *dimension_loader.run(
+            spark, max_record_bytes=settings.ingest.max_record_bytes, audits=settings.audit, report=report
+        ),
         *silver_processor.run(spark, settings, report=report),
         *fact_loader.run(spark, settings, report=report),
         *gold_aggregator.run(spark, settings, report=report),

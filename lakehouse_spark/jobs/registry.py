@@ -107,7 +107,9 @@ def _run_pipeline(
 
 
 def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
-    return dimension_loader.run(spark, max_record_bytes=settings.ingest.max_record_bytes, **options)
+    return dimension_loader.run(
+        spark, max_record_bytes=settings.ingest.max_record_bytes, audits=settings.audit, **options
+    )
 
 
 def _maintain(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:

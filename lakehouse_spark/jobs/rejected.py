@@ -50,7 +50,7 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
         snapshot_id = snapshots.state(spark, TABLE).snapshot_id if counts else None
         summaries.append(Summary.of("rejected replay", name, Done(counts or {}, snapshot_id, notes), began))
     if trades.FEED.topic.table.name in chosen:
-        silver_processor.derive_activity(spark)
+        silver_processor.derive_activity(spark, settings.audit)
     return summaries
 
 
@@ -78,11 +78,11 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
             good = F.size("_reasons") == 0
             counted = judged.agg(F.count("*"), F.count_if(good)).collect()[0]
             for dimension in DIMENSIONS.values():
-                dimension_members.apply(spark, dimension)
+                dimension_members.apply(spark, dimension, audits=settings.audit)
                 of_dimension = judged.where(good & (F.col("dimension") == dimension.name))
                 named = of_dimension.select(F.col("natural_key").alias(dimension.natural_key))
                 if not named.isEmpty():
-                    dimension_members.rederive(spark, dimension, named)
+                    dimension_members.rederive(spark, dimension, named, settings.audit)
             verdicts = judged.select(
                 *TABLE.key,
                 F.when(good, REPLAYED).otherwise(OPEN).alias("_status"),
@@ -106,13 +106,14 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
         held = snapshots.at(spark, feed.table, base.snapshot_id)
-        with decided(feed, judged, held, from_start=True) as (again, counts, _):
+        with decided(feed, judged, held, settings.audit, from_start=True) as done:
+            again, counts = done.records, done.counts
             if counts["inserted"] or counts["updated"]:
                 totals = dict(last.totals)
                 totals["rows"] += counts["inserted"]
                 totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
                 cursor = replace(last, totals=totals, stamp=base.next_stamp(datetime.now(UTC)))
-                silver_processor.write(spark, feed, again, base, cursor, counts)
+                silver_processor.write(spark, feed, again, base, cursor, counts, done.audit.held(done.broken))
             _resolve(spark, letters, _verdicts(again), PLACE)
             return {
                 "records": counts["records"],

@@ -72,7 +72,7 @@ def rejudge(
             cursor = replace(_recounted(source, base, upstream, counts), rejected_before=rejected_before)
             if is_due:  # a job that dies before it settles has all of this before it again, this included
                 dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "accepted by newer rules")
-            done = settle(spark, feed.table, written, replaced, base, cursor)
+            done = settle(spark, feed.table, written, replaced, base, cursor, settings.audit)
             if not is_due:
                 dead_letters.close(spark, of_again, judging.places_of_accepted(decided), "rebuilt")
             return replace(done, notes=notes)

@@ -18,11 +18,12 @@ from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, payload_drift, snapshots, upstream
+from lakehouse_spark.lake.commit import Broken
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
 from lakehouse_spark.lake.pruning import days_of, unit_predicate, unit_set, units, within_days
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import Done, settle
-from lakehouse_spark.settings import Settings
+from lakehouse_spark.settings import AuditSettings, Settings
 from lakehouse_spark.silver import judging, rejected_records, trader_activity, trades
 from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup
@@ -69,7 +70,7 @@ def steps_of(
     def brought_up(name: str) -> Iterator[Summary]:
         began = time.monotonic()
         if name not in FEEDS:
-            done = derive_activity(spark, rebuild=rebuild)
+            done = derive_activity(spark, settings.audit, rebuild=rebuild)
         elif rebuild:
             done = rederive(spark, settings, FEEDS[name], since)
         else:
@@ -104,16 +105,18 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
     if base.is_lost and not judging.made_by_rejected(feed, judged, held).isEmpty():
         # The lost cursor would have named older rules.
         return rejudge(spark, settings, feed, base)
-    with decided(feed, judged, held, from_start=after is None) as (records, counts, drifted):
+    with decided(feed, judged, held, settings.audit, from_start=after is None) as found:
+        records, counts = found.records, found.counts
         last = base.cursor_as(FeedCursor)
         seen = last.notes.get(_SEEN, ()) if last else ()
-        fields = payload_drift.note(spark, feed.topic, drifted, after, arrived, seen)
+        fields = payload_drift.note(spark, feed.topic, found.drifted, after, arrived, seen)
         if counts["rejected"]:
             rejected = rejected_records.build(judging.rejected(records), raw, source)
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = replace(_cursor(source, base, after, arrived, counts), notes={_SEEN: fields})
-        done = Done(counts, write(spark, feed, records, base, cursor, counts).snapshot_id)
+        state = write(spark, feed, records, base, cursor, counts, found.audit.held(found.broken))
+        done = Done(counts, state.snapshot_id, warnings=found.audit.warnings(found.broken))
         if letters is not None:
             dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")
         return done
@@ -127,7 +130,7 @@ def rederive(spark: SparkSession, settings: Settings, feed: Feed, since: date | 
     return done if was_outdated else rejudge(spark, settings, feed, snapshots.state(spark, feed.table), since)
 
 
-def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
+def derive_activity(spark: SparkSession, audits: AuditSettings, *, rebuild: bool = False) -> Done:
     """Recomputes the trader activity of the groups whose trades changed since the last commit, or of all."""
     table, source = trader_activity.TABLE, trades.TABLE
     news = upstream.read(spark, [table], rebuild=rebuild)
@@ -143,7 +146,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
     )
     if news.is_whole:
         held = snapshots.at(spark, table, base.snapshot_id)
-        return settle(spark, table, trader_activity.build(news.rows(source)), held, base, cursor)
+        return settle(spark, table, trader_activity.build(news.rows(source)), held, base, cursor, audits)
     groups = news.changed(source).select("trader_id", "symbol", F.col("trade_date").alias("activity_date")).distinct()
     with measured(groups, units=unit_set("activity_date", "symbol")) as (touched, found):
         wanted = units(found["units"])
@@ -152,7 +155,7 @@ def derive_activity(spark: SparkSession, *, rebuild: bool = False) -> Done:
         of_groups = all_trades.join(keys, on=["trader_id", "symbol", "trade_date"], how="left_semi")
         held = snapshots.at(spark, table, base.snapshot_id).where(unit_predicate("activity_date", "symbol", wanted))
         of_touched = held.join(touched, on=list(trader_activity.GROUP), how="left_semi")
-        return settle(spark, table, trader_activity.build(of_groups), of_touched, base, cursor)
+        return settle(spark, table, trader_activity.build(of_groups), of_touched, base, cursor, audits)
 
 
 def write(
@@ -162,20 +165,23 @@ def write(
     base: snapshots.State,
     cursor: FeedCursor,
     counts: Mapping[str, int],
+    broken: Broken,
 ) -> snapshots.State:
-    """One commit: new rows appended, changed rows merged, or only the cursor moved."""
+    """One commit: new rows appended, changed rows merged, or only the cursor moved; held back where it has `broken`
+    checks."""
     table = feed.table
     if not counts["inserted"] and not counts["updated"]:
         return commit.advance(spark, table, base, cursor)
     stamp = F.lit(cursor.stamp).cast("timestamp")
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
-        return commit.append(spark, table, rows, base, cursor)
+        return commit.append(spark, table, rows, base, cursor, broken)
     days = days_of(rows, feed.event_time)
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
         bounds=within_days(feed.event_time, days),
         updates=[*feed.changing, str(table.stamp)],
+        broken=broken,
     )  # fmt: skip
 
 

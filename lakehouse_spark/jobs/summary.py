@@ -28,7 +28,9 @@ class Summary:
     @classmethod
     def of(cls, job: str, table: str, done: Done, began: float) -> "Summary":
         """What was done since `began`, as time.monotonic() tells it."""
-        return cls(job, table, done.counts, done.snapshot_id, round(time.monotonic() - began, 3), done.notes)
+        return cls(
+            job, table, done.counts, done.snapshot_id, round(time.monotonic() - began, 3), (*done.notes, *done.warnings)
+        )
 
     def after(self, earlier: "Summary | None") -> "Summary":
         """What both did to the table, this one and an earlier one; the notes are those of this one."""

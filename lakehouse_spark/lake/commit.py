@@ -6,6 +6,9 @@ compare-and-swap whatever it holds: new rows, a MERGE, or only progress. Data an
 
 A staged branch that its author could not finish (kill -9) is invisible to readers of the table. Its name says when it
 was made, so that maintenance drops it once no write can take so long; an author that lives on only tries again.
+
+A commit that is said to break checks of its table is staged as any other, and is not made current: its branch gets
+another name, and until a person has decided what becomes of it, nobody commits to the table but maintenance.
 """
 
 import threading
@@ -16,6 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from py4j.protocol import Py4JError
@@ -23,8 +27,8 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.errors import LostRaceError, RefusedError, is_caused_by
-from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
+from lakehouse_spark.errors import HeldError, LostRaceError, RefusedError, is_caused_by
+from lakehouse_spark.lake.cursor import BROKEN, CURSOR, HELD, Cursor, from_json
 from lakehouse_spark.lake.pruning import Bounds
 from lakehouse_spark.lake.snapshots import State, ancestors, each, load, state
 from lakehouse_spark.table import Table
@@ -38,6 +42,10 @@ _AGAIN = "lakehouse.rewrites"
 """Snapshot property of a compaction that was done again: the staged snapshot."""
 _MERGING = threading.Lock()
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
+
+Broken = Mapping[str, int]
+"""By name of the check, how many rows break it."""
+NOTHING: Broken = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -92,15 +100,21 @@ def open_table(spark: SparkSession, table: Table) -> None:
         iceberg.newAppend().commit()
 
 
-def append(spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor) -> State:
-    """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`."""
+def append(
+    spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor, broken: Broken = NOTHING
+) -> State:
+    """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`.
+
+    Raises HeldError, leaving readers what they had, where the rows are said to have `broken` checks, and where a commit
+    is held back already.
+    """
 
     def write(branch: str, cursor: Cursor | None) -> None:
         writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
         assert cursor is not None
         writer.option(f"snapshot-property.{CURSOR}", cursor.to_json()).option("fanout-enabled", "true").append()
 
-    return _publish(spark, table, base, _ruled(cursor), write)
+    return _publish(spark, table, base, _ruled(cursor), write, broken)
 
 
 def merge(
@@ -113,11 +127,12 @@ def merge(
     bounds: Bounds,
     updates: Sequence[str],
     deletes: Column | None = None,
+    broken: Broken = NOTHING,
 ) -> State:
     """Updates the columns `updates` of rows held under the same key, deletes where `deletes` holds, inserts the rest.
 
     `bounds` makes a predicate of literals on the table's columns: only its partitions are looked at. `deletes` knows
-    the rows as `source`. Raises LostRaceError like `append`.
+    the rows as `source`. Raises LostRaceError and HeldError like `append`.
     """
 
     def write(branch: str, cursor: Cursor | None) -> None:
@@ -138,12 +153,12 @@ def merge(
         with _summary(spark, cursor):
             merging.merge()
 
-    return _publish(spark, table, base, _ruled(cursor), write)
+    return _publish(spark, table, base, _ruled(cursor), write, broken)
 
 
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
-    """Moves the cursor and nothing else."""
-    return _publish(spark, table, base, _ruled(cursor), _progress(spark, table))
+    """Moves the cursor and nothing else; raises HeldError where a commit is held back."""
+    return _publish(spark, table, base, _ruled(cursor), _progress(spark, table), NOTHING)
 
 
 def remove_files(
@@ -326,11 +341,15 @@ def _publish(
     base: State,
     cursor: Cursor | None,
     write: Callable[[str, Cursor | None], None],
+    broken: Broken | None = None,
 ) -> State:
-    """Stages on a branch grown from `base`, then fast-forwards; the LISTENERS hear what came of it."""
+    """Stages on a branch grown from `base`, then fast-forwards, or holds back what has `broken` checks (None: what is
+    committed says nothing new, and passes a commit that is held back); the LISTENERS hear what came of it."""
     done = Commit(table.name)
+    if broken and cursor is not None:
+        cursor = replace(cursor, notes={**cursor.notes, BROKEN: dict(broken)})
     try:
-        done.state = _published(spark, table, base, cursor, write, done)
+        done.state = _published(spark, table, base, cursor, write, broken, done)
         return done.state
     except LostRaceError:
         done.is_lost = True
@@ -347,6 +366,7 @@ def _published(
     base: State,
     cursor: Cursor | None,
     write: Callable[[str, Cursor | None], None],
+    broken: Broken | None,
     done: Commit,
 ) -> State:
     """The state behind the commit; maintenance in between only costs another try."""
@@ -354,6 +374,8 @@ def _published(
         branch = staging_branch("commit")
         with done.phase("branch"):
             iceberg = load(spark, table)
+            if broken is not None:
+                require_none_held(iceberg, table)
             start, newest = _carried_over(iceberg, table, base)
             if cursor is not None and newest is not base.cursor:
                 cursor = cursor.with_all_of(newest)
@@ -367,15 +389,65 @@ def _published(
                 snapshot = iceberg.snapshot(branch)
                 staged = snapshot.snapshotId()
                 done.added = _added(snapshot) if LISTENERS else {}
-                if _fast_forwarded(iceberg, branch, staged):
+                if broken:
+                    name = _held_back(iceberg, branch)
+                elif _fast_forwarded(iceberg, branch, staged):
                     return State(staged, cursor, cursor.stamp if cursor else base.stamp)
         except BaseException as error:
             if isinstance(error, Exception) and _was_dropped(iceberg, branch):
                 continue
             drop(iceberg, branch)
             raise
+        if broken:
+            raise _waits(table, name, broken)
         drop(iceberg, branch)
     raise _overtaken(table)
+
+
+def held(iceberg: Any) -> str | None:
+    """The branch on which a commit is held back, if one is; of several, which only a race can leave, the first."""
+    return min((str(name) for name in iceberg.refs() if str(name).startswith(HELD)), default=None)
+
+
+def require_none_held(iceberg: Any, table: Table) -> None:
+    """Raises HeldError where a commit is held back."""
+    name = held(iceberg)
+    if name is not None:
+        written = iceberg.snapshot(name).summary().get(CURSOR)
+        raise _waits(table, name, {} if written is None else from_json(written).notes.get(BROKEN, {}))
+
+
+def publish(iceberg: Any, branch: str) -> bool:
+    """Makes a commit current that was held back; it is not, and stays, where another commit came in between."""
+    return _fast_forwarded(iceberg, branch, iceberg.snapshot(branch).snapshotId())
+
+
+def _held_back(iceberg: Any, branch: str) -> str:
+    """The other name that a staged branch gets; an answer lost on the way is looked up."""
+    name = HELD + branch.partition("_")[2]
+    for _ in range(_ATTEMPTS):
+        try:
+            iceberg.manageSnapshots().renameBranch(branch, name).commit()
+        except (Py4JError, PySparkException) as error:
+            iceberg.refresh()
+            if name in iceberg.refs():
+                break
+            if not _was_overtaken(error):
+                raise
+        else:
+            break
+    else:
+        raise LostRaceError(f"{branch}: {_ATTEMPTS} attempts to hold it back were overtaken; run the job again")
+    return name
+
+
+def _waits(table: Table, branch: str, broken: Broken) -> HeldError:
+    said = ", ".join(f"{check} ({number:,})" for check, number in broken.items())
+    return HeldError(
+        f"{table.name}: a commit is held back on branch {branch}, and readers see what was there before; it breaks "
+        f"{said or 'a check'}",
+        f"Look: lakehouse audit show {table.name}; then publish or discard it",
+    )
 
 
 def _stage(iceberg: Any, branch: str, start: int, write: Callable[[], None]) -> None:

@@ -12,6 +12,11 @@ from typing import Any
 
 CURSOR = "lakehouse.cursor"
 """Snapshot property that holds the cursor."""
+BROKEN = "broken"
+"""In the notes of a commit that was held back, and may have been published since: the checks that it breaks, and how
+many rows do."""
+HELD = "audit_"
+"""What the names of branches begin with on which commits are held back."""
 
 _REBUILT = " rebuilt"
 """Follows the name of a table in the JSON's `upto`, where that table's `rebuilt` stands."""

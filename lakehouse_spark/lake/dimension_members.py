@@ -17,6 +17,7 @@ from lakehouse_spark.lake.pruning import keys_of, of_keys
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.surrogate_keys import with_surrogate_keys
+from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.silver import rejected_records
 
 _MOST_NAMES = 10
@@ -30,7 +31,9 @@ class _Place(NamedTuple):
     upto: datetime | None
 
 
-def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -> Done:
+def apply(
+    spark: SparkSession, dimension: Dimension, *, rebuild: bool = False, audits: AuditSettings | None = None
+) -> Done:
     """Rejects the bad ones of the log's new records and derives the members of the good ones anew, in one commit.
 
     With `rebuild`, and where older rules made the dimension or its cursor is lost, all of the log is judged and all
@@ -40,13 +43,13 @@ def apply(spark: SparkSession, dimension: Dimension, *, rebuild: bool = False) -
 
     def attempt() -> None:
         nonlocal done
-        done = _apply(spark, dimension, rebuild)
+        done = _apply(spark, dimension, rebuild, audits)
 
     commit.again_if_overtaken(attempt)
     return done
 
 
-def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
+def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool, audits: AuditSettings | None) -> Done:
     news = upstream.read(spark, [dimension.table])
     base, log = news.states[dimension.table.name], news.states[LOG.name]
     is_whole = rebuild or base.is_outdated or base.is_lost
@@ -64,13 +67,14 @@ def _apply(spark: SparkSession, dimension: Dimension, rebuild: bool) -> Done:
         since = last.after if last and is_whole and seen == log.stamp else seen
         place = _Place(since, log.stamp)
         if is_whole:
-            return _apply_whole(spark, dimension, judged, counts, base, log, place)
+            return _apply_whole(spark, dimension, judged, counts, base, log, place, audits)
         if counts["rejected"]:
             dead_letters.keep(spark, rejected_records.of_change_log(rejected), LOG.name, after, log)
         good = judged.where(F.size("_reasons") == 0).select(F.col("natural_key").alias(dimension.natural_key))
         with kept(good.distinct()) as keys:
-            done = _rederive(spark, dimension, keys, None, base, log, place)
-        return Done({**counts, **done.counts}, done.snapshot_id, _ignored_names(judged, dimension, counts))
+            done = _rederive(spark, dimension, keys, None, base, log, place, audits)
+        counts |= done.counts
+        return Done(counts, done.snapshot_id, _ignored_names(judged, dimension, counts), done.warnings)
 
 
 def _apply_whole(
@@ -81,6 +85,7 @@ def _apply_whole(
     base: snapshots.State,
     log: snapshots.State,
     place: _Place,
+    audits: AuditSettings | None,
 ) -> Done:
     """Brings the dimension and the dead letters of its records up to what today's rules say of all of them."""
     key, is_good = list(rejected_records.TABLE.key), F.size("_reasons") == 0
@@ -99,7 +104,7 @@ def _apply_whole(
         is_due = base.is_outdated or base.is_lost  # a job that dies before it commits has all of this before it again
         if accepted_now and is_due:
             dead_letters.close(spark, known, accepted, "derived", place=key)
-        done = _rederive(spark, dimension, None, None, base, log, place)
+        done = _rederive(spark, dimension, None, None, base, log, place, audits)
         if accepted_now and not is_due:
             dead_letters.close(spark, known, accepted, "derived", place=key)
     why = f"{base.rules_moved}: " if base.is_outdated else "its cursor was lost: " if base.is_lost else ""
@@ -108,7 +113,7 @@ def _apply_whole(
         f"{accepted_now:,} accepted now"
     )
     notes = (note, *_ignored_names(judged, dimension, counts))
-    return Done({**counts, **done.counts}, done.snapshot_id, notes)
+    return Done({**counts, **done.counts}, done.snapshot_id, notes, done.warnings)
 
 
 def _has_records(spark: SparkSession, dimension: Dimension, log: snapshots.State, after: datetime | None) -> bool:
@@ -138,21 +143,23 @@ def _ignored_names(judged: DataFrame, dimension: Dimension, counts: Mapping[str,
     return (f"{dimension.name} has no column of these names in records from Kafka, which are ignored: {listed}{more}",)
 
 
-def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> Done:
+def infer(spark: SparkSession, dimension: Dimension, wanted: DataFrame, audits: AuditSettings | None = None) -> Done:
     """Gives the facts of `wanted` (natural key, `first_day`, `last_day`) members to refer to where there are none."""
-    return _derive_seen(spark, dimension, wanted.select(dimension.natural_key), wanted)
+    return _derive_seen(spark, dimension, wanted.select(dimension.natural_key), wanted, audits)
 
 
-def rederive(spark: SparkSession, dimension: Dimension, named: DataFrame) -> Done:
+def rederive(spark: SparkSession, dimension: Dimension, named: DataFrame, audits: AuditSettings | None = None) -> Done:
     """Derives the members `named` (natural key) from the changes their dimension has seen, by today's rules."""
-    return _derive_seen(spark, dimension, named, None)
+    return _derive_seen(spark, dimension, named, None, audits)
 
 
-def _derive_seen(spark: SparkSession, dimension: Dimension, named: DataFrame, wanted: DataFrame | None) -> Done:
+def _derive_seen(
+    spark: SparkSession, dimension: Dimension, named: DataFrame, wanted: DataFrame | None, audits: AuditSettings | None
+) -> Done:
     done = Done({})
     held = snapshots.state(spark, dimension.table)
     if held.is_lost or held.is_outdated:  # what it has seen, and says by today's rules, is known once it is read again
-        apply(spark, dimension)
+        apply(spark, dimension, audits=audits)
 
     def attempt() -> None:
         nonlocal done
@@ -160,7 +167,7 @@ def _derive_seen(spark: SparkSession, dimension: Dimension, named: DataFrame, wa
         last = base.cursor_as(UpstreamCursor)
         place = _Place(last.after, last.upto) if last else _Place(None, None)
         with kept(named.distinct()) as keys:
-            done = _rederive(spark, dimension, keys, wanted, base, log, place)
+            done = _rederive(spark, dimension, keys, wanted, base, log, place, audits)
 
     commit.again_if_overtaken(attempt)
     return done
@@ -180,6 +187,7 @@ def _rederive(
     base: snapshots.State,
     read: snapshots.State,
     place: _Place,
+    audits: AuditSettings | None,
 ) -> Done:
     """Derives the members of `keys` (None: all) from all their changes up to the `place` in the log, as `read`, and
     commits what differs.
@@ -214,7 +222,7 @@ def _rederive(
             rows = members.with_inferred(dimension, rows, held, wanted)
         with kept(rows) as derived, kept(with_surrogate_keys(spark, dimension, derived, held)) as fresh:
             cursor = UpstreamCursor(stamp=now, rebuilt=rebuilt, source=LOG.name, after=place.after, upto=place.upto)
-            return settle(spark, dimension.table, fresh, held, base, cursor)
+            return settle(spark, dimension.table, fresh, held, base, cursor, audits)
 
 
 def _with_rejected(dimension: Dimension, derived: DataFrame, log: DataFrame, held: DataFrame) -> DataFrame:

@@ -9,11 +9,12 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.lake import commit
+from lakehouse_spark.lake import audit, commit
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.pruning import Bounds, day_set, keys_of, ranges, within_days
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.table import Table
 
 
@@ -24,6 +25,8 @@ class Done:
     counts: dict[str, int]
     snapshot_id: int | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    """Checks that the commit breaks, which is published all the same."""
 
 
 def differences(table: Table, fresh: DataFrame, held: DataFrame | None) -> DataFrame:
@@ -60,20 +63,25 @@ def settle(
     held: DataFrame | None,
     base: State,
     cursor: Cursor,
+    audits: AuditSettings | None = None,
 ) -> Done:
     """Turns the `held` rows of a table (None: no rows) into `fresh` ones in one commit that also moves the cursor.
 
     Rows carry the cursor's stamp; where it has no counts of its own, the rows are counted. Only rows that differ are
     written; where none does, the cursor alone moves; where that stands still too, nothing is
-    committed, unless older rules made the rows. Raises LostRaceError like `append`.
+    committed, unless older rules made the rows. What is written is checked as the `audits` say (None: not at all).
+    Raises LostRaceError and HeldError like `append`.
     """
+    checked = audit.of(spark, audits, table)
     measures = {
         "inserted": F.count_if("_new"),
         "updated": F.count_if(~F.col("_new") & ~F.col("_gone")),
         "deleted": F.count_if("_gone"),
     }
-    with measured(differences(table, fresh, held), **measures, days=_days(table)) as (rows, found):
+    checks = checked.measures(~F.col("_gone"))
+    with measured(differences(table, fresh, held), **measures, **checks, days=_days(table)) as (rows, found):
         counts = {name: found[name] for name in measures}
+        broken = checked.broken(spark, found.asDict(), counts["updated"] + counts["deleted"])
         consumed = base.cursor.place if base.cursor else None
         if not any(counts.values()) and cursor.place == consumed and not base.is_outdated:
             return Done(counts)
@@ -82,16 +90,17 @@ def settle(
         if not any(counts.values()):
             state = commit.advance(spark, table, base, cursor)
         elif not counts["updated"] and not counts["deleted"]:
-            state = commit.append(spark, table, stamped, base, cursor)
+            state = commit.append(spark, table, stamped, base, cursor, checked.held(broken))
         else:
             state = commit.merge(
                 spark, table, stamped, base, cursor,
                 bounds=_bounds(table, rows, found["days"]),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
+                broken=checked.held(broken),
             )  # fmt: skip
     notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
-    return Done(counts, state.snapshot_id, notes)
+    return Done(counts, state.snapshot_id, notes, checked.warnings(broken))
 
 
 def _days(table: Table) -> Column:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim.dimension import Dimension
-from lakehouse_spark.lake import dimension_records, progress, snapshots
+from lakehouse_spark.lake import commit, dimension_records, progress, snapshots
 from lakehouse_spark.lake.cursor import UpstreamsCursor
 from lakehouse_spark.lake.progress import Progress
 from lakehouse_spark.table import Table
@@ -82,10 +82,15 @@ def read(
 ) -> Upstream:
     """What the sources that the tables declare hold beyond their cursors; of several tables, the one that is behind.
 
-    `states` are those of tables that were read already.
+    `states` are those of tables that were read already. Raises HeldError where a commit to one of the tables is held
+    back.
     """
     known = dict(states or {})
     found: dict[str, snapshots.State] = {}
+    for table in tables:
+        iceberg = snapshots.load(spark, table)
+        commit.require_none_held(iceberg, table)
+        found[table.name] = snapshots.state_of(spark, table, iceberg)
     for name in dict.fromkeys([*(each.name for each in tables), *(n for each in tables for n in each.follows)]):
-        found[name] = known.get(name) or snapshots.state(spark, BY_NAME[name])
+        found[name] = found.get(name) or known.get(name) or snapshots.state(spark, BY_NAME[name])
     return Upstream(spark, tables, found, progress.of(tables, found), rebuild)

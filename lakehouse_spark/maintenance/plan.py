@@ -23,6 +23,8 @@ _MANIFESTS = 20
 """With fewer manifests, rewriting them gains a reader nothing."""
 _STAGED = re.compile(r"(?:commit|compaction)_(?:(\d{8}T\d{6})_)?[0-9a-f]{32}")
 """Branches on which writers stage; the time is when it was made."""
+_HELD = re.compile(r"audit_(\d{8}T\d{6})_[0-9a-f]{32}")
+"""Branches on which commits are held back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +148,8 @@ class Circumstances:
 
     now: datetime
     longest_write: timedelta = timedelta(days=1)
+    longest_held: timedelta = timedelta(days=14)
+    """How long a commit is held back that nobody decides about."""
     consumed: Mapping[str, datetime | None] = field(default_factory=dict)
     """Of a table whose rows go after some days: the stamp up to which all that follow it have consumed it."""
     compacted: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -426,7 +430,11 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         limit = f", or more than {policy.max_snapshots:,} are kept" if is_over else ""
         reasons.append(f"{len(gone):,} snapshots are older than {policy.snapshot_days} days{limit}")
     if dead:
-        reasons.append(f"{len(dead)} branches were left behind by writers that died")
+        forgotten = sum(_HELD.fullmatch(ref.name) is not None for ref in dead)
+        if forgotten:
+            reasons.append(f"{forgotten} commits were held back for {given.longest_held.days} days, and nobody decided")
+        if len(dead) > forgotten:
+            reasons.append(f"{len(dead) - forgotten} branches were left behind by writers that died")
     if loose:
         reasons.append(f"{len(loose)} snapshots are on no branch")
     left_behind = _cut_from_branches(health, refs, cutoff)
@@ -465,9 +473,13 @@ def _reasons(policy: Policy, health: Health, refs: Sequence[Ref], now: datetime)
 
 
 def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:
-    """Whether a writer staged on it, and began longer ago than any write takes."""
+    """Whether a writer staged on it, and began longer ago than any write takes, or than a commit is held back."""
+    if ref.is_tag:
+        return False
+    if (held := _HELD.fullmatch(ref.name)) and (began := _began(held[1])):
+        return given.now - began > given.longest_held
     match = _STAGED.fullmatch(ref.name)
-    if ref.is_tag or match is None:
+    if match is None:
         return False
     began = _began(match[1]) if match[1] else _staged(ref, health)
     return began is not None and given.now - began > given.longest_write

@@ -82,7 +82,8 @@ def take(settings: Settings, tables: Sequence[Table], now: datetime, *, jobs: Se
     log = journal.of(found[maintenance_log.TABLE.name])
     consumed = {table.name: _consumed(table, found) for table in losing}
     longest = timedelta(hours=settings.maintenance.longest_write_hours)
-    given = Circumstances(now, longest, consumed, log.compacted())
+    held = timedelta(days=settings.audit.keep_days)
+    given = Circumstances(now, longest, held, consumed, log.compacted())
     with_files = {*jobs} != {Expiry.job}
     healths = (health.read(found[table.name], with_files=with_files) for table in tables)
     plans = (plan(t, policies[t.name], of, given).of(jobs) for t, of in zip(tables, healths, strict=True))

@@ -56,6 +56,7 @@ def _table(table: Table) -> str:
         "snapshots are kept": _days(table.policy.snapshot_days),
         "follows": _codes(table.follows),
         "looks up": _codes(table.lookups),
+        "checked before it is published": _checks(table),
         "properties of its own": _codes(f"{name}={value}" for name, value in table.properties.items()),
     }
     columns = (
@@ -69,6 +70,13 @@ def _table(table: Table) -> str:
             "| column | type | what it holds |", "|---|---|---|", *columns,
         ]
     )  # fmt: skip
+
+
+def _checks(table: Table) -> str:
+    """Those of tables whose jobs check what they write."""
+    if not table.checks:
+        return "-"
+    return "; ".join(f"{name}: `{sql}`" for name, sql in table.all_checks.items())
 
 
 def escaped(text: str) -> str:

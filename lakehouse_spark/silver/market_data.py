@@ -43,6 +43,9 @@ TABLE = Table(
     policy=SILVER_POLICY,
     sources=("bronze.raw_marketdata", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
+    checks={
+        "low_is_at_most_high": "low <= high",
+    },
 )
 
 INTERVALS = ("1m", "5m", "1h", "1d")

@@ -38,6 +38,9 @@ TABLE = Table(
     policy=SILVER_POLICY,
     sources=("bronze.raw_orderbook", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
+    checks={
+        "spread_is_ask_less_bid": "spread = best_ask_price - best_bid_price",
+    },
 )
 
 _DEPTH = 5

@@ -33,6 +33,10 @@ TABLE = Table(
     distribution="hash",
     policy=SILVER_POLICY,
     sources=("silver.trades",),
+    checks={
+        "has_trades": "total_buys + total_sells > 0",
+        "net_is_bought_less_sold": "net_position = buy_volume - sell_volume",
+    },
 )
 
 GROUP = ("trader_id", "symbol", "activity_date")

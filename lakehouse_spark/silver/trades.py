@@ -41,6 +41,11 @@ TABLE = Table(
     policy=SILVER_POLICY,
     sources=("bronze.raw_trades", "dim.dim_exchange"),
     lookups=("dim.dim_exchange",),
+    checks={
+        "price_is_positive": "price > 0",
+        "quantity_is_positive": "quantity > 0",
+        "date_is_of_timestamp": "trade_date = to_date(trade_timestamp)",
+    },
 )
 
 STATUSES = ("PARTIAL", "EXECUTED", "CANCELLED")

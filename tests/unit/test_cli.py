@@ -196,6 +196,7 @@ HEAVY = (
         (["--version"], ["pyspark", "pyarrow", "pyiceberg", *HEAVY]),
         (["status"], HEAVY),
         (["rejected", "list"], HEAVY),
+        (["audit", "list"], HEAVY),
         (["plan"], ["jinja2", "confluent_kafka", "lakehouse_spark.local"]),
     ],
 )

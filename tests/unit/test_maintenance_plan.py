@@ -812,6 +812,15 @@ def test_how_long_a_write_takes_is_given() -> None:
     assert some(expiry(planned(table, given=Circumstances(NOW, timedelta(hours=1))))).branches == (STAGED,)
 
 
+def test_a_commit_that_is_held_back_stays_until_nobody_can_mean_to_decide_any_more() -> None:
+    held = f"audit_{NOW - timedelta(days=15):%Y%m%dT%H%M%S}_" + "a" * 32
+    table = health(refs=(Ref(held, 1), Ref("audit_" + "b" * 32, 1)))  # the other one is a user's
+    action = some(expiry(planned(table)))
+    assert action.branches == (held,)
+    assert action.reason == "1 commits were held back for 14 days, and nobody decided"
+    assert expiry(planned(table, given=Circumstances(NOW, longest_held=timedelta(days=16)))) is None
+
+
 def test_snapshots_on_no_branch_go_by_their_age() -> None:
     loose = (Snapshot(101, 1, 101, ago(days=8), False, False), Snapshot(102, 1, 102, ago(days=6), False, False))
     current = snapshots(ago(days=9))

@@ -83,6 +83,11 @@ def test_a_rest_catalog_without_an_address_is_refused(monkeypatch: pytest.Monkey
         session.spark_conf(profile(monkeypatch, "cluster"))
 
 
+def test_a_bare_off_of_yaml_is_off() -> None:
+    audits = settings.AuditSettings.model_validate({"mode": False, "tables": {"gold.market_overview": {"mode": False}}})
+    assert (audits.mode, audits.tables["gold.market_overview"].mode) == ("off", "off")
+
+
 def test_the_environment_overrides_single_settings_of_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = profile(monkeypatch, "docker", KAFKA__BOOTSTRAP_SERVERS="broker:1", SPARK__SHUFFLE_PARTITIONS="7")
 
