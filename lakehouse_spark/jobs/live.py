@@ -20,7 +20,7 @@ from lakehouse_spark.jobs import maintenance
 from lakehouse_spark.jobs.beat import TABLES, Beat, Beats, Watch, streamed
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import last_errors
-from lakehouse_spark.lake.session import complain
+from lakehouse_spark.lake.session import close_allocators, complain
 from lakehouse_spark.maintenance import journal, schedule
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, LEASES
 from lakehouse_spark.maintenance.plan import OrphanCleanup
@@ -169,6 +169,7 @@ class _Live:
         """Does the maintenance that has become due, then waits for the next beat; beats whose time passes meanwhile are
         skipped."""
         self._maintain()
+        close_allocators(self.beats.spark)
         following = self._following()
         while (left := self._time_of(following) - self.clock.seconds()) > 0 and not self._is_to_end():
             now = self.clock.now()

@@ -224,6 +224,23 @@ def join_session(spark: SparkSession) -> None:
     _name_calls(spark)
 
 
+def close_allocators(spark: SparkSession) -> None:
+    """Closes what Iceberg's readers of Parquet allocated by, one allocator for each file: they never do, so that a
+    session that stays would hold more of them with every file it reads (apache/iceberg#13937).
+
+    For a moment at which nothing is read; while Spark works, they are left for the next one. Executors of a cluster
+    keep theirs.
+    """
+    jvm = spark._jvm
+    assert jvm is not None
+    if list(spark.sparkContext.statusTracker().getActiveJobsIds()):
+        return
+    with suppress(Py4JError):  # one that still has memory says so, once the others are closed
+        root = getattr(jvm, "org.apache.iceberg.arrow.ArrowAllocation").rootAllocator()
+        closing = getattr(jvm, "org.apache.iceberg.shaded.org.apache.arrow.util.AutoCloseables")
+        closing.close(root.getChildAllocators())
+
+
 def _name_calls(spark: SparkSession) -> None:
     """Names what Spark runs for this thread, once: it would walk the stack for each RDD that it makes, to find a line
     of Java that is none of ours, and PySpark for each result, to find a line of Python."""
