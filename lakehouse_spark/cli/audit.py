@@ -7,7 +7,7 @@ import typer
 
 from lakehouse_spark.catalog import BY_NAME, TABLES, table
 from lakehouse_spark.cli.groups import Group, completing
-from lakehouse_spark.cli.output import Json, err, grid_of, out, print_json, show_rows
+from lakehouse_spark.cli.output import Json, grid_of, out, print_json, show_rows
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.settings import load
 
@@ -75,9 +75,7 @@ def publish_held(name: TableName, because: Because = "", by: By = "", as_json: J
 
     who, chosen = _decides(by, because), table(name)
     with opened("audit publish") as (spark, settings):
-        waits, summaries = audit.publish(spark, settings, chosen, who, because)
-    for summary in summaries:
-        err.print(str(summary), markup=False, highlight=False)
+        waits = audit.publish(spark, settings, chosen, who, because)
     print_json({**_as_dict(waits), "decision": "publish"}) if as_json else out.print(f"published {waits.branch}")
 
 

@@ -45,7 +45,7 @@ TABLE = Table(
     checks={
         "low_is_lowest": "low_price <= least(open_price, close_price, vwap)",
         "high_is_highest": "greatest(open_price, close_price, vwap) <= high_price",
-        "volume_is_bought_and_sold": "total_volume = buy_volume + sell_volume",
+        "volume_is_bought_and_sold": "total_volume = try_add(buy_volume, sell_volume)",
         "has_trades": "trade_count > 0",
     },
 )

@@ -29,7 +29,12 @@ def of(tables: Iterable[Metadata]) -> Iterator[Held]:
         snapshots = {snapshot["snapshot-id"]: snapshot for snapshot in table.snapshots}
         for name, ref in sorted((table.said.get("refs") or {}).items()):
             snapshot = snapshots.get(ref["snapshot-id"])
-            if not name.startswith(HELD) or snapshot is None or CURSOR not in snapshot["summary"]:
+            if (
+                not HELD.fullmatch(name)
+                or ref["type"] != "branch"
+                or snapshot is None
+                or CURSOR not in snapshot["summary"]
+            ):
                 continue
             cursor = from_json(snapshot["summary"][CURSOR])
             yield Held(

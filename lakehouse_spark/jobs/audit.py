@@ -1,23 +1,20 @@
 """What becomes of a commit that is held back: a person publishes or discards it, and the log of maintenance says so."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import DIMENSIONS, FACTS
+from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import held, metadata
 from lakehouse_spark.iceberg.held import Held
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, silver_processor
-from lakehouse_spark.jobs.steps import Step
-from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import audit, commit, snapshots
+from lakehouse_spark.lake import audit, commit, dead_letters, snapshots
 from lakehouse_spark.maintenance import journal
-from lakehouse_spark.metadata.maintenance_log import DONE
-from lakehouse_spark.settings import Settings, TableAuditSettings
+from lakehouse_spark.metadata.maintenance_log import DONE, FAILED
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.silver import rejected_records
+from lakehouse_spark.silver.feed import PLACE
 from lakehouse_spark.table import Table
 
 JOB = "audit"
@@ -44,25 +41,40 @@ def discard(spark: SparkSession, settings: Settings, table: Table, by: str, beca
     """Drops the commit: the table's job goes on from where it was, and makes it anew by the code and data of then."""
     waits = of(settings, table)
     run = _decided(spark, settings, waits, "discard", by, because)
-    commit.drop(snapshots.load(spark, table), waits.branch)
+    commit.discard(snapshots.load(spark, table), table, waits.branch)
     run.end(table.name, JOB, DONE, decision="discard", by=by, because=because, broken=dict(waits.broken))
     return waits
 
 
-def publish(spark: SparkSession, settings: Settings, table: Table, by: str, because: str) -> tuple[Held, list[Summary]]:
-    """Makes the commit current as it was staged.
+def publish(spark: SparkSession, settings: Settings, table: Table, by: str, because: str) -> Held:
+    """Makes the commit current as it was staged, and closes dead letters of what it accepted.
 
-    Where compaction came in between, it is dropped, and the table's job runs again with the checks of this table told
-    only; the summaries are those of that run.
+    Raises RefusedError, leaving it held back, where the table was committed to meanwhile, as by another tool.
     """
     waits = of(settings, table)
     run = _decided(spark, settings, waits, "publish", by, because)
-    iceberg, summaries = snapshots.load(spark, table), list[Summary]()
-    if not commit.publish(iceberg, waits.branch):
-        commit.drop(iceberg, waits.branch)
-        summaries = _run_again(spark, settings, table)
+    if not commit.publish(snapshots.load(spark, table), waits.branch):
+        run.end(table.name, JOB, FAILED, decision="publish", by=by, because=because)
+        raise RefusedError(
+            f"{table.name}: someone committed since {waits.branch} was staged, which cannot become current any more",
+            "Discard it, and run its job again, with LAKEHOUSE_AUDIT__MODE=warn if it is to be published all the same",
+        )
+    _close_letters(spark, table, waits)
     run.end(table.name, JOB, DONE, decision="publish", by=by, because=because, broken=dict(waits.broken))
-    return waits, summaries
+    return waits
+
+
+def _close_letters(spark: SparkSession, table: Table, waits: Held) -> None:
+    """Of records that an attempt before refused, and this commit made rows of."""
+    feed = next((feed for feed in FEEDS.values() if feed.table is table), None)
+    if feed is None:
+        return
+    letters = spark.table(rejected_records.TABLE.identifier).where(F.col("source_table") == feed.topic.table.name)
+    rows = snapshots.at(spark, table, waits.snapshot_id).where(F.col(str(table.stamp)) == F.lit(waits.stamp))
+    place = rejected_records.PLACE[: len(PLACE)]
+    made = rows.select(*(F.col(own).alias(name) for own, name in zip(PLACE, place, strict=True)))
+    accepted = letters.join(made, on=list(place), how="left_semi").select(*rejected_records.PLACE)
+    dead_letters.close(spark, letters, accepted, "accepted by a later attempt")
 
 
 def _decided(spark: SparkSession, settings: Settings, waits: Held, decision: str, by: str, because: str) -> journal.Run:
@@ -70,25 +82,3 @@ def _decided(spark: SparkSession, settings: Settings, waits: Held, decision: str
     run = journal.Run(spark, settings, _LEASE)
     run.announce([waits.table], JOB, f"{decision} {waits.branch}, by {by}: {because}")
     return run
-
-
-def _run_again(spark: SparkSession, settings: Settings, table: Table) -> list[Summary]:
-    own = settings.audit.tables.get(table.name, TableAuditSettings()).model_copy(update={"mode": "warn"})
-    audits = settings.audit.model_copy(update={"tables": {**settings.audit.tables, table.name: own}})
-    lenient = settings.model_copy(update={"audit": audits})
-    steps: dict[str, Callable[..., list[Step]]] = {
-        **{d.table.name: partial(_of_dimension, d.name) for d in DIMENSIONS.values()},
-        **{f"silver.{name}": partial(silver_processor.steps_of, tables=[name]) for name in silver_processor.TABLES},
-        **{fact.table.name: partial(fact_loader.steps_of, tables=[name]) for name, fact in FACTS.items()},
-        **{made.name: gold_aggregator.steps_of for tables, _ in gold_aggregator.STEPS for made in tables},
-    }
-    if table.name not in steps:
-        raise RefusedError(f"{table.name} is written by no job that could make the commit again")
-    due = [step for step in steps[table.name](spark, lenient) if table in step.tables]
-    return [summary for step in due for summary in step.work()]
-
-
-def _of_dimension(name: str, spark: SparkSession, settings: Settings) -> list[Step]:
-    return dimension_loader.steps_of(
-        spark, [name], max_record_bytes=settings.ingest.max_record_bytes, audits=settings.audit
-    )

@@ -44,7 +44,8 @@ def replay(spark: SparkSession, settings: Settings, selection: Selection) -> lis
         began = time.monotonic()
         if name in feeds:
             first = silver_processor.process(spark, settings, feeds[name])  # what nobody has judged yet
-            counts, notes = _replay(spark, settings, feeds[name], selection), first.notes
+            counts, warnings = _replay(spark, settings, feeds[name], selection)
+            notes = (*first.notes, *first.warnings, *warnings)
         else:
             counts, notes = _replay_reference(spark, settings, selection), ()
         snapshot_id = snapshots.state(spark, TABLE).snapshot_id if counts else None
@@ -93,16 +94,19 @@ def _replay_reference(spark: SparkSession, settings: Settings, selection: Select
         return {"records": counted[0], "replayed": counted[1], "rejected again": counted[0] - counted[1]}
 
 
-def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Selection) -> dict[str, int] | None:
+def _replay(
+    spark: SparkSession, settings: Settings, feed: Feed, selection: Selection
+) -> tuple[dict[str, int] | None, tuple[str, ...]]:
+    """What was counted, None where there was nothing to judge; and the checks that what is published breaks."""
     of_feed = F.col("source_table") == feed.topic.table.name
     base = snapshots.state(spark, feed.table)
     chosen = spark.table(TABLE.identifier).where(selection.predicate & of_feed & (F.col("status") == OPEN))
     last = base.cursor_as(FeedCursor)
     if last is None:
-        return None
+        return None, ()
     with measured(chosen, count=F.count("*")) as (letters, found):
         if not found["count"]:
-            return None
+            return None, ()
         exchanges = spark.table(dim_exchange.TABLE.identifier)
         judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
         held = snapshots.at(spark, feed.table, base.snapshot_id)
@@ -115,11 +119,12 @@ def _replay(spark: SparkSession, settings: Settings, feed: Feed, selection: Sele
                 cursor = replace(last, totals=totals, stamp=base.next_stamp(datetime.now(UTC)))
                 silver_processor.write(spark, feed, again, base, cursor, counts, done.audit.held(done.broken))
             _resolve(spark, letters, _verdicts(again), PLACE)
-            return {
+            told = {
                 "records": counts["records"],
                 "replayed": counts["accepted"] + counts["duplicates"],
                 "rejected again": counts["rejected"],
             }
+            return told, done.audit.warnings(done.broken)
 
 
 def _verdicts(decided: DataFrame) -> DataFrame:

@@ -127,7 +127,10 @@ def rederive(spark: SparkSession, settings: Settings, feed: Feed, since: date | 
     whole, whatever `since` says, because its earlier days are due too."""
     was_outdated = snapshots.state(spark, feed.table).is_outdated
     done = process(spark, settings, feed)
-    return done if was_outdated else rejudge(spark, settings, feed, snapshots.state(spark, feed.table), since)
+    if was_outdated:
+        return done
+    again = rejudge(spark, settings, feed, snapshots.state(spark, feed.table), since)
+    return replace(again, warnings=(*done.warnings, *again.warnings))
 
 
 def derive_activity(spark: SparkSession, audits: AuditSettings, *, rebuild: bool = False) -> Done:

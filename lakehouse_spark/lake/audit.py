@@ -10,7 +10,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import frames
 from lakehouse_spark.lake.commit import NOTHING, Broken
@@ -66,8 +66,8 @@ def of(spark: SparkSession, settings: AuditSettings | None, table: Table) -> Aud
     """
     if settings is None:
         return Audit(table, {})
-    if unknown := {*settings.tables} - {*BY_NAME}:
-        raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: there is no table {', '.join(sorted(unknown))}")
+    if unknown := {*settings.tables} - {each.name for each in TABLES if each.checks}:
+        raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: nothing is checked of {', '.join(sorted(unknown))}")
     own = settings.tables.get(table.name)
     mode = own.mode if own and own.mode else settings.mode
     if mode == "off":
@@ -83,7 +83,7 @@ def _require_condition(spark: SparkSession, table: Table, name: str, sql: str) -
         raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: {table.name} has a check {name} of its own")
     columns = T.StructType([each for each in table.columns if each.name != table.stamp])
     try:
-        frames.of_rows(spark, [], columns).where(F.expr(sql))
+        frames.of_rows(spark, [], columns).where(F.expr(sql)).agg(F.count_if(_holds(sql)))
     except PySparkException as error:
         why = in_a_sentence(error).split(";", maxsplit=1)[0]
         raise UsageError(

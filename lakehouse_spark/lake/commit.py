@@ -346,8 +346,9 @@ def _publish(
     """Stages on a branch grown from `base`, then fast-forwards, or holds back what has `broken` checks (None: what is
     committed says nothing new, and passes a commit that is held back); the LISTENERS hear what came of it."""
     done = Commit(table.name)
-    if broken and cursor is not None:
-        cursor = replace(cursor, notes={**cursor.notes, BROKEN: dict(broken)})
+    if cursor is not None and (broken or BROKEN in cursor.notes):
+        notes = {name: note for name, note in cursor.notes.items() if name != BROKEN}
+        cursor = replace(cursor, notes={**notes, BROKEN: dict(broken)} if broken else notes)
     try:
         done.state = _published(spark, table, base, cursor, write, broken, done)
         return done.state
@@ -406,7 +407,8 @@ def _published(
 
 def held(iceberg: Any) -> str | None:
     """The branch on which a commit is held back, if one is; of several, which only a race can leave, the first."""
-    return min((str(name) for name in iceberg.refs() if str(name).startswith(HELD)), default=None)
+    refs = iceberg.refs()
+    return min((str(name) for name in refs if HELD.fullmatch(str(name)) and refs[name].isBranch()), default=None)
 
 
 def require_none_held(iceberg: Any, table: Table) -> None:
@@ -424,7 +426,7 @@ def publish(iceberg: Any, branch: str) -> bool:
 
 def _held_back(iceberg: Any, branch: str) -> str:
     """The other name that a staged branch gets; an answer lost on the way is looked up."""
-    name = HELD + branch.partition("_")[2]
+    name = f"audit_{branch.partition('_')[2]}"
     for _ in range(_ATTEMPTS):
         try:
             iceberg.manageSnapshots().renameBranch(branch, name).commit()
@@ -554,6 +556,16 @@ def drop(iceberg: Any, branch: str) -> None:
     with suppress(Exception):
         iceberg.refresh()
         iceberg.manageSnapshots().removeBranch(branch).commit()
+
+
+def discard(iceberg: Any, table: Table, branch: str) -> None:
+    """Removes the branch of a commit that is held back; raises LostRaceError where that does not come to pass."""
+    for _ in range(_ATTEMPTS):
+        drop(iceberg, branch)
+        iceberg.refresh()
+        if branch not in iceberg.refs():
+            return
+    raise LostRaceError(f"{table.name}: {branch} is there still after {_ATTEMPTS} attempts to remove it; try again")
 
 
 @contextmanager

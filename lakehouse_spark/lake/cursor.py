@@ -5,6 +5,7 @@ instant is ISO 8601 in UTC with microseconds. Where a field's JSON key is not it
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,8 +16,8 @@ CURSOR = "lakehouse.cursor"
 BROKEN = "broken"
 """In the notes of a commit that was held back, and may have been published since: the checks that it breaks, and how
 many rows do."""
-HELD = "audit_"
-"""What the names of branches begin with on which commits are held back."""
+HELD = re.compile(r"audit_(\d{8}T\d{6})_[0-9a-f]{32}")
+"""The names of branches on which commits are held back; the time is when they were begun."""
 
 _REBUILT = " rebuilt"
 """Follows the name of a table in the JSON's `upto`, where that table's `rebuilt` stands."""

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LakehouseError
-from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json, from_text
+from lakehouse_spark.lake.cursor import CURSOR, Cursor, UpstreamCursor, from_json, from_text
 from lakehouse_spark.table import Table
 from lakehouse_spark.transforms.quality import RULES_VERSION
 
@@ -85,13 +85,15 @@ def state_of(spark: SparkSession, table: Table, iceberg: Any, head: Any = None) 
     return State(head.snapshotId(), None, stamp)
 
 
-def as_of(spark: SparkSession, table: Table, stamp: datetime) -> State | None:
-    """The table as the newest commit up to a stamp left it; None where that snapshot is gone."""
+def as_of(spark: SparkSession, table: Table, stamp: datetime, place: datetime | None = None) -> State | None:
+    """The table as the newest commit up to a stamp left it; of a table that follows another, of those that consumed no
+    more of that than up to `place`. None where that snapshot is gone."""
     iceberg = load(spark, table)
     for snapshot in ancestors(iceberg, iceberg.currentSnapshot()):
         written = snapshot.summary().get(CURSOR)
         cursor = None if written is None else from_json(written)
-        if cursor is not None and cursor.stamp <= stamp:
+        is_further = place is not None and isinstance(cursor, UpstreamCursor) and (cursor.upto or place) > place
+        if cursor is not None and cursor.stamp <= stamp and not is_further:
             return State(snapshot.snapshotId(), cursor, cursor.stamp)
     return None
 

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any
 
+from lakehouse_spark.lake.cursor import HELD
 from lakehouse_spark.maintenance.health import File, Health, Partition, Ref, Snapshot
 from lakehouse_spark.table import Policy, Table
 
@@ -23,8 +24,6 @@ _MANIFESTS = 20
 """With fewer manifests, rewriting them gains a reader nothing."""
 _STAGED = re.compile(r"(?:commit|compaction)_(?:(\d{8}T\d{6})_)?[0-9a-f]{32}")
 """Branches on which writers stage; the time is when it was made."""
-_HELD = re.compile(r"audit_(\d{8}T\d{6})_[0-9a-f]{32}")
-"""Branches on which commits are held back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +165,13 @@ def plan(table: Table, policy: Policy, health: Health, given: Circumstances) -> 
         return Plan(table.name)
     removal, kept_rows = _retention(table, policy, health, given)
     left = health if removal is None else _without(health, removal.files)
+    rewrites: list[tuple[Action | None, list[Kept]]] = [_compaction(table, policy, left, given), _manifests(health)]
+    if any(HELD.fullmatch(ref.name) and not ref.is_tag for ref in health.refs):
+        why = "a commit is held back, and goes on from what is there"
+        rewrites = [(None, [Kept(Compaction.job, "tables", 1, why), Kept(ManifestRewrite.job, "tables", 1, why)])]
     found = [
         (removal, kept_rows),
-        _compaction(table, policy, left, given),
-        _manifests(health),
+        *rewrites,
         _expiry(policy, health, given),
     ]
     actions = tuple(action for action, _ in found if action is not None)
@@ -430,7 +432,7 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         limit = f", or more than {policy.max_snapshots:,} are kept" if is_over else ""
         reasons.append(f"{len(gone):,} snapshots are older than {policy.snapshot_days} days{limit}")
     if dead:
-        forgotten = sum(_HELD.fullmatch(ref.name) is not None for ref in dead)
+        forgotten = sum(HELD.fullmatch(ref.name) is not None for ref in dead)
         if forgotten:
             reasons.append(f"{forgotten} commits were held back for {given.longest_held.days} days, and nobody decided")
         if len(dead) > forgotten:
@@ -476,7 +478,7 @@ def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:
     """Whether a writer staged on it, and began longer ago than any write takes, or than a commit is held back."""
     if ref.is_tag:
         return False
-    if (held := _HELD.fullmatch(ref.name)) and (began := _began(held[1])):
+    if (held := HELD.fullmatch(ref.name)) and (began := _began(held[1])):
         return given.now - began > given.longest_held
     match = _STAGED.fullmatch(ref.name)
     if match is None:

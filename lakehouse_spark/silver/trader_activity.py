@@ -35,7 +35,7 @@ TABLE = Table(
     sources=("silver.trades",),
     checks={
         "has_trades": "total_buys + total_sells > 0",
-        "net_is_bought_less_sold": "net_position = buy_volume - sell_volume",
+        "net_is_bought_less_sold": "net_position = try_subtract(buy_volume, sell_volume)",
     },
 )
 

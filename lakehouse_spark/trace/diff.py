@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
+from unicodedata import category
 
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
@@ -28,6 +29,8 @@ from lakehouse_spark.table import Table
 from lakehouse_spark.trace import records
 from lakehouse_spark.trace.moment import Moment
 from lakehouse_spark.trace.origins import ORIGINS, Origin
+from lakehouse_spark.transforms import attributes
+from lakehouse_spark.transforms.quality import folded
 
 APPEARED, CHANGED, WENT = "appeared", "changed", "went"
 """What may become of a row."""
@@ -94,6 +97,8 @@ def diff(
     """
     if table.name not in {*ORIGINS, *_FEEDS, dim_time.TABLE.name, *(each.table.name for each in DIMENSIONS.values())}:
         raise UsageError(f"the rows of {table.name} are not made of others", "name a table of silver, dim or gold")
+    if until is not None and until < since:
+        raise UsageError("--until is before --since")
     known = metadata.of(settings, table)
     ends = [known.known_at(since), known.known_at(until) if until else known]
     iceberg = snapshots.load(spark, table)
@@ -133,13 +138,17 @@ def _as_today(table: Table, rows: DataFrame) -> DataFrame:
 
 
 def _none_went(iceberg: Any, before: State, after: State) -> bool:
-    """Whether the commits in between say so."""
+    """Whether the commits in between say so: none deleted, derived all anew, or repaired rows under an old stamp."""
+    newer = None
     for snapshot in snapshots.ancestors(iceberg, iceberg.snapshot(after.snapshot_id)):
         if snapshot.snapshotId() == before.snapshot_id:
             return True
         cursor = snapshots.cursor_on(snapshot)
-        if snapshot.operation() != "replace" and (cursor is None or cursor.counts.get("deleted")):
+        if snapshot.operation() == "replace":
+            continue
+        if cursor is None or cursor.stamp == newer or cursor.rebuilt == cursor.stamp or cursor.counts.get("deleted"):
             return False
+        newer = cursor.stamp
     return False
 
 
@@ -223,7 +232,7 @@ class _Because:
         keys = [row[feed.key] for row in rows]
         of_keys = self._all_of(feed, keys)
         real = [row for row in rows if of_keys[0].get(row[feed.key]) != of_keys[1].get(row[feed.key])]
-        arrived = self._arrived(feed, [row[feed.key] for row in real], of_keys[1]) if real else {}
+        arrived = self._arrived(feed, [row[feed.key] for row in real], of_keys[1]) if real else []
         for row in real:
             yield self._of_row(feed, of_keys[0].get(row[feed.key]), of_keys[1].get(row[feed.key]), arrived)
 
@@ -239,35 +248,41 @@ class _Because:
             for moment in (self.was, self.now)
         ]  # fmt: skip
 
-    def _arrived(self, feed: Feed, keys: Sequence[str], now: Mapping[str, Row]) -> dict[str, dict[str, datetime]]:
-        """By key, the records that made or moved its row, by their place, and when they landed, the last one last."""
-        bronze, place = self.now.records(feed), F.concat_ws("/", *(F.col(n).cast("string") for n in _BRONZE))
-        own = {_place(now[key]): key for key in keys if key in now}
-        key = F.regexp_replace(feed.key, records.BLANKS, "") if feed.status else F.lit(None).cast("string")
-        found = bronze.select(place.alias("_place"), key.alias("_key"), "_ingested_at")
-        chosen = F.col("_key").isin(*keys) if feed.status else F.col("_place").isin(*own)
-        arrived: dict[str, dict[str, datetime]] = {}
-        for row in found.where(chosen).orderBy("_ingested_at", "_place").collect():
-            of_key = row["_key"] or own[row["_place"]]
-            arrived.setdefault(of_key, {})[row["_place"]] = row["_ingested_at"].replace(tzinfo=UTC)
-        return arrived
+    def _arrived(self, feed: Feed, keys: Sequence[str], now: Mapping[str, Row]) -> list[Row]:
+        """The records that landed in between and are in the place of a row of these keys, or of a status under one of
+        them, in the order in which they arrived: `_place`, `_key` and `_status`."""
+        bronze, upto = self.now.records(feed), self._upto(feed)
+        landed = bronze if upto is None else bronze.where(F.col("_ingested_at") > F.lit(upto))
+        place = F.concat_ws("/", *(F.col(name).cast("string") for name in _BRONZE))
+        chosen, key, status = place.isin(*(_place(now[key]) for key in keys if key in now)), F.lit(None), F.lit(None)
+        if feed.status:
+            key = F.regexp_replace(feed.key, records.BLANKS, "")
+            status = F.coalesce(folded(F.get_json_object("raw_payload", f"$.{feed.status}")), F.lit("EXECUTED"))
+            chosen = chosen | key.isin(*(_bare(each) for each in keys))
+        found = landed.where(chosen).select(
+            place.alias("_place"), key.cast("string").alias("_key"), status.cast("string").alias("_status"),
+            "_ingested_at", *_BRONZE[1:],
+        )  # fmt: skip
+        return found.orderBy("_ingested_at", *_BRONZE[1:]).collect()
 
-    def _of_row(
-        self, feed: Feed, was: Row | None, now: Row | None, arrived: Mapping[str, Mapping[str, datetime]]
-    ) -> Cause:
+    def _upto(self, feed: Feed) -> datetime | None:
+        """How much of bronze silver had consumed before."""
+        cursor = self.was.state(feed.table).cursor
+        return cursor.upto if isinstance(cursor, UpstreamCursor) else None
+
+    def _of_row(self, feed: Feed, was: Row | None, now: Row | None, arrived: Sequence[Row]) -> Cause:
         key = (now or was)[feed.key]  # type: ignore[index]
         if now is None:
             return Cause(AGAIN, detail=f"{key} is no row of {feed.table.name} any more")
-        moves = was is not None and feed.status is not None and was[feed.status] != now[feed.status]
-        of_key = arrived.get(key, {})
-        record = [*of_key][-1] if moves and of_key else _place(now)
-        landed = of_key.get(record)
-        cursor = self.was.state(feed.table).cursor
-        upto = cursor.upto if isinstance(cursor, UpstreamCursor) else None
-        if landed is not None and upto is not None and landed <= upto:
+        if was is not None and feed.status and was[feed.status] != now[feed.status]:
+            moved = [r["_place"] for r in arrived if (r["_key"], r["_status"]) == (_bare(key), now[feed.status])]
+            detail = f"{key}: {was[feed.status]} → {now[feed.status]}"
+            if moved:
+                return Cause(STATUS, moved[0], detail)
+            return Cause(REPLAYED if self._replayed else AGAIN, detail=detail)
+        record = _place(now)
+        if record not in {row["_place"] for row in arrived}:
             return Cause(REPLAYED if record in self._replayed else AGAIN, record, str(key))
-        if was is not None and moves:
-            return Cause(STATUS, record, f"{key}: {was[str(feed.status)]} → {now[str(feed.status)]}")
         if was is not None:
             return Cause(RESTATED if feed.restates else AGAIN, record, str(key))
         is_late = now[feed.event_time].replace(tzinfo=UTC) <= self.since.astimezone(UTC)
@@ -278,15 +293,17 @@ class _Because:
         """The places of records that were replayed since."""
         letters = self.spark.table(rejected_records.TABLE.identifier)
         place = F.concat_ws("/", *(F.col(name).cast("string") for name in _BRONZE))
-        status, resolved = F.col("status") == rejected_records.REPLAYED, F.col("_resolved_at") > F.lit(self.since)
-        return frozenset(row[0] for row in letters.where(status & resolved).select(place).collect())
+        is_replayed = (F.col("status") == rejected_records.REPLAYED) & F.col("resolution").isin("inserted", "updated")
+        resolved = letters.where(is_replayed & (F.col("_resolved_at") > F.lit(self.since)))
+        return frozenset(row[0] for row in resolved.select(place).collect())
 
     def _of_members(self, dimension: Dimension, keys: Sequence[str], *, by_key: bool = False) -> Iterator[Cause]:
         """The records about members that were followed in between."""
         log, followed = self.now.log(dimension), self.was.followed(dimension)
         if dimension is dim_account.DIMENSION and not by_key:
-            rows = self._rows_of(self.now, dimension, keys).select(dimension.natural_key)
-            log = log.join(rows, F.col("natural_key") == F.col(dimension.natural_key), how="left_semi")
+            owned = log.where(attributes.text(F.col("attributes"), "trader_id").isin(*keys)).select("natural_key")
+            rows = self._rows_of(self.was, dimension, keys).select(F.col(dimension.natural_key).alias("natural_key"))
+            log = log.join(owned.unionByName(rows).distinct(), on="natural_key", how="left_semi").select(*log.columns)
         else:
             log = log.where(F.col("natural_key").isin(*keys))
         if followed is not None:
@@ -324,3 +341,8 @@ def _rules(spark: SparkSession, table: Table, before: State, after: State) -> li
 
 def _place(row: Row) -> str:
     return "/".join(str(row[name]) for name in PLACE)
+
+
+def _bare(key: str) -> str:
+    """A key without blanks, as records.BLANKS has them."""
+    return "".join(c for c in key if not c.isspace() and category(c)[0] not in "ZC")

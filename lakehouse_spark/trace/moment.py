@@ -5,6 +5,7 @@ from datetime import datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.dim.reference_log import LOG, of_dimension
@@ -69,13 +70,26 @@ class Moment:
     def _consumed(self, table: Table) -> snapshots.State:
         now, own = snapshots.state(self._spark, table), self._states[self._table.name].cursor
         stamp = None
+        if table.short_name in DIMENSIONS and isinstance(own, UpstreamsCursor):
+            return self._followed_member(table, now, own)
         if isinstance(own, UpstreamsCursor) and table.name in own.upto:
             stamp = own.upto[table.name].stamp
         elif isinstance(own, UpstreamCursor) and own.source == table.name:
             stamp = own.upto
         if stamp is None or now.stamp is None or now.stamp <= stamp:
             return now
-        then = snapshots.as_of(self._spark, table, stamp)
+        return self._or_now(snapshots.as_of(self._spark, table, stamp), now, table)
+
+    def _followed_member(self, table: Table, now: snapshots.State, own: UpstreamsCursor) -> snapshots.State:
+        """A dimension as it was by then: it is followed by its place in the change log, and facts infer members
+        without moving that."""
+        place = self.followed(DIMENSIONS[table.short_name])
+        is_further = isinstance(now.cursor, UpstreamCursor) and place is not None and (now.cursor.upto or place) > place
+        if now.stamp is None or (now.stamp <= own.stamp and not is_further):
+            return now
+        return self._or_now(snapshots.as_of(self._spark, table, own.stamp, place), now, table)
+
+    def _or_now(self, then: snapshots.State | None, now: snapshots.State, table: Table) -> snapshots.State:
         if then is None:
             self.gone.append(table.name)
         return then or now
