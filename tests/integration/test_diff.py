@@ -122,6 +122,25 @@ def test_a_dimension_that_is_restated_changes_what_it_describes(made: tuple[Lake
     assert [kind for kind, _, _ in told(since(lake, at, "dim.dim_symbol"))] == ["changed", "appeared"]
 
 
+def test_an_account_that_comes_late_moves_positions_and_the_next_late_trade_finds_it(
+    made: tuple[Lake, datetime],
+) -> None:
+    lake, at = made
+    Market(lake, arrivals=9).refer("dim_account", [change("AC1", date(2025, 1, 1), trader_id="TR1")])
+    bring_up(lake)
+    found = since(lake, at, "gold.portfolio_positions")
+    assert found.numbers == {"appeared": 2, "changed": 0, "went": 2}
+    assert {cause for _, _, causes in told(found) for cause in causes} == {
+        ("dimension record", "raw_reference/batch 10/0", "dim_account AC1 states the member as of 2025-01-01")
+    }
+    middle = moment()
+    bring_up(lake, sent(trade_id="T4", price=11, quantity=50, timestamp="2025-01-15T16:00:00Z"))
+    found = since(lake, middle, "gold.portfolio_positions")
+    assert (found.numbers["changed"], found.notes) == (2, [])
+    late = ("late record", "trades/0/3", "T4 of 2025-01-15 16:00:00 UTC")
+    assert [causes for _, _, causes in told(found)] == [[late], [late]]
+
+
 def test_a_replay_is_told_as_one(made: tuple[Lake, datetime], monkeypatch: pytest.MonkeyPatch) -> None:
     lake, at = made
     arrive(lake, sent(trade_id="T5", exchange="NEWX"))
