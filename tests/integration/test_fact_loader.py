@@ -17,6 +17,7 @@ from lakehouse_spark.lake import dimension_members, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.lake.reconcile import settle
+from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.verify import model
 from tests.support.lake import refusing, table
 from tests.support.market import FRIDAY, MONDAY, TUESDAY, Market, broken, change, market, trade
@@ -151,10 +152,10 @@ def test_no_fact_is_without_a_key_though_its_version_goes_while_it_is_loaded(
     found.trade([trade(1, "2025-06-06T14:00", "BUY", 1, "10")])
     infer = dimension_members.infer
 
-    def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame) -> None:
+    def meanwhile(spark: SparkSession, dimension: Dimension, wanted: DataFrame, audits: AuditSettings) -> None:
         if dimension.name == "dim_trader":  # the symbols were looked at already
             found.refer("dim_symbol", [replace(born, effective_date=date(2025, 6, 1), is_deleted=True)])
-        infer(spark, dimension, wanted)
+        infer(spark, dimension, wanted, audits)
 
     monkeypatch.setattr(dimension_members, "infer", meanwhile)
     fact_loader.run(found.spark, found.lake.settings, ["fact_trades"])
