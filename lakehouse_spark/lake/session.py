@@ -233,9 +233,9 @@ def close_allocators(spark: SparkSession) -> None:
     """
     jvm = spark._jvm
     assert jvm is not None
-    if list(spark.sparkContext.statusTracker().getActiveJobsIds()):
-        return
-    with suppress(Py4JError):  # one that still has memory says so, once the others are closed
+    with suppress(Py4JError, OSError):  # one that still has memory says so, once the others are closed
+        if list(spark.sparkContext.statusTracker().getActiveJobsIds()):
+            return
         root = getattr(jvm, "org.apache.iceberg.arrow.ArrowAllocation").rootAllocator()
         closing = getattr(jvm, "org.apache.iceberg.shaded.org.apache.arrow.util.AutoCloseables")
         closing.close(root.getChildAllocators())

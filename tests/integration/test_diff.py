@@ -27,6 +27,9 @@ from tests.support.lake import Lake, arrive, table
 from tests.support.market import Market, change, market
 from tests.support.scd_changes import drawn
 
+ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
+SHOWN = 8 if ROUNDS > 1 else 2
+"""Rows of a table that are explained of a random history."""
 TRACED = (
     "silver.trades", "silver.trader_activity", "dim.dim_symbol", "dim.dim_trader", "dim.dim_account",
     "gold.fact_trades", "gold.daily_trading_summary", "gold.market_overview", "gold.trade_analytics", "gold._open_lots",
@@ -182,7 +185,7 @@ def test_a_moment_that_is_not_known_and_a_table_that_is_made_of_nothing_are_told
     assert since(lake, at, "gold.daily_trading_summary").numbers == {"appeared": 0, "changed": 0, "went": 0}
 
 
-@pytest.mark.parametrize("number", range(int(os.environ.get("SOAK_ROUNDS", "1"))))
+@pytest.mark.parametrize("number", range(ROUNDS))
 def test_of_any_history_every_change_has_a_cause(spark: SparkSession, tmp_path: Path, number: int) -> None:
     dice = Random(number)
     history = max(drawn(histories(), 30, number + 70), key=lambda each: len(each.trades) + len(each.accounts))
@@ -206,7 +209,7 @@ def test_of_any_history_every_change_has_a_cause(spark: SparkSession, tmp_path: 
     for name in TRACED:
         if name == "silver.trader_activity":
             continue
-        seen = diff(found.spark, found.lake.settings, table(name), at, limit=8)
+        seen = diff(found.spark, found.lake.settings, table(name), at, limit=SHOWN)
         unexplained = [row for row in seen.rows if not row.causes]
         assert not unexplained, (name, unexplained)
 

@@ -34,6 +34,12 @@ MINUTE = 60.0
 NOTHING: Any = None
 
 
+@pytest.fixture(autouse=True)
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no Spark here, of which readers could be closed."""
+    monkeypatch.setattr(live, "close_allocators", lambda spark: None)
+
+
 @dataclass
 class Hand(live.Clock):
     """A clock that moves only when it is waited for, or worked by."""
