@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from lakehouse_spark.errors import UsageError
@@ -149,24 +149,25 @@ class MaintenanceSettings(_Part):
     """So it does for one of more files, where they are small."""
 
 
+_Mode = Annotated[
+    Literal["off", "warn", "enforce"],
+    BeforeValidator(lambda mode: "off" if mode is False else mode),  # as YAML reads a bare off
+]
+
+
 class TableAuditSettings(_Part):
     """What is different for one table."""
 
-    mode: Literal["off", "warn", "enforce"] | None = None
+    mode: _Mode | None = None
     """See LAKEHOUSE_AUDIT__MODE."""
     checks: Mapping[str, str] = {}
     """More checks, by a name: conditions in SQL that every written row has to meet; NULL is not false."""
     most_changed: float | None = Field(default=None, ge=0, le=1)
     """A commit may change or delete this share of the table's rows."""
 
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _is_text(cls, mode: object) -> object:
-        return _off(mode)
-
 
 class AuditSettings(_Part):
-    mode: Literal["off", "warn", "enforce"] = "enforce"
+    mode: _Mode = "enforce"
     """What becomes of a commit that breaks a check of its table: it is held back (enforce), or that is told alone
     (warn), or nothing is checked (off)."""
     tables: Mapping[str, TableAuditSettings] = {}
@@ -174,16 +175,6 @@ class AuditSettings(_Part):
     that a commit may change (`most_changed`)."""
     keep_days: float = Field(default=14, gt=0)
     """A commit that is held back for so long without a word is dropped, and its job tries again."""
-
-    @field_validator("mode", mode="before")
-    @classmethod
-    def _is_text(cls, mode: object) -> object:
-        return _off(mode)
-
-
-def _off(mode: object) -> object:
-    """YAML reads a bare off as false."""
-    return "off" if mode is False else mode
 
 
 class LiveSettings(_Part):

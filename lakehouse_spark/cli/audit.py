@@ -70,31 +70,26 @@ def show_held(
 @app.command("publish")
 def publish_held(name: TableName, because: Because = "", by: By = "", as_json: Json = False) -> None:
     """Make a commit current although it breaks checks; the log of maintenance keeps who did, and why."""
-    from lakehouse_spark.cli.sessions import opened
-    from lakehouse_spark.jobs import audit
-
-    who, chosen = _decides(by, because), table(name)
-    with opened("audit publish") as (spark, settings):
-        waits = audit.publish(spark, settings, chosen, who, because)
-    print_json({**_as_dict(waits), "decision": "publish"}) if as_json else out.print(f"published {waits.branch}")
+    _decide("publish", "published", name, because, by, as_json)
 
 
 @app.command("discard")
 def discard_held(name: TableName, because: Because = "", by: By = "", as_json: Json = False) -> None:
     """Drop a commit that is held back: the next run makes it anew, by the code and the data of then."""
+    _decide("discard", "discarded", name, because, by, as_json)
+
+
+def _decide(decision: str, done: str, name: str, because: str, by: str, as_json: bool) -> None:
+    """Has the function of `jobs.audit` decide that is named as the decision, and prints what is `done`."""
+    if not because:
+        raise UsageError("say why: --because 'a merger doubled the price, agreed with the desk'")
     from lakehouse_spark.cli.sessions import opened
     from lakehouse_spark.jobs import audit
 
-    who, chosen = _decides(by, because), table(name)
-    with opened("audit discard") as (spark, settings):
-        waits = audit.discard(spark, settings, chosen, who, because)
-    print_json({**_as_dict(waits), "decision": "discard"}) if as_json else out.print(f"discarded {waits.branch}")
-
-
-def _decides(by: str, because: str) -> str:
-    if not because:
-        raise UsageError("say why: --because 'a merger doubled the price, agreed with the desk'")
-    return by or getuser()
+    chosen = table(name)
+    with opened(f"audit {decision}") as (spark, settings):
+        waits = getattr(audit, decision)(spark, settings, chosen, by or getuser(), because)
+    print_json({**_as_dict(waits), "decision": decision}) if as_json else out.print(f"{done} {waits.branch}")
 
 
 def _tell(waits: "Held") -> None:

@@ -8,8 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.lake import audit, payload_drift
-from lakehouse_spark.lake.audit import Audit
-from lakehouse_spark.lake.commit import Broken
+from lakehouse_spark.lake.audit import Verdict
 from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of, ranges
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.settings import AuditSettings
@@ -34,9 +33,8 @@ class Decided:
     """judging.counts of them."""
     drifted: payload_drift.Found
     """What of their payloads is not as declared."""
-    audit: Audit
-    broken: Broken
-    """The checks that the rows break which they make."""
+    verdict: Verdict
+    """Of the audit, on the rows that they make."""
 
 
 @contextmanager
@@ -52,8 +50,8 @@ def decided(
         checks = checked.measures(F.col(dedup.ROW).isNotNull() & F.col(dedup.STANDS).isNull())
         with measured(outcomes, **measures, **checks) as (once, counted):
             counts = {name: counted[name] for name in measures}
-            broken = checked.broken(records.sparkSession, counted.asDict(), counts["updated"])
-            yield Decided(once, counts, found, checked, broken)
+            verdict = checked.verdict(records.sparkSession, counted.asDict(), counts["updated"])
+            yield Decided(once, counts, found, verdict)
 
 
 def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:

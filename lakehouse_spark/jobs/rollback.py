@@ -6,29 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.catalog import DIMENSIONS, FACTS, FEEDS
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import metadata
-from lakehouse_spark.jobs import gold_aggregator
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.maintenance import journal
 from lakehouse_spark.metadata.maintenance_log import DONE
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.silver import trader_activity
 from lakehouse_spark.table import Table
 
 JOB = "rollback"
 _LEASE = timedelta(minutes=1)
-_MADE = {
-    *(feed.table.name for feed in FEEDS.values()),
-    trader_activity.TABLE.name,
-    *(dimension.table.name for dimension in DIMENSIONS.values()),
-    *(fact.table.name for fact in FACTS.values()),
-    *(table.name for tables, _ in gold_aggregator.STEPS for table in tables),
-}
-"""The tables that follow others by a cursor."""
 
 
 def rollback(spark: SparkSession, settings: Settings, table: Table, to: datetime, by: str, because: str) -> Summary:
@@ -40,7 +29,7 @@ def rollback(spark: SparkSession, settings: Settings, table: Table, to: datetime
     commit.
     """
     began = time.monotonic()
-    if table.name not in _MADE:
+    if not table.follows:
         raise UsageError(f"{table.name} follows no other table, so that nothing would come again")
     now = metadata.of(settings, table)
     known, iceberg = now.known_at(to), snapshots.load(spark, table)

@@ -115,8 +115,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = replace(_cursor(source, base, after, arrived, counts), notes={_SEEN: fields})
-        state = write(spark, feed, records, base, cursor, counts, found.audit.held(found.broken))
-        done = Done(counts, state.snapshot_id, warnings=found.audit.warnings(found.broken))
+        state = write(spark, feed, records, base, cursor, counts, found.verdict.held)
+        done = Done(counts, state.snapshot_id, warnings=found.verdict.warnings)
         if letters is not None:
             dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")
         return done

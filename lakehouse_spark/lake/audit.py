@@ -25,6 +25,15 @@ _BROKEN = "broken "
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """On a commit: the checks for which it is `held` back, and how many rows break each; else what a user reads of
+    those that it breaks, and is published all the same."""
+
+    held: Broken
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Audit:
     """Of one table, for one commit: `checks` are conditions in SQL on a row, by their name."""
 
@@ -39,24 +48,15 @@ class Audit:
         """Aggregates of rows with the table's columns but the stamp: how many of those written break each check."""
         return {_BROKEN + name: F.count_if(is_written & ~_holds(sql)) for name, sql in self.checks.items()}
 
-    def broken(self, spark: SparkSession, found: Mapping[str, Any], changed: int) -> Broken:
-        """The checks that a commit breaks, and how many rows do; `found` are the measures, `changed` is how many rows
-        it updates and deletes."""
+    def verdict(self, spark: SparkSession, found: Mapping[str, Any], changed: int) -> Verdict:
+        """What becomes of a commit; `found` are the measures, `changed` is how many rows it updates and deletes."""
         broken = {name: found[_BROKEN + name] for name in self.checks if found[_BROKEN + name]}
         if self.most_changed is not None and changed > self.most_changed * _rows(spark, self.table):
             broken[CHANGES] = changed
-        return broken
-
-    def held(self, broken: Broken) -> Broken:
-        """Those for which the commit is held back."""
-        return broken if self.is_enforced else NOTHING
-
-    def warnings(self, broken: Broken) -> tuple[str, ...]:
-        """What a user reads of a commit that is published all the same."""
         if self.is_enforced or not broken:
-            return ()
+            return Verdict(broken)
         said = ", ".join(f"{name} ({number:,})" for name, number in broken.items())
-        return (f"published although it breaks {said}",)
+        return Verdict(NOTHING, (f"published although it breaks {said}",))
 
 
 def of(spark: SparkSession, settings: AuditSettings | None, table: Table) -> Audit:

@@ -56,6 +56,15 @@ def _typed(columns: tuple[T.StructField, ...]) -> tuple[Column, ...]:
     return tuple(F.col(c.name).cast(c.dataType.simpleString()).alias(c.name) for c in columns)
 
 
+def measures() -> dict[str, Column]:
+    """Aggregates of differences: how many rows are to be inserted, updated and deleted."""
+    return {
+        "inserted": F.count_if("_new"),
+        "updated": F.count_if(~F.col("_new") & ~F.col("_gone")),
+        "deleted": F.count_if("_gone"),
+    }
+
+
 def settle(
     spark: SparkSession,
     table: Table,
@@ -73,15 +82,10 @@ def settle(
     Raises LostRaceError and HeldError like `append`.
     """
     checked = audit.of(spark, audits, table)
-    measures = {
-        "inserted": F.count_if("_new"),
-        "updated": F.count_if(~F.col("_new") & ~F.col("_gone")),
-        "deleted": F.count_if("_gone"),
-    }
-    checks = checked.measures(~F.col("_gone"))
-    with measured(differences(table, fresh, held), **measures, **checks, days=_days(table)) as (rows, found):
-        counts = {name: found[name] for name in measures}
-        broken = checked.broken(spark, found.asDict(), counts["updated"] + counts["deleted"])
+    counted, checks = measures(), checked.measures(~F.col("_gone"))
+    with measured(differences(table, fresh, held), **counted, **checks, days=_days(table)) as (rows, found):
+        counts = {name: found[name] for name in counted}
+        verdict = checked.verdict(spark, found.asDict(), counts["updated"] + counts["deleted"])
         consumed = base.cursor.place if base.cursor else None
         if not any(counts.values()) and cursor.place == consumed and not base.is_outdated:
             return Done(counts)
@@ -90,17 +94,17 @@ def settle(
         if not any(counts.values()):
             state = commit.advance(spark, table, base, cursor)
         elif not counts["updated"] and not counts["deleted"]:
-            state = commit.append(spark, table, stamped, base, cursor, checked.held(broken))
+            state = commit.append(spark, table, stamped, base, cursor, verdict.held)
         else:
             state = commit.merge(
                 spark, table, stamped, base, cursor,
                 bounds=_bounds(table, rows, found["days"]),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
-                broken=checked.held(broken),
+                broken=verdict.held,
             )  # fmt: skip
     notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
-    return Done(counts, state.snapshot_id, notes, checked.warnings(broken))
+    return Done(counts, state.snapshot_id, notes, verdict.warnings)
 
 
 def _days(table: Table) -> Column:

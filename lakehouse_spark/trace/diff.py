@@ -20,7 +20,7 @@ from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.lake import snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor
 from lakehouse_spark.lake.queries import measured
-from lakehouse_spark.lake.reconcile import differences
+from lakehouse_spark.lake.reconcile import differences, measures
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import orderbook_snapshots, rejected_records, trades
@@ -95,7 +95,7 @@ def diff(
 
     Raises UsageError for a moment that is not known any more, and for tables whose rows are not made of others.
     """
-    if table.name not in {*ORIGINS, *_FEEDS, dim_time.TABLE.name, *(each.table.name for each in DIMENSIONS.values())}:
+    if not table.follows and table is not dim_time.TABLE:
         raise UsageError(f"the rows of {table.name} are not made of others", "name a table of silver, dim or gold")
     if until is not None and until < since:
         raise UsageError("--until is before --since")
@@ -106,11 +106,7 @@ def diff(
         snapshots.state_of(spark, table, iceberg, iceberg.snapshot(end.said["current-snapshot-id"])) for end in ends
     )
     differing = _differing(spark, table, iceberg, before, after)
-    counts = {
-        APPEARED: F.count_if("_new"),
-        CHANGED: F.count_if(~F.col("_new") & ~F.col("_gone")),
-        WENT: F.count_if("_gone"),
-    }
+    counts = dict(zip((APPEARED, CHANGED, WENT), measures().values(), strict=True))
     with measured(differing, **counts) as (rows, found):
         first = rows.orderBy(*table.key).limit(limit).collect()
     because = _Because(spark, settings, table, Moment(spark, table, before), Moment(spark, table, after), since)

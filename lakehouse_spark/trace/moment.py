@@ -83,10 +83,9 @@ class Moment:
     def _followed_member(self, table: Table, now: snapshots.State, own: UpstreamsCursor) -> snapshots.State:
         """A dimension as it was by then: it is followed by its place in the change log, and facts infer members
         without moving that."""
-        place = self.followed(DIMENSIONS[table.short_name])
-        is_further = isinstance(now.cursor, UpstreamCursor) and place is not None and (now.cursor.upto or place) > place
-        if now.stamp is None or (now.stamp <= own.stamp and not is_further):
+        if now.cursor is None:
             return now
+        place = self.followed(DIMENSIONS[table.short_name])
         return self._or_now(snapshots.as_of(self._spark, table, own.stamp, place), now, table)
 
     def _or_now(self, then: snapshots.State | None, now: snapshots.State, table: Table) -> snapshots.State:

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, date, datetime
@@ -23,7 +22,7 @@ from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.trace.diff import Changes, diff
 from tests.support import lake
 from tests.support.histories import STATUSES, histories
-from tests.support.lake import Lake, arrive, table
+from tests.support.lake import Lake, arrive, moment, table
 from tests.support.market import Market, change, market
 from tests.support.scd_changes import drawn
 
@@ -35,14 +34,6 @@ TRACED = (
     "gold.fact_trades", "gold.daily_trading_summary", "gold.market_overview", "gold.trade_analytics", "gold._open_lots",
     "gold.trader_performance", "gold.portfolio_positions",
 )  # fmt: skip
-
-
-def moment() -> datetime:
-    """Of no commit's millisecond."""
-    time.sleep(0.005)
-    now = datetime.now(UTC)
-    time.sleep(0.005)
-    return now
 
 
 def sent(**changes: Any) -> bytes:

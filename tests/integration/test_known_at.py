@@ -1,7 +1,6 @@
 """What was known at a moment: what an observer wrote down then, through compaction and expiry, by both engines."""
 
-import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,11 @@ from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import copies
 from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.query import embedded
-from tests.support.lake import Lake, arrive, trade
+from tests.support.lake import Lake, arrive, moment, trade
 from tests.support.lakehouses import connect
 
 TRADES = "SELECT trade_id, status FROM silver.trades"
 Seen = list[tuple[str, str]]
-
-
-def moment() -> datetime:
-    """Of no commit's millisecond."""
-    time.sleep(0.005)
-    now = datetime.now(UTC)
-    time.sleep(0.005)
-    return now
 
 
 class Observer:

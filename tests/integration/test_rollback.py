@@ -1,7 +1,6 @@
 """A table is given what it had; what came since comes again, to the same rows."""
 
 import sys
-import time
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rollback, silver_processor
 from lakehouse_spark.lake import commit
 from lakehouse_spark.maintenance import journal
-from tests.support.lake import Lake, arrive, table, trade
+from tests.support.lake import Lake, arrive, moment, table, trade
 
 TABLES = ("silver.trades", "silver.trader_activity", "dim.dim_symbol", "gold.fact_trades", "gold.daily_trading_summary")
 Held = dict[str, set[tuple[Any, ...]]]
@@ -27,14 +26,6 @@ def bring_up(made: Lake) -> None:
     silver_processor.run(made.spark, made.settings)
     fact_loader.run(made.spark, made.settings)
     gold_aggregator.run(made.spark, made.settings)
-
-
-def moment() -> datetime:
-    """Of no commit's millisecond."""
-    time.sleep(0.005)
-    now = datetime.now(UTC)
-    time.sleep(0.005)
-    return now
 
 
 def content(made: Lake, name: str) -> set[tuple[Any, ...]]:

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -238,6 +239,14 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     rows = topic.build(frames.of_rows(lake.spark, records, _RECORD).coalesce(1), stamp, 1_000_000)
     cursor = TopicCursor(stamp=stamp, topic=name, topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
+
+
+def moment() -> datetime:
+    """Of no commit's millisecond."""
+    time.sleep(0.005)
+    now = datetime.now(UTC)
+    time.sleep(0.005)
+    return now
 
 
 def create_tables(spark: SparkSession, names: Sequence[str]) -> None:
