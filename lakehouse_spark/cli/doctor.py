@@ -183,10 +183,10 @@ def _maintenance(settings: Settings, now: datetime) -> Iterator[Check]:
     left = [f"{expiry.table} ({len(expiry.branches)})" for expiry in expiries if expiry.branches]
     if left:
         yield Check(
-            "branches", WARN, f"dead writers left some: {', '.join(left)}", "Run: lakehouse run snapshot_expiration"
+            "branches", WARN, f"some are due to go: {', '.join(left)}", "Run: lakehouse run snapshot_expiration"
         )
     else:
-        yield Check("branches", OK, "no dead writer left any")
+        yield Check("branches", OK, "none is left behind")
     holders = {plan.table: found.journal.holder(plan.table, now) for plan in found.plans}
     for table, entry in holders.items():
         if entry is not None:

@@ -1,7 +1,7 @@
 """`lakehouse query`: a question in SQL, answered by DuckDB where that says exactly what Spark would, else by Spark."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ import typer
 
 from lakehouse_spark.cli.output import Json, err, out, print_json, show_rows
 from lakehouse_spark.errors import UsageError, in_a_sentence
+from lakehouse_spark.lake import cursor
 from lakehouse_spark.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -27,12 +28,10 @@ class Engine(StrEnum):
 
 
 def instant(text: str) -> datetime:
-    """In UTC, where it says no other zone."""
     try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no instant like 2026-03-02T14:30:00Z") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return cursor.instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def run(

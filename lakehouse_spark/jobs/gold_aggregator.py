@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.catalog import BY_NAME
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.gold import (
     daily_trading_summary,
     market_overview,
@@ -48,13 +50,24 @@ def run(
     settings: Settings,
     *,
     rebuild: bool = False,
+    as_known_at: datetime | None = None,
+    into: str | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Recomputes what follows from the changes in silver and the dimensions since the last commits.
 
     With `rebuild`, everything; the result is the same. Only rows that differ are written. The intraday and the
     end-of-day run are this same job. Raises LostRaceError if another gold_aggregator committed first.
+
+    With `as_known_at`, the tables stay, and the branch `into` of each gets what they would have been then (see
+    `as_known.derive`).
     """
+    if (as_known_at is None) != (into is None) or (rebuild and into):
+        raise UsageError(f"{JOB}: --as-known-at says of when, and --into the branch: give both, without --rebuild")
+    if as_known_at is not None and into is not None:
+        from lakehouse_spark.jobs import as_known  # brings PyIceberg, which no other run waits for
+
+        return as_known.derive(spark, settings, STEPS, as_known_at, into, report)
     due = steps_of(spark, settings, rebuild=rebuild)
     return steps.run(spark, due, report, at_once=settings.spark.tables_at_once)
 

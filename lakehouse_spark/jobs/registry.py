@@ -25,6 +25,7 @@ from lakehouse_spark.jobs.job import Job, Option, Size
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary, tell
 from lakehouse_spark.lake import last_errors
+from lakehouse_spark.lake.cursor import instant
 from lakehouse_spark.settings import Settings
 
 
@@ -213,7 +214,17 @@ _JOBS = (
         "silver to the five gold tables",
         _JOINING,
         gold_aggregator.run,
-        (_rebuild("derive everything again, by today's settings"),),
+        (
+            _rebuild("derive everything again, by today's settings"),
+            Option(
+                "--as-known-at",
+                "as_known_at",
+                "derive everything from bronze and the change log as they stood then; needs --into",
+                metavar="INSTANT",
+                parse=instant,
+            ),
+            Option("--into", "into", "with --as-known-at: the branch that gets the rows", metavar="BRANCH"),
+        ),
     ),
     Job(
         "pipeline",

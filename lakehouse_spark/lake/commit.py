@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -42,6 +42,9 @@ _AGAIN = "lakehouse.rewrites"
 """Snapshot property of a compaction that was done again: the staged snapshot."""
 _MERGING = threading.Lock()
 _CONF = f"spark.sql.iceberg.snapshot-property.{CURSOR}"
+
+BRANCH_AGE = timedelta(days=30)
+"""How long a branch that `branch` made is kept after that."""
 
 Broken = Mapping[str, int]
 """By name of the check, how many rows break it."""
@@ -277,6 +280,59 @@ def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str,
             updating.update(dict(changes)).merge()
 
     return _publish(spark, table, base, base.cursor, write)
+
+
+def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, properties: Mapping[str, str]) -> int:
+    """Gives a branch beside `main` these rows and no others, and returns its snapshot; it is dropped after BRANCH_AGE.
+
+    The `properties` are its snapshot's. One of the name that has such a snapshot at its head is replaced; raises
+    RefusedError, before anything is written, for any other, and LostRaceError where others keep changing the table.
+    """
+    staged, iceberg = staging_branch("commit"), load(spark, table)
+    _require_own(iceberg, table, name, properties)
+    for _ in range(_ATTEMPTS):
+        if branched(iceberg, staged, iceberg.currentSnapshot().snapshotId()):
+            break
+        iceberg.refresh()
+    else:
+        raise _overtaken(table)
+    try:
+        writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{staged}")
+        for key, value in properties.items():
+            writer = writer.option(f"snapshot-property.{key}", value)
+        writer.option("fanout-enabled", "true").overwrite(F.lit(True))
+        for _ in range(_ATTEMPTS):
+            iceberg.refresh()
+            _require_own(iceberg, table, name, properties)
+            refs = iceberg.manageSnapshots()
+            if name in iceberg.refs():
+                refs = refs.removeBranch(name)
+            refs = refs.renameBranch(staged, name).setMaxRefAgeMs(name, int(BRANCH_AGE.total_seconds() * 1000))
+            snapshot_id = iceberg.snapshot(staged).snapshotId()
+            try:
+                refs.commit()
+            except (Py4JError, PySparkException) as error:
+                iceberg.refresh()
+                if name in iceberg.refs() and iceberg.snapshot(name).snapshotId() == snapshot_id:
+                    return int(snapshot_id)
+                if not _was_overtaken(error):
+                    raise
+            else:
+                return int(snapshot_id)
+        raise _overtaken(table)
+    except BaseException:
+        drop(iceberg, staged)
+        raise
+
+
+def _require_own(iceberg: Any, table: Table, name: str, properties: Mapping[str, str]) -> None:
+    """Raises RefusedError where something of this name is there whose snapshot has none of the properties."""
+    refs = iceberg.refs()
+    if name not in refs:
+        return
+    summary = iceberg.snapshot(name).summary()
+    if not refs[name].isBranch() or not any(summary.get(key) for key in properties):
+        raise RefusedError(f"{table.name}: {name} is there already, and is no such branch", "Choose another name")
 
 
 def outdate(spark: SparkSession, table: Table) -> None:

@@ -252,6 +252,15 @@ def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def instant(text: str) -> datetime:
+    """An instant as people write it, in UTC where it says no other zone; raises ValueError for what is none."""
+    try:
+        found = _instant(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no instant like 2026-03-02T14:30:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def _with_text_keys(offsets: Mapping[int, int]) -> dict[str, int]:
     return {str(partition): offset for partition, offset in sorted(offsets.items())}
 

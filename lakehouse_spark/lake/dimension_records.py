@@ -7,9 +7,9 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.bronze.raw_reference import MOST_BYTES
 from lakehouse_spark.catalog import DIMENSIONS
-from lakehouse_spark.dim import reference_log
+from lakehouse_spark.dim import bitemporal, reference_log
 from lakehouse_spark.dim.dimension import Dimension, changes
-from lakehouse_spark.dim.reference_log import LOG, of_dimension
+from lakehouse_spark.dim.reference_log import LOG, of_dimension, readable
 from lakehouse_spark.lake import dead_letters, snapshots
 from lakehouse_spark.silver import rejected_records
 from lakehouse_spark.transforms.scd_type2 import BEGINNING
@@ -50,6 +50,13 @@ def as_of(spark: SparkSession, dimension: Dimension, keys: DataFrame, upto: date
         keys.select(F.col(dimension.natural_key).alias("natural_key")), on="natural_key", how="left_semi"
     )
     return dimension.derive(changes(theirs, dimension))
+
+
+def bitemporal_versions(spark: SparkSession, dimension: Dimension) -> DataFrame:
+    """What was known when of which days of a dimension's members (see `bitemporal.build`), as today's rules read the
+    log; inferred members, which no record states, are left out."""
+    log = readable(records(spark, dimension, spark.table(LOG.identifier)))
+    return bitemporal.build(changes(log, dimension), dimension)
 
 
 def reject_nameless(spark: SparkSession, max_bytes: int = MOST_BYTES) -> None:

@@ -41,6 +41,8 @@ class Ref:
     name: str
     snapshot: int
     is_tag: bool = False
+    max_age: timedelta | None = None
+    """How long after its snapshot was made it is kept (None: for ever)."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def read(of: Metadata, *, with_files: bool = True) -> Health:
         snapshot=of.head["snapshot-id"] if of.head else None,
         snapshots=tuple(snapshots),
         refs=tuple(
-            Ref(name, ref["snapshot-id"], ref["type"] == "tag")
+            Ref(name, ref["snapshot-id"], ref["type"] == "tag", _max_age(ref))
             for name, ref in sorted((of.said.get("refs") or {}).items())
             if name != "main"
         ),
@@ -169,6 +171,11 @@ def read(of: Metadata, *, with_files: bool = True) -> Health:
         spec=of.said["default-spec-id"],
         partitions=found.partitions(),
     )
+
+
+def _max_age(ref: Mapping[str, Any]) -> timedelta | None:
+    limit = ref.get("max-ref-age-ms")
+    return None if limit is None else timedelta(milliseconds=limit)
 
 
 class _Partitions:

@@ -75,7 +75,7 @@ class Expiry(Action):
     before_instant: datetime
     """Snapshots of the history that are older go: always its oldest ones."""
     branches: tuple[str, ...] = ()
-    """Staging branches to drop, left behind by writers that died."""
+    """Branches to drop: left behind by writers that died, or past their age."""
     loose: tuple[int, ...] = ()
     """Snapshots that are on no branch any more."""
 
@@ -407,12 +407,13 @@ def _manifests(health: Health) -> tuple[ManifestRewrite | None, list[Kept]]:
 
 def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expiry | None, list[Kept]]:
     history = health.history
-    dead = [ref for ref in health.refs if _is_left_behind(ref, health, given)]
+    dead = [ref for ref in health.refs if _is_left_behind(ref, health, given) or _is_past_its_age(ref, health, given)]
     names = {ref.name for ref in dead}
     refs = [ref for ref in health.refs if ref.name not in names]
-    why = _reasons(policy, health, refs, given.now)
+    lasting = [ref for ref in refs if ref.is_tag or ref.max_age is None]  # others hold nothing back but their own head
+    why = _reasons(policy, health, lasting, given.now)
     first = next(index for index, snapshot in enumerate(history) if snapshot.id in why)
-    on_branches = (snapshot for ref in refs if not ref.is_tag for snapshot in _own(health, ref))
+    on_branches = (snapshot for ref in lasting if not ref.is_tag for snapshot in _own(health, ref))
     cutoff = min(snapshot.at for snapshot in chain(history[first:], on_branches))
     for snapshot in history[first:]:
         why.setdefault(snapshot.id, "comes after one that is kept")
@@ -435,8 +436,11 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         forgotten = sum(HELD.fullmatch(ref.name) is not None for ref in dead)
         if forgotten:
             reasons.append(f"{forgotten} commits were held back for {given.longest_held.days} days, and nobody decided")
-        if len(dead) > forgotten:
-            reasons.append(f"{len(dead) - forgotten} branches were left behind by writers that died")
+        aged = sum(_is_past_its_age(ref, health, given) for ref in dead)
+        if aged:
+            reasons.append(f"{aged} branches are past their age")
+        if len(dead) > forgotten + aged:
+            reasons.append(f"{len(dead) - forgotten - aged} branches were left behind by writers that died")
     if loose:
         reasons.append(f"{len(loose)} snapshots are on no branch")
     left_behind = _cut_from_branches(health, refs, cutoff)
@@ -485,6 +489,12 @@ def _is_left_behind(ref: Ref, health: Health, given: Circumstances) -> bool:
         return False
     began = _began(match[1]) if match[1] else _staged(ref, health)
     return began is not None and given.now - began > given.longest_write
+
+
+def _is_past_its_age(ref: Ref, health: Health, given: Circumstances) -> bool:
+    """Whether a branch is older than it says that it is kept."""
+    snapshot = health.by_id.get(ref.snapshot)
+    return not (ref.is_tag or ref.max_age is None or snapshot is None) and given.now - snapshot.at > ref.max_age
 
 
 def _began(text: str) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Snapshots that are no longer kept, always the oldest of the history, and branches of writers that died."""
+"""Snapshots that are no longer kept, always the oldest of the history, and branches that nobody waits for."""
 
 from pyspark.sql import SparkSession
 

@@ -5,7 +5,9 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.lake import dimension_records
 
 _READING = frozenset((
     "Aggregate", "Distinct", "Except", "Filter", "Generate", "GlobalLimit", "Intersect", "Join", "LateralJoin",
@@ -22,15 +24,20 @@ _CONF = {
     "spark.sql.runSQLOnFiles": "false",  # FROM csv.`/etc/passwd`
     "spark.sql.variable.substitute": "false",  # ${env:…}
 }
+BITEMPORAL = {f"{name}_bitemporal": dimension for name, dimension in DIMENSIONS.items() if dimension.is_versioned}
+"""Views of the dimensions with versions, by their names: what was known when of which days of their members."""
 
 
 def read(spark: SparkSession, sql: str) -> DataFrame:
-    """The rows that a statement asks for; raises UsageError where it would write, start a program or read other files,
-    before it did."""
+    """The rows that a statement asks for, of tables and of the bitemporal views that it names; raises UsageError where
+    it would write, start a program or read other files, before it did."""
     for key, value in _CONF.items():
         spark.conf.set(key, value)
     _forget_functions(spark)
     _refuse_all_but_reading(spark, sql)
+    for view, dimension in BITEMPORAL.items():
+        if view in sql.lower():
+            dimension_records.bitemporal_versions(spark, dimension).createOrReplaceTempView(view)
     return spark.sql(sql)
 
 

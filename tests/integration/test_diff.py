@@ -16,13 +16,13 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import cli
 from lakehouse_spark.cli import sessions
 from lakehouse_spark.errors import UsageError
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rejected, silver_processor
+from lakehouse_spark.jobs import rejected
 from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.trace.diff import Changes, diff
 from tests.support import lake
 from tests.support.histories import STATUSES, histories
-from tests.support.lake import Lake, arrive, moment, table
+from tests.support.lake import Lake, arrive, bring_up, moment, table
 from tests.support.market import Market, change, market
 from tests.support.scd_changes import drawn
 
@@ -38,15 +38,6 @@ TRACED = (
 
 def sent(**changes: Any) -> bytes:
     return lake.trade(**{"price": 10, "timestamp": "2025-01-15T15:30:00Z", **changes})
-
-
-def bring_up(made: Lake, *values: bytes) -> None:
-    if values:
-        arrive(made, *values)
-    dimension_loader.run(made.spark)
-    silver_processor.run(made.spark, made.settings)
-    fact_loader.run(made.spark, made.settings)
-    gold_aggregator.run(made.spark, made.settings)
 
 
 def told(found: Changes) -> list[tuple[str, dict[str, tuple[str, str]], list[tuple[str, str | None, str]]]]:

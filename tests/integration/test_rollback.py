@@ -12,20 +12,13 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import cli, verify
 from lakehouse_spark.cli import sessions
 from lakehouse_spark.errors import RefusedError, UsageError
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, rollback, silver_processor
+from lakehouse_spark.jobs import gold_aggregator, rollback
 from lakehouse_spark.lake import commit
 from lakehouse_spark.maintenance import journal
-from tests.support.lake import Lake, arrive, moment, table, trade
+from tests.support.lake import Lake, arrive, bring_up, moment, table, trade
 
 TABLES = ("silver.trades", "silver.trader_activity", "dim.dim_symbol", "gold.fact_trades", "gold.daily_trading_summary")
 Held = dict[str, set[tuple[Any, ...]]]
-
-
-def bring_up(made: Lake) -> None:
-    dimension_loader.run(made.spark)
-    silver_processor.run(made.spark, made.settings)
-    fact_loader.run(made.spark, made.settings)
-    gold_aggregator.run(made.spark, made.settings)
 
 
 def content(made: Lake, name: str) -> set[tuple[Any, ...]]:

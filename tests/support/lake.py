@@ -25,7 +25,7 @@ from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
-from lakehouse_spark.jobs import bronze_writer, silver_processor
+from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, commit, frames, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
@@ -239,6 +239,16 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     rows = topic.build(frames.of_rows(lake.spark, records, _RECORD).coalesce(1), stamp, 1_000_000)
     cursor = TopicCursor(stamp=stamp, topic=name, topic_id="id", following={0: first + len(values)})
     commit.append(lake.spark, table, rows, state, cursor)
+
+
+def bring_up(lake: Lake, *values: bytes) -> None:
+    """Every layer up to date, after a bronze commit of trades, if there are any."""
+    if values:
+        arrive(lake, *values)
+    dimension_loader.run(lake.spark)
+    silver_processor.run(lake.spark, lake.settings)
+    fact_loader.run(lake.spark, lake.settings)
+    gold_aggregator.run(lake.spark, lake.settings)
 
 
 def moment() -> datetime:

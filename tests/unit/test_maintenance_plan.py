@@ -821,6 +821,25 @@ def test_a_commit_that_is_held_back_stays_until_nobody_can_mean_to_decide_any_mo
     assert expiry(planned(table, given=Circumstances(NOW, longest_held=timedelta(days=16)))) is None
 
 
+def test_a_branch_with_an_age_holds_nothing_back_and_goes_when_it_is_past_it() -> None:
+    own = Snapshot(101, 4, 101, ago(days=12), False, False)
+    table = health(history=daily(20), refs=(Ref("restated", 101, max_age=timedelta(days=13)),))
+    table = replace(table, snapshots=(*table.snapshots, own), snapshot=20)
+    assert stays(table) == [*range(13, 21), 101]
+    assert some(expiry(planned(table))).branches == ()
+    old = replace(table, refs=(Ref("restated", 101, max_age=timedelta(days=11)),))
+    action = some(expiry(planned(old)))
+    assert (action.branches, action.loose) == (("restated",), (101,))
+    assert action.reason == (
+        "12 snapshots are older than 7 days; 1 branches are past their age; 1 snapshots are on no branch"
+    )
+
+
+def test_a_tag_with_an_age_is_icebergs_to_drop() -> None:
+    table = health(history=daily(20), refs=(Ref("month_end", 3, is_tag=True, max_age=timedelta(days=1)),))
+    assert stays(table) == [*range(3, 21)]
+
+
 def test_snapshots_on_no_branch_go_by_their_age() -> None:
     loose = (Snapshot(101, 1, 101, ago(days=8), False, False), Snapshot(102, 1, 102, ago(days=6), False, False))
     current = snapshots(ago(days=9))
