@@ -2,13 +2,16 @@
 for each test that asks for one."""
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import jars
+from lakehouse_spark import cli, jars
+from lakehouse_spark.cli import sessions
 from lakehouse_spark.lake import session
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
@@ -16,6 +19,7 @@ from tests.support import servers
 from tests.support.lake import Lake
 from tests.support.object_store import ObjectStore
 from tests.support.rest_catalog import RestCatalog, jars_of
+from tests.support.shell import Terminal
 
 ROOT = Path(__file__).parents[1]
 CONF = {
@@ -92,6 +96,21 @@ def rest_catalog(
 ) -> Iterator[RestCatalog]:
     with RestCatalog.of(settings, tmp_path_factory.mktemp("catalog") / "lake", object_store) as running:
         yield running
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    def run(lake: Lake, *words: str) -> tuple[int, str]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sessions, "opened", lambda *_, **__: nullcontext((lake.spark, lake.settings)))
+            patch.setattr(sys, "argv", ["lakehouse", *words])
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out or said.err
+
+    return run
 
 
 @pytest.fixture

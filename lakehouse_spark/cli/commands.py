@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -180,9 +181,13 @@ def write_report(
     day: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="By default the newest with more than stragglers.")
     ] = None,
+    traced: Annotated[
+        bool, typer.Option("--trace", help="Trace the numbers of the symbol, the trader and the largest position.")
+    ] = False,
 ) -> None:
     """Write one HTML page: the flow of records, rejects, freshness, a symbol's day, a trader's P&L, the tables."""
     from lakehouse_spark import migrations, report
+    from lakehouse_spark.cli import trace
     from lakehouse_spark.cli.sessions import opened
 
     with opened("report") as (spark, settings), stages(False) as step:
@@ -190,8 +195,9 @@ def write_report(
             migrations.require_current(spark, settings)
         step("reading the tables")
         asked = symbol.strip().upper() if symbol else None
+        tracing = partial(trace.for_page, spark, settings, step) if traced else None
         page, missing = report.write(
-            spark, settings, file, symbol=asked, trader=trader, day=day.date() if day else None
+            spark, settings, file, symbol=asked, trader=trader, day=day.date() if day else None, trace=tracing
         )
     for sentence in missing:
         err.print(sentence, markup=False, highlight=False)

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,10 +12,15 @@ from lakehouse_spark.cli.output import Json, grid_of, out, print_json, show_rows
 from lakehouse_spark.errors import UsageError
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
+    from lakehouse_spark.report.model import Traced
+    from lakehouse_spark.settings import Settings
     from lakehouse_spark.trace import Trace
     from lakehouse_spark.trace.fate import Fate
+
+_MOST_ON_A_PAGE = 50
+"""Rows of each list of a trace in the report."""
 
 
 def run(
@@ -68,14 +73,14 @@ def _show(found: "Trace", limit: int) -> None:
     grid = grid_of("column", "value", "made again", "")
     grid.add_column("rule", justify="left")
     for value in found.values:
-        held, again = (Text("NULL" if each is None else text(each)) for each in (value.held, value.again))
+        held, again = (Text(_or_null(each)) for each in (value.held, value.again))
         mark = "[green]equal[/]" if value.is_equal else "[red]DIFFERS[/]"
         grid.add_row(value.name, held, again, mark, Text(value.rule))
     out.print(grid)
     for part in found.parts:
         _show_list(part.title, part.rows, limit)
-    _show_list("records that matter", found.named, limit)
-    _show_list("left out, for it changes nothing", found.left_out, limit)
+    for title, rows in _records(found):
+        _show_list(title, rows, limit)
     for note in found.notes:
         out.print(note, markup=False, highlight=False)
     number = found.named.count()
@@ -99,17 +104,30 @@ def _show_fate(found: "Fate", limit: int, as_json: bool) -> None:
 
 
 def _show_list(title: str, rows: "DataFrame", limit: int) -> None:
-    first, number = _first(rows, limit), rows.count()
+    number = rows.count()
     if not number:
         return
     out.print(f"\n[bold]{title}[/]: {number:,}" + (f", of which {limit}" if number > limit else ""), highlight=False)
+    show_rows(*_shown(rows, limit))
+
+
+def _shown(rows: "DataFrame", limit: int) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """The columns that people read, and the first rows."""
+    first = _first(rows, limit)
     if "payload" in rows.columns:
         columns = ("record", "key", "fate", "because", "payload")
-        show_rows(columns, [[_place(row), *(row[name] for name in columns[1:])] for row in first])
-        return
+        return columns, [[_place(row), *(row[name] for name in columns[1:])] for row in first]
     of_table = [name for name in rows.columns if not name.startswith("_")]
     shown = ["_use", *of_table] if "_use" in rows.columns else of_table
-    show_rows([name.removeprefix("_") for name in shown], [[row[name] for name in shown] for row in first])
+    return [name.removeprefix("_") for name in shown], [[row[name] for name in shown] for row in first]
+
+
+def _records(found: "Trace") -> Sequence[tuple[str, "DataFrame"]]:
+    return ("records that matter", found.named), ("left out, for it changes nothing", found.left_out)
+
+
+def _or_null(value: Any) -> str:
+    return "NULL" if value is None else text(value)
 
 
 def _place(row: Any) -> str:
@@ -138,6 +156,30 @@ def _as_dict(found: "Trace", limit: int) -> dict[str, Any]:
         "notes": found.notes,
         "equal": not found.differing,
     }
+
+
+def for_page(
+    spark: "SparkSession", settings: "Settings", step: Callable[[str], None], table: str, key: Mapping[str, str]
+) -> "Traced":
+    """A row's trace as the report shows it."""
+    from lakehouse_spark import catalog, trace
+    from lakehouse_spark.report.model import Listed, Traced, TracedColumn
+
+    step(f"tracing {table} {' '.join(key.values())}")
+    found = trace.trace(spark, settings, catalog.table(table), key)
+
+    def listed(title: str, rows: "DataFrame") -> Listed:
+        columns, first = _shown(rows, _MOST_ON_A_PAGE)
+        return Listed(title, rows.count(), tuple(columns), tuple(tuple(map(_or_null, row)) for row in first))
+
+    lists = [*((part.title, part.rows) for part in found.parts), *_records(found)]
+    return Traced(
+        table,
+        key,
+        tuple(TracedColumn(v.name, _or_null(v.held), _or_null(v.again), v.is_equal, v.rule) for v in found.values),
+        tuple(listed(*each) for each in lists),
+        tuple(found.notes),
+    )
 
 
 def _told(rows: "DataFrame", limit: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """`lakehouse report`: the lakehouse on one HTML page that stands for itself."""
 
 import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -9,7 +11,11 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.report import page, reading
+from lakehouse_spark.report.model import Traced
 from lakehouse_spark.settings import Settings
+
+Trace = Callable[[str, Mapping[str, str]], Traced]
+"""Traces the row of a table that has these values."""
 
 
 def write(
@@ -20,10 +26,16 @@ def write(
     symbol: str | None = None,
     trader: str | None = None,
     day: date | None = None,
+    trace: Trace | None = None,
 ) -> tuple[Path, tuple[str, ...]]:
-    """Writes the page, whole or not at all, to `file` or into the lakehouse's home; with it, what is missing in it."""
+    """Writes the page, whole or not at all, to `file` or into the lakehouse's home; with it, what is missing in it.
+
+    With `trace`, the numbers of the symbol, the trader and the first position lead to where they come from.
+    """
     target = (file.expanduser() if file else settings.root / "report.html").resolve()
     report = reading.read(spark, settings, symbol=symbol, trader=trader, day=day)
+    if trace is not None:
+        report = replace(report, traces={name: trace(*subject) for name, subject in report.subjects.items()})
     begun = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

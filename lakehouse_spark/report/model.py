@@ -1,7 +1,7 @@
 """What a report shows, as plain values: `reading` reads them from the tables, `page` makes a page of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -106,6 +106,42 @@ class Position:
 
 
 @dataclass(frozen=True)
+class TracedColumn:
+    """A column of a traced row: its value, what comes out when it is made again, and its rule."""
+
+    name: str
+    value: str
+    again: str
+    is_equal: bool
+    rule: str
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Rows behind a traced one: how many there are, and the first of them."""
+
+    title: str
+    number: int
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Where a row of gold comes from, as `lakehouse trace` says it."""
+
+    table: str
+    key: Mapping[str, str]
+    columns: tuple[TracedColumn, ...]
+    lists: tuple[Listed, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns if not column.is_equal)
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole page; `missing` says, a sentence each, what could not be shown and what to do about it."""
 
@@ -120,3 +156,20 @@ class Report:
     positions_of_trader: tuple[Position, ...] = ()
     missing: tuple[str, ...] = ()
     drifts: tuple[Drift, ...] = ()
+    traces: Mapping[str, Traced] = field(default_factory=dict)
+    """Of `subjects`, by their names; those that were asked for."""
+
+    @property
+    def subjects(self) -> Mapping[str, tuple[str, Mapping[str, str]]]:
+        """The rows of gold whose numbers the page shows, by the section: table and key."""
+        found: dict[str, tuple[str, Mapping[str, str]]] = {}
+        if (of := self.symbol_day) and of.summary:
+            found["symbol"] = "gold.daily_trading_summary", {"summary_date": str(of.day), "symbol": of.symbol}
+        if self.trader and self.trader.days:
+            key = {"performance_date": str(self.trader.days[-1].day), "trader_id": self.trader.trader_id}
+            found["trader"] = "gold.trader_performance", key
+        for position in self.positions[:1]:
+            key = {"position_date": str(position.day), "trader_id": position.trader_id}
+            key |= {"account_id": position.account_id, "symbol": position.symbol}
+            found["position"] = "gold.portfolio_positions", key
+        return found

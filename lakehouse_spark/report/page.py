@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,6 +37,7 @@ def render(report: Report) -> str:
         day_facts=_day_facts(day.summary) if day and day.summary else [],
         pnl_chart=charts.pnl_chart(trader.days, money) if trader else None,
         trader_facts=_trader_facts(trader) if trader and trader.days else [],
+        commands={name: _command(*subject) for name, subject in report.subjects.items()},
         script_hash=_integrity(script.removesuffix("\n")),
     )
 
@@ -182,17 +184,17 @@ def _layers(tables: Iterable[TableState]) -> list[dict[str, Any]]:
 
 def _day_facts(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     rows = [
-        ("Open", price(summary["open_price"])),
-        ("High", price(summary["high_price"])),
-        ("Low", price(summary["low_price"])),
-        ("Close", price(summary["close_price"])),
-        ("Change", percent(summary["price_change_pct"])),
-        ("VWAP", price(summary["vwap"])),
-        ("Volume", number(summary["total_volume"])),
-        ("Trades", number(summary["trade_count"])),
-        ("Mean spread", price(summary["avg_spread"])),
+        ("Open", price, "open_price"),
+        ("High", price, "high_price"),
+        ("Low", price, "low_price"),
+        ("Close", price, "close_price"),
+        ("Change", percent, "price_change_pct"),
+        ("VWAP", price, "vwap"),
+        ("Volume", number, "total_volume"),
+        ("Trades", number, "trade_count"),
+        ("Mean spread", price, "avg_spread"),
     ]
-    return [{"name": name, "value": value} for name, value in rows]
+    return [{"name": name, "value": shown(summary[column]), "column": column} for name, shown, column in rows]
 
 
 def _trader_facts(trader: Trader) -> list[dict[str, str]]:
@@ -200,11 +202,16 @@ def _trader_facts(trader: Trader) -> list[dict[str, str]]:
     total = sum((day.pnl for day in trader.days), Decimal(0))
     wins = NONE if last.win_rate is None else f"{100 * last.win_rate:.1f} %"
     rows = [
-        ("Realized P&L", money(total)),
-        ("Deepest drawdown", money(max(charts.drawdowns(trader.days)))),
-        ("Days traded", number(len(trader.days))),
-        ("Trades", number(sum(day.trades for day in trader.days))),
-        ("Last day's P&L", money(last.pnl)),
-        ("Last day's win rate", wins),
+        ("Realized P&L", money(total), ""),
+        ("Deepest drawdown", money(max(charts.drawdowns(trader.days))), ""),
+        ("Days traded", number(len(trader.days)), ""),
+        ("Trades", number(sum(day.trades for day in trader.days)), ""),
+        ("Last day's P&L", money(last.pnl), "realized_pnl"),
+        ("Last day's win rate", wins, "win_rate"),
     ]
-    return [{"name": name, "value": value} for name, value in rows]
+    return [{"name": name, "value": value, "column": column} for name, value, column in rows]
+
+
+def _command(table: str, key: Mapping[str, str]) -> str:
+    """What to type to trace a row."""
+    return shlex.join(["lakehouse", "trace", table, *(f"{name}={value}" for name, value in key.items())])

@@ -2,10 +2,10 @@
 
 import json
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -14,8 +14,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark import cli, verify
-from lakehouse_spark.cli import sessions
+from lakehouse_spark import verify
 from lakehouse_spark.errors import HeldError, RefusedError, UsageError
 from lakehouse_spark.gold import daily_trading_summary
 from lakehouse_spark.iceberg import held, metadata
@@ -43,6 +42,7 @@ from tests.support.child import Child
 from tests.support.executions import counted
 from tests.support.lake import Lake, arrive, table, trade
 from tests.support.market import Market, change, with_members
+from tests.support.shell import Terminal
 
 SUMMARY, TRADES = daily_trading_summary.TABLE, table("silver.trades")
 BROKEN = "low_is_lowest"
@@ -366,44 +366,29 @@ def test_a_process_that_is_killed_while_it_holds_back_leaves_readers_what_they_h
 # At the terminal
 
 
-def command(monkeypatch: pytest.MonkeyPatch, lake: Lake, *words: str) -> int:
-    @contextmanager
-    def opened(*given: Any, **more: Any) -> Iterator[tuple[SparkSession, Any]]:
-        yield lake.spark, lake.settings
-
-    monkeypatch.setattr(sessions, "opened", opened)
+def test_the_commands_list_show_and_decide(lake: Lake, monkeypatch: pytest.MonkeyPatch, terminal: Terminal) -> None:
     monkeypatch.setattr("lakehouse_spark.cli.audit.load", lambda: lake.settings)
-    monkeypatch.setattr(sys, "argv", ["lakehouse", "audit", *words])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
-
-
-def test_the_commands_list_show_and_decide(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(monkeypatch, lake, "list") == 0
-    assert capsys.readouterr().out == "no commit is held back\n"
+    say = partial(terminal, lake, "audit")
+    assert say("list") == (0, "no commit is held back\n")
     hold_back(lake)
-    capsys.readouterr()
 
-    assert command(monkeypatch, lake, "list", "--json") == 0
-    (listed,) = json.loads(capsys.readouterr().out)
-    assert (listed["table"], listed["broken"]) == (SUMMARY.name, {BROKEN: 1})
+    code, said = say("list", "--json")
+    (listed,) = json.loads(said)
+    assert (code, listed["table"], listed["broken"]) == (0, SUMMARY.name, {BROKEN: 1})
     assert datetime.fromisoformat(listed["held_since"]) <= datetime.now(UTC)
-    assert command(monkeypatch, lake, "list") == 0
-    assert f"{BROKEN} 1" in capsys.readouterr().out
+    code, said = say("list")
+    assert (code, f"{BROKEN} 1" in said) == (0, True)
 
-    assert command(monkeypatch, lake, "show", SUMMARY.name, "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert [row["symbol"] for row in shown["rows"][BROKEN]] == ["AAPL"]
+    code, said = say("show", SUMMARY.name, "--json")
+    shown = json.loads(said)
+    assert (code, [row["symbol"] for row in shown["rows"][BROKEN]]) == (0, ["AAPL"])
     assert shown["checks"][BROKEN].startswith("low_price <= least(open_price")
-    assert command(monkeypatch, lake, "show", SUMMARY.short_name) == 0
-    assert "AAPL" in capsys.readouterr().out
+    code, said = say("show", SUMMARY.short_name)
+    assert (code, "AAPL" in said) == (0, True)
 
-    assert command(monkeypatch, lake, "discard", SUMMARY.name) == 2
-    assert "say why: --because" in capsys.readouterr().err
-    assert command(monkeypatch, lake, "publish", SUMMARY.name, "--because", "agreed", "--by", "kim") == 0
-    assert capsys.readouterr().out.startswith("published audit_")
-    assert command(monkeypatch, lake, "show", SUMMARY.name) == 2
-    assert "no commit to gold.daily_trading_summary is held back" in capsys.readouterr().err
+    code, said = say("discard", SUMMARY.name)
+    assert (code, "say why: --because" in said) == (2, True)
+    code, said = say("publish", SUMMARY.name, "--because", "agreed", "--by", "kim")
+    assert (code, said.startswith("published audit_")) == (0, True)
+    code, said = say("show", SUMMARY.name)
+    assert (code, "no commit to gold.daily_trading_summary is held back" in said) == (2, True)

@@ -2,9 +2,6 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from random import Random
@@ -13,8 +10,6 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import cli
-from lakehouse_spark.cli import sessions
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
 from lakehouse_spark.lake import commit
@@ -25,6 +20,7 @@ from tests.support.histories import STATUSES, histories
 from tests.support.lake import Lake, arrive, bring_up, moment, table
 from tests.support.market import Market, change, market
 from tests.support.scd_changes import drawn
+from tests.support.shell import Terminal
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
 SHOWN = 8 if ROUNDS > 1 else 2
@@ -199,29 +195,12 @@ def test_of_any_history_every_change_has_a_cause(spark: SparkSession, tmp_path: 
 # The command
 
 
-Say = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def say(begun: tuple[Lake, datetime], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*given: str) -> tuple[int, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sessions, "opened", lambda name: nullcontext((begun[0].spark, begun[0].settings)))
-            patch.setattr(sys, "argv", ["lakehouse", "diff", *given])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out or said.err
-
-    return run
-
-
-def test_the_command_prints_what_changed(say: Say, begun: tuple[Lake, datetime]) -> None:
-    code, said = say("gold.fact_trades", "--since", "2020-01-01")
+def test_the_command_prints_what_changed(terminal: Terminal, begun: tuple[Lake, datetime]) -> None:
+    code, said = terminal(begun[0], "diff", "gold.fact_trades", "--since", "2020-01-01")
     assert (code, "gold.fact_trades is not known as it was at 2020-01-01" in " ".join(said.split())) == (2, True)
-    code, said = say("gold.fact_trades", "--since", begun[1].isoformat())
+    code, said = terminal(begun[0], "diff", "gold.fact_trades", "--since", begun[1].isoformat())
     assert (code, said) == (0, "gold.fact_trades: 0 appeared, 0 changed, 0 went\n")
-    code, said = say("gold.fact_trades", "--since", begun[1].isoformat(), "--json")
+    code, said = terminal(begun[0], "diff", "gold.fact_trades", "--since", begun[1].isoformat(), "--json")
     assert json.loads(said) == {
         "table": "gold.fact_trades", "appeared": 0, "changed": 0, "went": 0, "rows": [], "notes": [],
     }  # fmt: skip

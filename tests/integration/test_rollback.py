@@ -1,7 +1,5 @@
 """A table is given what it had; what came since comes again, to the same rows."""
 
-import sys
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,13 +7,13 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import cli, verify
-from lakehouse_spark.cli import sessions
+from lakehouse_spark import verify
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.jobs import gold_aggregator, rollback
 from lakehouse_spark.lake import commit
 from lakehouse_spark.maintenance import journal
 from tests.support.lake import Lake, arrive, bring_up, moment, table, trade
+from tests.support.shell import Terminal
 
 TABLES = ("silver.trades", "silver.trader_activity", "dim.dim_symbol", "gold.fact_trades", "gold.daily_trading_summary")
 Held = dict[str, set[tuple[Any, ...]]]
@@ -83,23 +81,11 @@ def test_what_would_not_come_again_is_refused(begun: tuple[Lake, datetime, Held,
 
 
 def test_the_command_says_what_it_did(
-    begun: tuple[Lake, datetime, Held, Held],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    begun: tuple[Lake, datetime, Held, Held], tmp_path: Path, terminal: Terminal
 ) -> None:
     made = begun[0].copy(tmp_path / "home")
-
-    def say(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sessions, "opened", lambda name: nullcontext((made.spark, made.settings)))
-        monkeypatch.setattr(sys, "argv", ["lakehouse", "rollback", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out or said.err
-
-    given = ("gold.daily_trading_summary", "--to", begun[1].isoformat())
-    assert say(*given)[0] == 2
-    code, said = say(*given, "--because", "a wrong release")
+    given = ("rollback", "gold.daily_trading_summary", "--to", begun[1].isoformat())
+    assert terminal(made, *given)[0] == 2
+    code, said = terminal(made, *given, "--because", "a wrong release")
     assert code == 0
     assert said.startswith("rollback: gold.daily_trading_summary: 1 inserted, 0 updated, 1 deleted in")

@@ -3,9 +3,8 @@
 import csv
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from random import Random
@@ -14,8 +13,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse_spark import cli, trace
-from lakehouse_spark.cli import sessions
+from lakehouse_spark import trace
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import silver_processor
 from tests.support import dim_oracle, gold_oracle, lake
@@ -23,6 +21,7 @@ from tests.support.histories import STATUSES, History, histories
 from tests.support.lake import Lake, arrive, create_tables, table
 from tests.support.market import Market, market, session
 from tests.support.scd_changes import drawn
+from tests.support.shell import Terminal
 
 Rows = list[dict[str, Any]]
 
@@ -299,27 +298,8 @@ def test_a_row_is_shown_as_its_table_made_it_though_silver_went_on(traded: Lake,
 # The command
 
 
-Say = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def say(traded: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Runs the command; its exit code and what it printed."""
-
-    def run(*given: str) -> tuple[int, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sessions, "opened", lambda name: nullcontext((traded.spark, traded.settings)))
-            patch.setattr(sys, "argv", ["lakehouse", "trace", *given])
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out or said.err
-
-    return run
-
-
-def test_the_command_prints_a_trace(say: Say) -> None:
-    code, said = say("gold.daily_trading_summary", "symbol=MSFT", "--column", "vwap")
+def test_the_command_prints_a_trace(terminal: Terminal, traded: Lake) -> None:
+    code, said = terminal(traded, "trace", "gold.daily_trading_summary", "symbol=MSFT", "--column", "vwap")
     assert code == 0
     lines = said.splitlines()
     assert lines[0] == "gold.daily_trading_summary summary_date=2025-01-15 symbol=MSFT"
@@ -330,8 +310,30 @@ def test_the_command_prints_a_trace(say: Say) -> None:
     assert "trades/0/8" in said
 
 
-def test_the_records_of_a_trace_are_csv(say: Say) -> None:
-    code, said = say("silver.trades", "trade_id=T2", "--csv")
+def test_the_numbers_of_a_report_lead_to_their_traces(terminal: Terminal, traded: Lake, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    asked = ("report", "--trace", "--symbol", "MSFT", "--out", str(page))
+    assert terminal(traded, *asked)[0] == 0
+    said = page.read_text(encoding="utf-8")
+    assert '<a href="#trace-symbol-vwap">20.00</a>' in said
+    row = said[said.index('<tr id="trace-symbol-vwap">') :]
+    row = row[: row.index("</tr>")]
+    assert [text for text in re.split(r"\s*<[^>]*>\s*", row) if text] == [
+        "vwap", "20.000000", "20.000000", "equal", "Volume-weighted average price",
+    ]  # fmt: skip
+    assert "trades/0/8" in said
+    assert "differs" not in said
+    for name in ("symbol", "trader", "position"):
+        assert f'<a href="#trace-{name}">Where these numbers come from</a>' in said
+        assert f'id="trace-{name}"' in said
+    assert terminal(traded, *asked[:1], *asked[2:])[0] == 0
+    said = page.read_text(encoding="utf-8")
+    assert "<code>lakehouse trace gold.daily_trading_summary summary_date=2025-01-15 symbol=MSFT</code>" in said
+    assert "#trace-" not in said
+
+
+def test_the_records_of_a_trace_are_csv(terminal: Terminal, traded: Lake) -> None:
+    code, said = terminal(traded, "trace", "silver.trades", "trade_id=T2", "--csv")
     assert code == 0
     (header, *rows) = csv.reader(said.splitlines())
     assert header == [
@@ -340,10 +342,10 @@ def test_the_records_of_a_trace_are_csv(say: Say) -> None:
     assert sorted((row[3], row[6]) for row in rows) == [("2", "made the row"), ("3", "moved its status")]
 
 
-def test_a_trace_and_a_fate_are_json(say: Say) -> None:
-    found = json.loads(say("silver.trades", "trade_id=T5", "--json")[1])
+def test_a_trace_and_a_fate_are_json(terminal: Terminal, traded: Lake) -> None:
+    found = json.loads(terminal(traded, "trace", "silver.trades", "trade_id=T5", "--json")[1])
     assert (found["equal"], found["records"]["number"], found["left_out"]["number"]) == (True, 1, 0)
-    fate = json.loads(say("raw_trades/0/7", "--json")[1])
+    fate = json.loads(terminal(traded, "trace", "raw_trades/0/7", "--json")[1])
     assert fate["fate"] == "refused: conflicting_duplicate with trades/0/0; open"
 
 
@@ -358,7 +360,9 @@ def test_a_trace_and_a_fate_are_json(say: Say) -> None:
         (("silver.trades", "trade_id=T1", "--column", "colour"), "silver.trades has no column 'colour'"),
     ],
 )
-def test_a_wrong_command_is_one_sentence(say: Say, given: tuple[str, ...], sentence: str) -> None:
-    code, said = say(*given)
+def test_a_wrong_command_is_one_sentence(
+    terminal: Terminal, traded: Lake, given: tuple[str, ...], sentence: str
+) -> None:
+    code, said = terminal(traded, "trace", *given)
     assert code == 2
     assert sentence in said

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 LAKEHOUSE = (sys.executable, "-c", "from lakehouse_spark.cli import main; main()")
 """The command, as the tests' own Python runs it."""
+
+
+Terminal = Callable[..., tuple[int, str]]
+"""Runs a command on a lakehouse in this process, in its session: how it ended, and what it said."""
 
 
 @dataclass(frozen=True)

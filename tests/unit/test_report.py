@@ -14,7 +14,7 @@ import pytest
 
 import lakehouse_spark
 from lakehouse_spark.report import charts, page, sankey
-from lakehouse_spark.report.model import Flow, Minute, Rejects, Report, TraderDay
+from lakehouse_spark.report.model import Flow, Listed, Minute, Rejects, Report, Traced, TracedColumn, TraderDay
 from tests.support.reports import EVIL, FULL, HOSTILE, NOW
 
 TEMPLATES = Path(lakehouse_spark.__file__).parent / "report" / "templates"
@@ -74,6 +74,43 @@ def test_a_full_report_tells_its_numbers() -> None:
         "fact_trades 880 1 0 4.8 MiB 4.8 MiB 2",
     ):
         assert told in text
+
+
+TRACED = Traced(
+    "gold.daily_trading_summary",
+    {"summary_date": "2025-06-06", "symbol": EVIL},
+    (
+        TracedColumn("vwap", "187.654321", "187.654321", True, "Volume-weighted"),
+        TracedColumn("close_price", EVIL, "1", False, EVIL),
+    ),
+    (Listed(EVIL, 3, ("record", EVIL), ((EVIL, "a"),)), Listed("nothing of this", 0, (), ())),
+    (EVIL,),
+)
+
+
+def test_a_number_leads_to_where_it_comes_from() -> None:
+    said = Parsed(page.render(replace(FULL, traces={"symbol": TRACED})))
+    links = [found["href"] for tag, found in said.elements if tag == "a" and "#trace-" in str(found.get("href"))]
+    assert links[:2] == ["#trace-symbol-open_price", "#trace-symbol-high_price"]
+    assert "#trace-symbol" in links
+    ids = {found.get("id") for _, found in said.elements}
+    assert {"trace-symbol", "trace-symbol-vwap", "trace-symbol-close_price"} <= ids
+    assert "vwap 187.654321 187.654321 equal Volume-weighted" in said.text
+    assert "1 differs" in said.text
+    assert ": 3, of which 1" in said.text
+    assert "nothing of this" not in said.text
+    assert {tag for tag, _ in said.elements}.isdisjoint({"img"})
+    assert said.count("script") == 1
+
+
+def test_what_is_not_traced_says_how_it_is() -> None:
+    said = Parsed(page.render(FULL)).text
+    for command in (
+        "lakehouse trace gold.daily_trading_summary summary_date=2025-06-06 symbol=AAPL",
+        "lakehouse trace gold.trader_performance performance_date=2025-06-06 trader_id=TR1",
+        "lakehouse trace gold.portfolio_positions position_date=2025-06-06 trader_id=TR1 account_id=AC1 symbol=AAPL",
+    ):
+        assert command in said
 
 
 def test_a_number_that_is_an_upper_bound_says_so() -> None:
