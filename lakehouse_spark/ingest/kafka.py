@@ -17,6 +17,10 @@ from lakehouse_spark.settings import Settings
 _PACKAGE = "org.apache.kafka.clients.admin"
 _TIMEOUT_MS = 30_000
 _EARLIEST = -2
+_REFUSALS = (
+    "AuthorizationException", "LoginException", "SSLHandshakeException", "SaslAuthenticationException",
+    "SslAuthenticationException",
+)  # fmt: skip
 
 _FETCH = {
     "kafka.isolation.level": "read_committed",
@@ -63,17 +67,23 @@ def exists(spark: SparkSession, settings: Settings, topic: str) -> bool:
 
 
 def offered(spark: SparkSession, settings: Settings, topic: str) -> Offered:
-    """Asks the broker; UsageError if the topic does not exist, LakehouseError if the broker does not answer."""
+    """Asks the broker; UsageError if the topic does not exist, LakehouseError if the broker does not answer, does not
+    let us in, or does not let us read the topic."""
     with _admin(spark, settings) as admin:
         try:
-            return _describe(spark._jvm, admin, topic)
+            found, may_read = _describe(spark._jvm, admin, topic)
         except (Py4JJavaError, PySparkException) as error:
+            if is_caused_by(error, "TopicAuthorizationException"):
+                raise _closed(settings, topic) from None
             if is_caused_by(error, "UnknownTopicOrPartitionException"):
                 raise UsageError(
                     f"topic {topic!r} does not exist on {bootstrap_servers(settings)}: create it, or name the right "
                     "one in LAKEHOUSE_KAFKA__TOPICS"
                 ) from None
             raise _silent(settings, error, f" for topic {topic!r}") from None
+        if not may_read:
+            raise _closed(settings, topic)
+        return found
 
 
 @contextmanager
@@ -86,6 +96,8 @@ def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
     try:
         admin = getattr(jvm, f"{_PACKAGE}.AdminClient").create(properties)
     except (Py4JJavaError, PySparkException) as error:
+        if is_caused_by(error, *_REFUSALS):  # as by who gives the tokens
+            raise _silent(settings, error) from None
         raise UsageError(f"Kafka options are refused: {in_a_sentence(error)}") from None
     try:
         yield admin
@@ -94,11 +106,26 @@ def _admin(spark: SparkSession, settings: Settings) -> Iterator[Any]:
 
 
 def _silent(settings: Settings, error: Exception, asked: str = "") -> LakehouseError:
-    return LakehouseError(f"Kafka at {bootstrap_servers(settings)} does not answer{asked}: {in_a_sentence(error)}")
+    where, why = f"Kafka at {bootstrap_servers(settings)}", in_a_sentence(error)
+    if is_caused_by(error, *_REFUSALS):
+        return LakehouseError(
+            f"{where} refuses us: {why}", "Look at LAKEHOUSE_KAFKA__OPTIONS and LAKEHOUSE_KAFKA__SECRETS"
+        )
+    return LakehouseError(f"{where} does not answer{asked}: {why}")
 
 
-def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
-    described = admin.describeTopics(jvm.java.util.List.of(topic)).allTopicNames().get()[topic]
+def _closed(settings: Settings, topic: str) -> LakehouseError:
+    return LakehouseError(
+        f"we may not read topic {topic!r} on {bootstrap_servers(settings)}", "Let its operator grant READ on it"
+    )
+
+
+def _describe(jvm: Any, admin: Any, topic: str) -> tuple[Offered, bool]:
+    """What the topic offers, and whether its records may be read: to describe it is another right."""
+    asked_too = getattr(jvm, f"{_PACKAGE}.DescribeTopicsOptions")().includeAuthorizedOperations(True)
+    described = admin.describeTopics(jvm.java.util.List.of(topic), asked_too).allTopicNames().get()[topic]
+    allowed = described.authorizedOperations()  # None of a broker that does not tell
+    may_read = allowed is None or any(operation.name() == "READ" for operation in allowed)
     partitions = [info.partition() for info in described.partitions()]
     isolation = jvm.org.apache.kafka.common.IsolationLevel.READ_COMMITTED
     options = getattr(jvm, f"{_PACKAGE}.ListOffsetsOptions")(isolation)
@@ -111,7 +138,8 @@ def _describe(jvm: Any, admin: Any, topic: str) -> Offered:
         return {entry.getKey().partition(): entry.getValue().offset() for entry in answer.entrySet()}
 
     spec = getattr(jvm, f"{_PACKAGE}.OffsetSpec")
-    return Offered(topic, described.topicId().toString(), ends(spec.earliest()), ends(spec.latest()))
+    found = Offered(topic, described.topicId().toString(), ends(spec.earliest()), ends(spec.latest()))
+    return found, may_read
 
 
 def check(table: str, cursor: Offsets, topic_id: str | None, found: Offered) -> None:
