@@ -4,8 +4,6 @@ LAKEHOUSE_TEST_CATALOG__URI, LAKEHOUSE_TEST_CATALOG__WAREHOUSE, LAKEHOUSE_TEST_S
 those that the tests begin; the lakehouse there has to be empty, and is empty again in the end.
 """
 
-import hashlib
-import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,56 +15,16 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
-from lakehouse_spark.catalog import BY_NAME, TABLES
+from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import DimTimeSettings
 from tests.support import servers
-from tests.support.lake import ALL_TOPICS, Lake, bar, book, trade
+from tests.support.lake import ALL_TOPICS, Lake
 from tests.support.rest_catalog import RestCatalog
+from tests.support.two_beats import DERIVED, begin, digest, go_on
 
 SILVER = "silver.trades"
-DERIVED = [table.name for table in TABLES if table.namespace in ("silver", "dim", "gold") and table.sources]
-OF_A_RUN = {"_ingested_at", "_processed_at", "_updated_at", "_computed_at", "_loaded_at", "_rejected_at"}
-
-
-def change(dimension: str, effective_date: str, **attributes: str) -> bytes:
-    return json.dumps({"dimension": dimension, "effective_date": effective_date, **attributes}).encode()
-
-
-def begin(lake: Lake) -> None:
-    """Members, two days of trades, of which one repeats, one is refused and one cannot be read, a book and a bar."""
-    lake.produce(
-        "raw_reference",
-        change("dim_symbol", "2025-01-01", symbol="AAPL", company_name="Apple", sector="Information Technology"),
-        change("dim_account", "2025-01-01", account_id="AC1", trader_id="TR1", tier="SILVER"),
-    )
-    lake.produce(
-        "raw_trades",
-        trade(trade_id="T1", timestamp="2025-01-14T15:30:00Z", account_id="AC1"),
-        trade(trade_id="T2", trade_type="SELL", quantity=40, price=190, account_id="AC1", status="PARTIAL"),
-        trade(trade_id="T3", symbol="MSFT", trader_id="TR2"),
-        trade(trade_id="T3", symbol="MSFT", trader_id="TR2"),
-        trade(trade_id="T4", price=-1),
-        b"{",
-    )
-    lake.produce("raw_orderbook", book())
-    lake.produce("raw_marketdata", bar())
-
-
-def go_on(lake: Lake) -> None:
-    """A new version of a symbol from the second day on, another tier, the rest of a trade, a late one, one more day."""
-    lake.produce(
-        "raw_reference",
-        change("dim_symbol", "2025-01-15", symbol="AAPL", company_name="Apfel", sector="Information Technology"),
-        change("dim_account", "2025-01-15", account_id="AC1", trader_id="TR1", tier="GOLD"),
-    )
-    lake.produce(
-        "raw_trades",
-        trade(trade_id="T2", trade_type="SELL", quantity=40, price=190, account_id="AC1", status="EXECUTED"),
-        trade(trade_id="T5", timestamp="2025-01-14T16:30:00Z", quantity=10, account_id="AC1"),
-        trade(trade_id="T6", timestamp="2025-01-16T15:30:00Z", price=191),
-    )
 
 
 @dataclass
@@ -117,14 +75,6 @@ def compared(
             pipeline.run(on_servers.spark, settings)
         pipeline.run(in_folder.spark, in_folder.settings)
         yield Compared(on_servers, in_folder)
-
-
-def digest(lake: Lake, table: str) -> str:
-    """Of all rows, but for the stamps of the commits and the numbers of the members, which come with the beats."""
-    of_a_beat = {*OF_A_RUN, BY_NAME[table].stamp, "symbol_key", "trader_key", "account_key"}
-    columns = [name for name in BY_NAME[table].column_names if name not in of_a_beat]
-    rows = sorted(lake.spark.table(f"lake.{table}").select(*columns).collect(), key=repr)
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def test_what_is_made_on_servers_is_what_is_made_in_a_folder(compared: Compared) -> None:

@@ -1,0 +1,97 @@
+"""A standalone Spark master and its workers: real processes on loopback, each with a folder and a home of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lakehouse_spark import jars
+from lakehouse_spark.local.loopback import HOST, free_port, is_open, wait_for
+from tests.support import processes
+
+_MARK = "TESTS_CLUSTER"
+
+
+class Cluster:
+    """A master, and workers of one core each."""
+
+    def __init__(self, folder: Path, java_home: Path) -> None:
+        self.folder, self._java_home = folder, java_home
+        self.port = free_port()
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def master(self) -> str:
+        return f"spark://{HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        master = (
+            "org.apache.spark.deploy.master.Master",
+            "--host",
+            HOST,
+            "--port",
+            str(self.port),
+            "--webui-port",
+            "0",
+        )
+        self._start("master", *master)
+        assert wait_for(lambda: is_open(self.port), 60), self._log("master")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in reversed(self._servers):
+            server.terminate()
+        for server in self._servers:
+            server.wait(60)
+
+    def add_worker(self) -> None:
+        name = f"worker-{len(self._servers)}"
+        worker = "org.apache.spark.deploy.worker.Worker"
+        self._start(
+            name, worker, "--host", HOST, "--webui-port", "0", "--cores", "1", "--memory", "1200m",
+            "--work-dir", str(self.folder / name / "work"), self.master,
+        )  # fmt: skip
+        assert wait_for(lambda: "Successfully registered" in self._log(name), 60), self._log(name)
+
+    def executors(self) -> Iterator[processes.Process]:
+        """Those that are alive."""
+        for process in processes.of(f"{_MARK}={self.folder}"):
+            if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in process.arguments:
+                yield process
+
+    def kill_an_executor(self) -> bool:
+        """Whether there was one."""
+        for process in self.executors():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+                return True
+        return False
+
+    def _start(self, name: str, *words: str) -> None:
+        home = self.folder / name
+        home.mkdir(parents=True)
+        own = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "JAVA_HOME": str(self._java_home),
+            _MARK: str(self.folder),
+        }
+        own |= {"SPARK_LOCAL_IP": HOST, "SPARK_HOME": str(jars.SPARK_JARS.parent), "SPARK_DAEMON_MEMORY": "256m"}
+        own |= {"PYSPARK_PYTHON": sys.executable, "SPARK_NO_DAEMONIZE": "1"}
+        with (home / "log").open("wb") as log:
+            self._servers.append(
+                subprocess.Popen(
+                    [str(jars.SPARK_JARS.parent / "bin" / "spark-class"), *words], cwd=home, env=own, stdout=log,
+                    stderr=log,
+                )
+            )  # fmt: skip
+
+    def _log(self, name: str) -> str:
+        return (self.folder / name / "log").read_text(errors="replace")
