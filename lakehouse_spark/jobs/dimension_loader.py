@@ -16,7 +16,7 @@ from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import dimension_members, dimension_records
-from lakehouse_spark.settings import AuditSettings
+from lakehouse_spark.settings import AuditSettings, S3Settings
 
 JOB = "dimension_loader"
 
@@ -31,6 +31,7 @@ def run(
     rebuild: bool = False,
     max_record_bytes: int = MOST_BYTES,
     audits: AuditSettings | None = None,
+    s3: S3Settings | None = None,
     report: Callable[[Summary], None] = lambda summary: None,
 ) -> list[Summary]:
     """Lands the files of `sources`, records of the one dimension that is named, then brings the dimensions up to date.
@@ -38,11 +39,12 @@ def run(
     Dimensions by name, all by default. Records that came by Kafka are in the log already (see bronze_writer); larger
     ones than `max_record_bytes` were not read. `again` and `ignore_unknown` are of the files (reference_files.load).
     With `rebuild`, all records are judged, and all members derived, by today's rules. Members are checked as the
-    `audits` say.
+    `audits` say; files on S3 are reached as `s3` says.
     """
     due = steps_of(
         spark, dimensions, sources,
         again=again, ignore_unknown=ignore_unknown, rebuild=rebuild, max_record_bytes=max_record_bytes, audits=audits,
+        s3=s3,
     )  # fmt: skip
     return steps.run(spark, due, report, at_once=1)
 
@@ -57,6 +59,7 @@ def steps_of(
     rebuild: bool = False,
     max_record_bytes: int = MOST_BYTES,
     audits: AuditSettings | None = None,
+    s3: S3Settings | None = None,
 ) -> list[Step]:
     """What `run` does, a step for each dimension; the log's records of no dimension are rejected at once."""
     if unknown := set(dimensions) - set(DIMENSIONS):
@@ -71,7 +74,7 @@ def steps_of(
         began = time.monotonic()
         notes: tuple[str, ...] = ()
         if sources:
-            notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown)
+            notes = reference_files.load(spark, dimension, sources, again=again, ignore_unknown=ignore_unknown, s3=s3)
         done = dimension_members.apply(spark, dimension, rebuild=rebuild, audits=audits)
         done = replace(done, notes=(*notes, *done.notes))
         yield Summary.of(JOB, dimension.table.name, done, began)

@@ -109,7 +109,7 @@ def _run_pipeline(
 
 def _load_dimensions(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
     return dimension_loader.run(
-        spark, max_record_bytes=settings.ingest.max_record_bytes, audits=settings.audit, **options
+        spark, max_record_bytes=settings.ingest.max_record_bytes, audits=settings.audit, s3=settings.s3, **options
     )
 
 

@@ -33,7 +33,7 @@ _COMPILER = (
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 _LOOKED_INTO_MOST = ("spark-sql_2.13", "spark-catalyst_2.13", "spark-core_2.13", "scala-library", "spark-sql-api_2.13")
-_S3_OF_ICEBERG = {
+_S3 = {
     "region": "client.region",
     "path_style": "s3.path-style-access",
     "endpoint": "s3.endpoint",
@@ -41,14 +41,6 @@ _S3_OF_ICEBERG = {
     "secret": "s3.secret-access-key",
 }
 """It reads and writes the files of tables."""
-_S3_OF_HADOOP = {
-    "region": "endpoint.region",
-    "path_style": "path.style.access",
-    "endpoint": "endpoint",
-    "key": "access.key",
-    "secret": "secret.key",
-}
-"""It reads files at s3a: for Spark."""
 _COMET = {
     "spark.plugins": "org.apache.spark.CometPlugin",
     "spark.shuffle.manager": "org.apache.spark.sql.comet.execution.shuffle.CometShuffleManager",
@@ -87,8 +79,6 @@ def open_session(
     session = builder.getOrCreate()
     _remember_functions(session.sparkContext._jvm)
     session.sparkContext.setLogLevel(_log_level(settings))
-    if uses_s3(settings) and not settings.debug:
-        _quiet_aws_sdk(session)
     if is_local(settings) and not is_submitted():
         _lighten_hadoop(session)
     _open_catalog(session)
@@ -194,20 +184,6 @@ def _lighten_hadoop(session: SparkSession) -> None:
     are_counted.setBoolean(None, False)
 
 
-def _quiet_aws_sdk(session: SparkSession) -> None:
-    """Lets the SDK beneath s3a: find no logger of its own generation now, where no one hears how it says so."""
-    java = session.sparkContext._jvm
-    assert java is not None
-    stderr = java.System.err
-    java.System.setErr(java.java.io.PrintStream(java.java.io.OutputStream.nullOutputStream()))
-    try:
-        java.software.amazon.awssdk.thirdparty.org.slf4j.LoggerFactory.getILoggerFactory()
-    except (Py4JError, TypeError):
-        pass  # the cluster's own Hadoop came with another SDK
-    finally:
-        java.System.setErr(stderr)
-
-
 def _open_catalog(session: SparkSession) -> None:
     """Opens it before anyone asks for a table: Spark would take a catalog that does not open for none at all."""
     try:
@@ -272,7 +248,7 @@ def complain(said: object, level: str = log.INFO, **known: Any) -> None:
 
 def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
     """The jars this profile's driver and executors need."""
-    wanted = {"spark": True, "s3": uses_s3(settings), "comet": settings.spark.accelerator == "comet"}
+    wanted = {"spark": True, "s3": has_tables_at_s3(settings), "comet": settings.spark.accelerator == "comet"}
     groups = [group for group, is_wanted in wanted.items() if is_wanted]
     found = jars.ensure(groups, settings.jar_cache, settings.java, announce=announce)
     return [path for group in groups for path in found[group]]
@@ -420,17 +396,10 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         conf[f"{catalog}.jdbc.schema-version"] = "V1"
     if has_tables_at_s3(settings):
         conf[f"{catalog}.io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-        conf |= _s3_conf(settings.s3, catalog, _S3_OF_ICEBERG)
-    if uses_s3(settings):
-        conf |= _s3_conf(settings.s3, "spark.hadoop.fs.s3a", _S3_OF_HADOOP)
+        conf |= {f"{catalog}.{_S3[name]}": value for name, value in _s3(settings.s3).items()}
     given = {**settings.catalog.properties, **settings.catalog.revealed()}
     conf |= {f"{catalog}.{option}": value for option, value in given.items()}
     return conf | dict(settings.spark.conf)
-
-
-def uses_s3(settings: Settings) -> bool:
-    """An endpoint alone is for files: the tables may lie elsewhere."""
-    return settings.s3.endpoint is not None or has_tables_at_s3(settings)
 
 
 def has_tables_at_s3(settings: Settings) -> bool:
@@ -440,9 +409,8 @@ def has_tables_at_s3(settings: Settings) -> bool:
     return settings.warehouse.startswith(("s3:", "s3a:"))
 
 
-def _s3_conf(s3: S3Settings, prefix: str, names: Mapping[str, str]) -> dict[str, str]:
-    """The settings of S3 as one of its two clients spells them."""
+def _s3(s3: S3Settings) -> dict[str, str]:
     values = {"region": s3.region, "path_style": str(s3.path_style_access).lower(), "endpoint": s3.endpoint}
     if s3.access_key_id and s3.secret_access_key:
         values |= {"key": s3.access_key_id.get_secret_value(), "secret": s3.secret_access_key.get_secret_value()}
-    return {f"{prefix}.{names[name]}": value for name, value in values.items() if value}
+    return {name: value for name, value in values.items() if value}

@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import migrations, verify
 from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.errors import LakehouseError, UsageError
+from lakehouse_spark.ingest.reference_files.paths import Buckets, behind
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import DimTimeSettings
 from tests.support import servers
 from tests.support.lake import ALL_TOPICS, Lake
+from tests.support.object_store import ObjectStore
 from tests.support.rest_catalog import RestCatalog
 from tests.support.two_beats import DERIVED, begin, digest, go_on
 
@@ -119,3 +123,34 @@ def test_nobody_reads_a_file_there_without_a_key(compared: Compared) -> None:
         urllib.request.urlopen(url, timeout=30)
     assert refused.value.code == 403
     refused.value.close()
+
+
+def test_reference_files_on_s3_are_those_of_their_exact_names(object_store: ObjectStore, tmp_path: Path) -> None:
+    names = ["100%20#a.csv", "12:30.CSV.gz", "a b?.csv", "symbols {eu}.csv", "symbols[1].csv", "ü€.csv"]
+    for name in [*names, "symbols1.csv", "notes.txt", "deep/er.csv"]:
+        with object_store.files.open_output_stream(f"warehouse/named/in:ner/{name}", compression=None) as file:
+            file.write(name.encode())
+    place, root = Buckets(servers.settings_of(object_store.environment).s3), "s3a://warehouse/named/in:ner"
+
+    def found(path: str) -> list[str]:
+        return [file.path.removeprefix(f"{root}/") for file in behind(path, place, path)[0]]
+
+    for name in names:
+        assert found(f"{root}/{name}") == [name]
+    assert found("s3a://warehouse/named/in*/s*[[1s]*.csv") == ["symbols {eu}.csv", "symbols1.csv", "symbols[1].csv"]
+    files, skipped = behind(root, place, root)
+    assert [file.source for file in files] == [f"{root}/{name}" for name in sorted([*names, "symbols1.csv"])]
+    assert skipped == [f"{root}/deep", f"{root}/notes.txt"]
+    assert [file.fetch(tmp_path).read_bytes().decode() for file in files] == sorted([*names, "symbols1.csv"])
+    with pytest.raises(UsageError, match=r"gone\.csv: no such file or folder"):
+        behind("gone.csv", place, f"{root}/gone.csv")
+
+
+def test_a_bucket_that_is_closed_is_one_sentence(object_store: ObjectStore) -> None:
+    wrong = {**object_store.environment, "LAKEHOUSE_S3__SECRET_ACCESS_KEY": "canary-of-a-stranger"}
+    place = Buckets(servers.settings_of(wrong).s3)
+    with pytest.raises(LakehouseError) as refused:
+        behind("a.csv", place, "s3a://warehouse/named/a.csv")
+    assert str(refused.value).startswith("s3a://warehouse/named/a.csv: cannot be read: ")
+    assert "canary" not in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -23,13 +23,14 @@ from lakehouse_spark.errors import LakehouseError, UsageError
 from lakehouse_spark.ingest.reference_files.headers import folded, judge
 from lakehouse_spark.ingest.reference_files.looking import Looked, look
 from lakehouse_spark.ingest.reference_files.paths import File, find
+from lakehouse_spark.settings import S3Settings
 
 NO_SPARK = cast(SparkSession, None)
 SYMBOL, ACCOUNT = DIMENSIONS["dim_symbol"], DIMENSIONS["dim_account"]
 
 
 def files(*sources: str | Path) -> tuple[list[File], list[str]]:
-    return find(NO_SPARK, [str(source) for source in sources])
+    return find(NO_SPARK, [str(source) for source in sources], S3Settings())
 
 
 def looked(path: Path, dimension: str = "dim_symbol", *, ignore_unknown: bool = False) -> Looked:

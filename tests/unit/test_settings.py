@@ -41,7 +41,7 @@ def test_without_any_setting_everything_is_embedded(monkeypatch: pytest.MonkeyPa
     assert loaded.catalog_uri == f"jdbc:sqlite:{home}/catalog.db?journal_mode=WAL&busy_timeout=30000"
     assert loaded.warehouse == f"file://{home}/warehouse"
     assert (loaded.spark.master, loaded.kafka.bootstrap_servers) == ("local[*]", None)
-    assert not session.uses_s3(loaded)
+    assert not session.has_tables_at_s3(loaded)
 
 
 def test_the_docker_profile_needs_nothing_but_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,13 +56,14 @@ def test_the_docker_profile_needs_nothing_but_its_keys(monkeypatch: pytest.Monke
     assert conf["spark.sql.catalog.lake.s3.secret-access-key"] == "hush"
 
 
-def test_with_an_endpoint_alone_files_are_read_at_s3_and_tables_stay_local(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_endpoint_alone_tables_stay_local_and_spark_needs_no_jar_for_s3(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     loaded = profile(monkeypatch, "local", S3__ENDPOINT="http://127.0.0.1:9000", S3__ACCESS_KEY_ID="key")
 
     conf = session.spark_conf(loaded)
 
-    assert session.uses_s3(loaded)
-    assert conf["spark.hadoop.fs.s3a.endpoint"] == "http://127.0.0.1:9000"
+    assert not session.has_tables_at_s3(loaded)
     assert "spark.sql.catalog.lake.io-impl" not in conf
 
 
@@ -170,8 +171,6 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
     assert secrets == [
         "spark.sql.catalog.lake.s3.access-key-id",
         "spark.sql.catalog.lake.s3.secret-access-key",
-        "spark.hadoop.fs.s3a.access.key",
-        "spark.hadoop.fs.s3a.secret.key",
         "spark.sql.catalog.lake.credential",
         "spark.sql.catalog.lake.token",
         "spark.sql.catalog.lake.header.X-Pass",

@@ -1,4 +1,4 @@
-"""Reference data from CSV, JSON and Parquet files, on this machine or behind a Hadoop scheme, into the change log.
+"""Reference data from CSV, JSON and Parquet files, on this machine, S3 or behind a Hadoop scheme, into the change log.
 
 The driver reads them by steps of its own: Spark's readers lose the bytes of a record, take names for patterns, and
 give what is wrong with a file as a trace.
@@ -13,6 +13,7 @@ from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.ingest.reference_files.looking import Looked, look
 from lakehouse_spark.ingest.reference_files.paths import find
 from lakehouse_spark.lake import change_log
+from lakehouse_spark.settings import S3Settings
 from lakehouse_spark.types import INTEGER, LONG, TEXT
 
 _MOST_ALIKE = 3
@@ -26,6 +27,7 @@ def load(
     *,
     again: bool = False,
     ignore_unknown: bool = False,
+    s3: S3Settings | None = None,
 ) -> tuple[str, ...]:
     """Lands the files' records in their order, one commit a file, and returns what a user should read of it.
 
@@ -35,7 +37,7 @@ def load(
     known format, not UTF-8, without a column for the natural key or with a name that is nearly right (unless
     `ignore_unknown`), and LakehouseError for one that cannot be read.
     """
-    files, skipped = find(spark, sources)
+    files, skipped = find(spark, sources, s3 or S3Settings())
     looked = [look(file, dimension, ignore_unknown=ignore_unknown) for file in files]
     notes = _Notes()
     if skipped:

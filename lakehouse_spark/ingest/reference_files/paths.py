@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from py4j.protocol import Py4JJavaError
+from pyarrow import fs
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
+from lakehouse_spark.settings import S3Settings
 
 FORMATS = {"csv": "csv", "json": "json", "jsonl": "json lines", "ndjson": "json lines", "parquet": "parquet"}
 COMPRESSIONS = ("gz", "bz2", "zst")
@@ -42,7 +45,7 @@ class File:
 
 
 class Place(Protocol):
-    """Where files are: this machine, or a Hadoop file system."""
+    """Where files are: this machine, S3, or a Hadoop file system."""
 
     def kind(self, path: str) -> str | None:
         """'file', 'folder', 'other' (a pipe, a socket, a device, a link to nothing), None where there is nothing."""
@@ -57,7 +60,7 @@ class Place(Protocol):
     def fetch(self, path: str, scratch: Path) -> Path: ...
 
 
-def find(spark: SparkSession, sources: Sequence[str]) -> tuple[list[File], list[str]]:
+def find(spark: SparkSession, sources: Sequence[str], s3: S3Settings) -> tuple[list[File], list[str]]:
     """The files behind the sources, each once, those of a folder or pattern by name; and what was skipped there.
 
     Skipped are folders in a folder, hidden files (`.…`, `_…`) and those of other formats. Raises UsageError for a
@@ -66,7 +69,7 @@ def find(spark: SparkSession, sources: Sequence[str]) -> tuple[list[File], list[
     files: dict[str, File] = {}
     skipped: list[str] = []
     for source in sources:
-        found, passed = behind(source, *_placed(spark, source))
+        found, passed = behind(source, *_placed(spark, source, s3))
         for file in found:
             known = files.get(file.source)
             files[file.source] = file if known is None or file.is_named else known
@@ -80,7 +83,7 @@ def shown(path: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
-def _placed(spark: SparkSession, source: str) -> tuple["Place", str]:
+def _placed(spark: SparkSession, source: str, s3: S3Settings) -> tuple["Place", str]:
     """Where the source is, and its path there."""
     here = Local()
     if os.path.lexists(source) or not re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:/", source):
@@ -88,7 +91,9 @@ def _placed(spark: SparkSession, source: str) -> tuple["Place", str]:
     if source.lower().startswith("file:"):
         written = re.sub(r"^file:(//[^/]*(?=/))?", "", source, flags=re.IGNORECASE)
         return here, written if os.path.lexists(written) else unquote(written, errors="surrogateescape")
-    return Hadoop(spark), re.sub(r"^s3n?:", "s3a:", source)
+    if found := re.match(r"s3[an]?://", source, flags=re.IGNORECASE):
+        return Buckets(s3), _AT_S3 + source[found.end() :].rstrip("/")
+    return Hadoop(spark), source
 
 
 def behind(source: str, place: Place, path: str) -> tuple[list[File], list[str]]:
@@ -209,11 +214,59 @@ class Local:
 
 
 def _unreadable(path: str, error: OSError) -> LakehouseError:
-    return LakehouseError(f"{shown(path)}: cannot be read: {error.strerror or error}")
+    return LakehouseError(f"{shown(path)}: cannot be read: {error.strerror or in_a_sentence(error)}")
+
+
+_AT_S3 = "s3a://"
+"""As the change log names a file on S3, however a user does."""
+
+
+class Buckets:
+    """Files on S3, as Arrow opens them."""
+
+    def __init__(self, s3: S3Settings) -> None:
+        keys = {"access_key": s3.access_key_id, "secret_key": s3.secret_access_key}
+        given = {name: key.get_secret_value() for name, key in keys.items() if key}
+        self._files = fs.S3FileSystem(
+            region=s3.region, endpoint_override=s3.endpoint, force_virtual_addressing=not s3.path_style_access, **given
+        )
+
+    def kind(self, path: str) -> str | None:
+        try:
+            found = self._files.get_file_info(path.removeprefix(_AT_S3))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return {fs.FileType.File: "file", fs.FileType.Directory: "folder"}.get(found.type)
+
+    def children(self, folder: str) -> list[str]:
+        try:
+            found = self._files.get_file_info(fs.FileSelector(folder.removeprefix(_AT_S3)))
+        except OSError as error:
+            raise _unreadable(folder, error) from error
+        return [_AT_S3 + each.path for each in found]
+
+    def parted(self, pattern: str) -> tuple[str, str]:
+        bucket, _, rest = pattern.removeprefix(_AT_S3).partition("/")
+        return f"{_AT_S3}{bucket}/", rest
+
+    def source(self, path: str) -> str:
+        return path
+
+    def fetch(self, path: str, scratch: Path) -> Path:
+        local = scratch / "copy"
+        try:
+            with (
+                self._files.open_input_stream(path.removeprefix(_AT_S3), compression=None) as there,
+                local.open("wb") as here,
+            ):
+                shutil.copyfileobj(there, here, 1 << 20)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return local
 
 
 class Hadoop:
-    """Files behind a scheme that Hadoop knows, s3a: above all. Names are never taken for patterns."""
+    """Files behind another scheme that Hadoop knows. Names are never taken for patterns."""
 
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
