@@ -83,10 +83,12 @@ def _answer(sql: str, limit: int, engine: Engine, known_at: datetime | None) -> 
 def _as_known(settings: Settings, folder: Path, sql: str, moment: datetime) -> Settings:
     """The lakehouse as it was known at a moment; raises UsageError where the statement names a table that is not."""
     from lakehouse_spark.iceberg import copies
+    from lakehouse_spark.query import of_spark
 
     staged, unknown = copies.as_known(settings, folder, moment)
+    views = any(name in sql.lower() for name in of_spark.BITEMPORAL)
     for name, error in unknown.items():
-        if name in sql.lower():
+        if name in sql.lower() or (views and name in of_spark.OF_BITEMPORAL):
             raise error
     return staged
 

@@ -168,9 +168,10 @@ def _run(spark: SparkSession, settings: Settings, job: Job, options: Options) ->
     except Exception as error:
         if not isinstance(error, LakehouseError) and is_caused_by(error, *_NO_TABLES):
             raise migrations.no_tables(settings) from error
-        last_errors.keep(spark, settings, job.name, in_a_sentence(error))
+        if not job.leaves_tables(options):
+            last_errors.keep(spark, settings, job.name, in_a_sentence(error))
         raise
-    if not options.get("dry_run"):  # which did nothing that could have failed again
+    if not job.leaves_tables(options):  # which did nothing that could have failed again
         last_errors.clear(spark, job.name)
     return done
 

@@ -124,8 +124,8 @@ def _describe(jvm: Any, admin: Any, topic: str) -> tuple[Offered, bool]:
     """What the topic offers, and whether its records may be read: to describe it is another right."""
     asked_too = getattr(jvm, f"{_PACKAGE}.DescribeTopicsOptions")().includeAuthorizedOperations(True)
     described = admin.describeTopics(jvm.java.util.List.of(topic), asked_too).allTopicNames().get()[topic]
-    allowed = described.authorizedOperations()  # None of a broker that does not tell
-    may_read = allowed is None or any(operation.name() == "READ" for operation in allowed)
+    allowed = described.authorizedOperations()  # None or nothing at all of a broker that does not tell
+    may_read = not allowed or any(operation.name() == "READ" for operation in allowed)
     partitions = [info.partition() for info in described.partitions()]
     isolation = jvm.org.apache.kafka.common.IsolationLevel.READ_COMMITTED
     options = getattr(jvm, f"{_PACKAGE}.ListOffsetsOptions")(isolation)

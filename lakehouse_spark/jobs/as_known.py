@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse_spark.catalog import DIMENSIONS, FEEDS
-from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.dim import dim_exchange, members
 from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.dim.reference_log import LOG, readable
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.jobs.gold_steps import Derived, Held
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, dimension_records, frames
+from lakehouse_spark.lake import commit, dimension_records, frames, snapshots
 from lakehouse_spark.lake.cursor import rows_removed, to_text
 from lakehouse_spark.lake.progress import Progress
 from lakehouse_spark.lake.queries import kept
@@ -37,6 +37,7 @@ AS_KNOWN_AT = "lakehouse.as-known-at"
 Steps = Sequence[
     tuple[tuple[Table, ...], Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]]
 ]
+_FEEDS = (trades.FEED, orderbook_snapshots.FEED)
 _NAME = re.compile(r"[A-Za-z]\w{0,63}", re.ASCII)
 _OURS = re.compile(r"main|(commit|compaction|audit)_.*")
 
@@ -63,19 +64,25 @@ def derive(
     """Gives the branch `into` of every table of `gold` what a rebuild of all layers would have made at a moment.
 
     From the records that bronze and the change log held then, without those that were discarded by then, by today's
-    rules and settings; nothing else is read, so that it does not matter which snapshots have expired. Tables and their
-    readers see none of it. Raises UsageError for a name that no branch can have, and RefusedError where retention has
-    removed bronze, or the name is somebody else's branch.
+    rules and settings; so it does not matter which snapshots have expired. Tables and their readers see none of it. A
+    run that dies leaves branches away, and none of another moment. Raises UsageError for a name that no branch can
+    have, and RefusedError, before anything is derived, where retention has removed bronze, or the name is somebody
+    else's branch.
     """
     if not _NAME.fullmatch(into) or _OURS.fullmatch(into):
         raise UsageError(f"{JOB}: {into!r} is no name for such a branch: letters, digits and _, a letter first")
     if moment > datetime.now(UTC):
         raise UsageError(f"{JOB}: {moment.isoformat()} is still to come")
     tables = [table for step, _ in gold for table in step]
+    for table in tables:
+        commit.require_own(spark, table, into, AS_KNOWN_AT)
+    then = _arrived(spark, settings, [LOG, *(feed.topic.table for feed in _FEEDS)], moment)
+    for table in tables:
+        commit.drop_own(spark, table, into)
     summaries, stamp = [], F.lit(datetime.now(UTC)).cast("timestamp")
     news = Known(spark, tables, {}, Progress((), {}), rebuild=True)
     with ExitStack() as stack:
-        for table, rows in _sources(spark, settings, moment, stack):
+        for table, rows in _sources(spark, settings, then, moment, stack):
             news.made[table.name] = rows
         held = {table: frames.of_rows(spark, [], table.schema) for table in tables}
         for step, how in gold:
@@ -94,16 +101,14 @@ def derive(
 
 
 def _sources(
-    spark: SparkSession, settings: Settings, moment: datetime, stack: ExitStack
+    spark: SparkSession, settings: Settings, then: Mapping[Table, DataFrame], moment: datetime, stack: ExitStack
 ) -> list[tuple[Table, DataFrame]]:
-    """The tables that gold is made of, each with the rows that it would have had."""
-    feeds = [FEEDS[table.short_name] for table in (trades.TABLE, orderbook_snapshots.TABLE)]
-    then = _arrived(spark, settings, [LOG, *(feed.topic.table for feed in feeds)], moment)
+    """The tables that gold is made of, each with the rows that it would have had, of the records of `then`."""
     letters = spark.table(rejected_records.TABLE.identifier)
     letters = letters.where((F.col("status") == rejected_records.DISCARDED) & (F.col("_resolved_at") <= F.lit(moment)))
     found = {d.table: stack.enter_context(kept(_members(spark, d, then[LOG], letters))) for d in DIMENSIONS.values()}
     exchanges = found[dim_exchange.TABLE]
-    for feed in feeds:
+    for feed in _FEEDS:
         rows = _accepted(settings, feed, then[feed.topic.table], letters, exchanges)
         found[feed.table] = stack.enter_context(kept(rows))
     return list(found.items())
@@ -119,21 +124,33 @@ def _arrived(
         if removed := rows_removed(now.cursor):
             raise RefusedError(
                 f"{name}: retention has removed {removed:,} rows, without which nothing is as it would have been",
-                "What was read then, as far back as snapshots are kept: lakehouse query --known-at",
+                "What was read then, as far back as snapshots are kept: lakehouse query --known-at. To keep more of "
+                "bronze: row_days of LAKEHOUSE_MAINTENANCE__LAYERS",
             )
+        if now.head is None or (now.cursor is None and now.total("records")):
+            raise RefusedError(f"{name}: its cursor is lost, so that nobody knows what retention has removed")
         try:
             state = now.known_at(moment).state
             upto = state.stamp if state else None
         except UsageError:
             upto = moment
         stamp = F.col(str(now.table.stamp))
-        rows = spark.table(now.table.identifier)
+        rows = snapshots.at(spark, now.table, now.head["snapshot-id"])
         found[now.table] = rows.where(F.lit(False) if upto is None else stamp <= F.lit(upto))
     return found
 
 
 def _members(spark: SparkSession, dimension: Dimension, log: DataFrame, letters: DataFrame) -> DataFrame:
-    return dimension.derive(changes(dimension_records.records(spark, dimension, readable(log), letters), dimension))
+    """The members that the log's records make, and of a dimension without versions those that they made by older rules:
+    a key that facts refer to never disappears."""
+    theirs = dimension_records.records(spark, dimension, readable(log), letters)
+    rows = dimension.derive(changes(theirs, dimension))
+    if dimension.is_versioned:
+        return rows
+    named = theirs.select(F.col("natural_key").alias(dimension.natural_key)).distinct()
+    held = spark.table(dimension.table.identifier).join(named, on=dimension.natural_key, how="left_semi")
+    lacking = members.rejected(dimension, rows, held).select(*rows.columns)
+    return rows.unionByName(members.less_what_breaks(dimension, lacking, theirs))
 
 
 def _accepted(settings: Settings, feed: Feed, bronze: DataFrame, letters: DataFrame, exchanges: DataFrame) -> DataFrame:

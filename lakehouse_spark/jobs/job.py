@@ -17,7 +17,8 @@ class Option:
 
     `parameter` is what the job's `run` calls it. A value is one of the `choices`, if there are any, and what `parse`
     makes of its text. With `repeats` the option may be given several times, and what `run` gets is a list; with
-    `takes_several`, several values at a time.
+    `takes_several`, several values at a time. A run with one that `leaves_tables` does not do what the job is for: it
+    neither ends a failure of the job nor is one.
     """
 
     flag: str
@@ -28,6 +29,7 @@ class Option:
     parse: Callable[[str], object] = str
     repeats: bool = False
     takes_several: bool = False
+    leaves_tables: bool = False
 
     @property
     def is_switch(self) -> bool:
@@ -76,3 +78,7 @@ class Job:
     options: tuple[Option, ...] = ()
     topics: tuple[str, ...] = ()
     migrates: bool = False
+
+    def leaves_tables(self, given: Options) -> bool:
+        """Whether a run with these options leaves the tables as they are."""
+        return any(option.leaves_tables and given.get(option.parameter) for option in self.options)

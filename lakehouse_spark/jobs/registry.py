@@ -135,7 +135,7 @@ _OF_MAINTENANCE = (
         parse=lambda text: catalog.table(text).name,
         repeats=True,
     ),
-    Option("--dry-run", "dry_run", "say what is due and why, and change nothing"),
+    Option("--dry-run", "dry_run", "say what is due and why, and change nothing", leaves_tables=True),
     Option("--json", "as_json", "print only the line of JSON"),
 )
 _REWRITING = Size("3g", executors=2, executor_memory="6g", executor_cores=4)  # files are sorted, and read to be checked
@@ -223,7 +223,13 @@ _JOBS = (
                 metavar="INSTANT",
                 parse=instant,
             ),
-            Option("--into", "into", "with --as-known-at: the branch that gets the rows", metavar="BRANCH"),
+            Option(
+                "--into",
+                "into",
+                "with --as-known-at: the branch that gets the rows",
+                metavar="BRANCH",
+                leaves_tables=True,
+            ),
         ),
     ),
     Job(

@@ -285,11 +285,10 @@ def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str,
 def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, properties: Mapping[str, str]) -> int:
     """Gives a branch beside `main` these rows and no others, and returns its snapshot; it is dropped after BRANCH_AGE.
 
-    The `properties` are its snapshot's. One of the name that has such a snapshot at its head is replaced; raises
-    RefusedError, before anything is written, for any other, and LostRaceError where others keep changing the table.
+    The `properties` are its snapshot's. Raises RefusedError where a branch or tag of the name is there, and
+    LostRaceError where others keep changing the table.
     """
     staged, iceberg = staging_branch("commit"), load(spark, table)
-    _require_own(iceberg, table, name, properties)
     for _ in range(_ATTEMPTS):
         if branched(iceberg, staged, iceberg.currentSnapshot().snapshotId()):
             break
@@ -301,20 +300,17 @@ def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, proper
         for key, value in properties.items():
             writer = writer.option(f"snapshot-property.{key}", value)
         writer.option("fanout-enabled", "true").overwrite(F.lit(True))
+        iceberg.refresh()
+        snapshot_id, age = iceberg.snapshot(staged).snapshotId(), int(BRANCH_AGE.total_seconds() * 1000)
         for _ in range(_ATTEMPTS):
-            iceberg.refresh()
-            _require_own(iceberg, table, name, properties)
-            refs = iceberg.manageSnapshots()
-            if name in iceberg.refs():
-                refs = refs.removeBranch(name)
-            refs = refs.renameBranch(staged, name).setMaxRefAgeMs(name, int(BRANCH_AGE.total_seconds() * 1000))
-            snapshot_id = iceberg.snapshot(staged).snapshotId()
             try:
-                refs.commit()
+                iceberg.manageSnapshots().renameBranch(staged, name).setMaxRefAgeMs(name, age).commit()
             except (Py4JError, PySparkException) as error:
                 iceberg.refresh()
                 if name in iceberg.refs() and iceberg.snapshot(name).snapshotId() == snapshot_id:
                     return int(snapshot_id)
+                if name in iceberg.refs():
+                    raise _is_taken(table, name) from None
                 if not _was_overtaken(error):
                     raise
             else:
@@ -325,14 +321,27 @@ def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, proper
         raise
 
 
-def _require_own(iceberg: Any, table: Table, name: str, properties: Mapping[str, str]) -> None:
-    """Raises RefusedError where something of this name is there whose snapshot has none of the properties."""
+def require_own(spark: SparkSession, table: Table, name: str, key: str) -> None:
+    """Raises RefusedError where a branch or tag of this name is there whose snapshot has no such property."""
+    iceberg = load(spark, table)
     refs = iceberg.refs()
-    if name not in refs:
+    if name in refs and not (refs[name].isBranch() and iceberg.snapshot(name).summary().get(key)):
+        raise _is_taken(table, name)
+
+
+def drop_own(spark: SparkSession, table: Table, name: str) -> None:
+    """Removes a branch with its snapshot and the files that no other one has, if it is there."""
+    iceberg = load(spark, table)
+    if name not in iceberg.refs():
         return
-    summary = iceberg.snapshot(name).summary()
-    if not refs[name].isBranch() or not any(summary.get(key) for key in properties):
-        raise RefusedError(f"{table.name}: {name} is there already, and is no such branch", "Choose another name")
+    head = iceberg.snapshot(name).snapshotId()
+    drop(iceberg, name, head)
+    with suppress(Py4JError, PySparkException):  # as where somebody has named the snapshot since
+        forget(iceberg, [head])
+
+
+def _is_taken(table: Table, name: str) -> RefusedError:
+    return RefusedError(f"{table.name}: {name} is there already, and is no such branch", "Choose another name")
 
 
 def outdate(spark: SparkSession, table: Table) -> None:
@@ -607,11 +616,12 @@ def _was_dropped(iceberg: Any, branch: str) -> bool:
     return False
 
 
-def drop(iceberg: Any, branch: str) -> None:
-    """Removes a staging branch, if it is there."""
+def drop(iceberg: Any, branch: str, head: int | None = None) -> None:
+    """Removes a branch, if it is there, and at this `head` (None: at any)."""
     with suppress(Exception):
         iceberg.refresh()
-        iceberg.manageSnapshots().removeBranch(branch).commit()
+        if head is None or iceberg.snapshot(branch).snapshotId() == head:
+            iceberg.manageSnapshots().removeBranch(branch).commit()
 
 
 def discard(iceberg: Any, table: Table, branch: str) -> None:

@@ -18,6 +18,9 @@ from lakehouse_spark.lake.cursor import CURSOR
 Term = tuple[str, str, object]
 """A field of a partition: its transform as Iceberg spells it (day, bucket[16]), its column, its value."""
 
+_FOR_EVER = timedelta(days=36_500) // timedelta(milliseconds=1)
+"""What is to be kept for longer is kept for ever."""
+
 PartitionKey = tuple[int, tuple[object, ...]]
 """The id of a partition spec, and a value for each of its fields."""
 
@@ -175,7 +178,7 @@ def read(of: Metadata, *, with_files: bool = True) -> Health:
 
 def _max_age(ref: Mapping[str, Any]) -> timedelta | None:
     limit = ref.get("max-ref-age-ms")
-    return None if limit is None else timedelta(milliseconds=limit)
+    return None if limit is None or limit > _FOR_EVER else timedelta(milliseconds=limit)
 
 
 class _Partitions:

@@ -76,6 +76,8 @@ class Expiry(Action):
     """Snapshots of the history that are older go: always its oldest ones."""
     branches: tuple[str, ...] = ()
     """Branches to drop: left behind by writers that died, or past their age."""
+    heads: tuple[int, ...] = ()
+    """The snapshot at which each of them was seen: one that has another one by now stays."""
     loose: tuple[int, ...] = ()
     """Snapshots that are on no branch any more."""
 
@@ -420,7 +422,9 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
     while first and history[first - 1].at >= cutoff:  # Iceberg's cut keeps it too
         first -= 1
         why[history[first].id] = "no older than one that is kept"
-    gone = history[:first]
+    heads = {ref.snapshot: ref.name for ref in refs}
+    why |= {snapshot.id: f"branch {heads[snapshot.id]}" for snapshot in history[:first] if snapshot.id in heads}
+    gone = [snapshot for snapshot in history[:first] if snapshot.id not in heads]
     if policy.max_snapshots is None or not gone:  # what is loose does not go sooner for a history that is young
         cutoff = min(cutoff, given.now - timedelta(days=policy.snapshot_days))
     loose = _loose(policy, health, refs, dead, given, cutoff)
@@ -453,6 +457,7 @@ def _expiry(policy: Policy, health: Health, given: Circumstances) -> tuple[Expir
         after=after,
         before_instant=cutoff,
         branches=tuple(ref.name for ref in dead),
+        heads=tuple(ref.snapshot for ref in dead),
         loose=tuple(snapshot.id for snapshot in loose),
     )
     return action, kept

@@ -15,8 +15,8 @@ def carry_out(spark: SparkSession, table: Table, action: Expiry) -> None:
     and at the manifest lists of what stays, not at every live file.
     """
     iceberg = snapshots.load(spark, table)
-    for branch in action.branches:
-        commit.drop(iceberg, branch)
+    for branch, head in zip(action.branches, action.heads, strict=True):
+        commit.drop(iceberg, branch, head)
     commit.forget(iceberg, action.loose)
     iceberg.refresh()
     before = snapshots.newest_cursor(iceberg, iceberg.currentSnapshot())

@@ -40,7 +40,7 @@ def observing(settings: Settings, job: Job, options: Options) -> Iterator[Observ
     goes_on = bool(options.get("every") or options.get("continuous"))
     is_asked_on = settings.metrics.port is not None or settings.alerts.webhook_url is not None
     is_asked = is_asked_on if goes_on else settings.metrics.textfile_dir
-    if not is_asked or options.get("dry_run"):  # which does nothing that could be late or fail
+    if not is_asked or job.leaves_tables(options):  # then it does nothing that could be late or fail
         yield Observer()
         return
     from lakehouse_spark.metrics import observers  # which nobody waits for who asks for nothing

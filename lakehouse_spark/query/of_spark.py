@@ -6,8 +6,10 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse_spark.catalog import DIMENSIONS
+from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.lake import dimension_records
+from lakehouse_spark.silver import rejected_records
 
 _READING = frozenset((
     "Aggregate", "Distinct", "Except", "Filter", "Generate", "GlobalLimit", "Intersect", "Join", "LateralJoin",
@@ -26,6 +28,8 @@ _CONF = {
 }
 BITEMPORAL = {f"{name}_bitemporal": dimension for name, dimension in DIMENSIONS.items() if dimension.is_versioned}
 """Views of the dimensions with versions, by their names: what was known when of which days of their members."""
+OF_BITEMPORAL = (LOG.name, rejected_records.TABLE.name)
+"""The tables that these are made of."""
 
 
 def read(spark: SparkSession, sql: str) -> DataFrame:

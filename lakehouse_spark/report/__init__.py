@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.report import page, reading
-from lakehouse_spark.report.model import Traced
+from lakehouse_spark.report.model import Report, Traced
 from lakehouse_spark.settings import Settings
 
 Trace = Callable[[str, Mapping[str, str]], Traced]
@@ -35,7 +35,7 @@ def write(
     target = (file.expanduser() if file else settings.root / "report.html").resolve()
     report = reading.read(spark, settings, symbol=symbol, trader=trader, day=day)
     if trace is not None:
-        report = replace(report, traces={name: trace(*subject) for name, subject in report.subjects.items()})
+        report = _traced(report, trace)
     begun = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,3 +48,13 @@ def write(
             f"report: {target} cannot be written: {error.strerror}; name another file with --out"
         ) from None
     return target, report.missing
+
+
+def _traced(report: Report, trace: Trace) -> Report:
+    traces, missing = {}, [*report.missing]
+    for name, subject in report.subjects.items():
+        try:
+            traces[name] = trace(*subject)
+        except LakehouseError as error:  # as where a beat has taken the row away meanwhile
+            missing.append(f"not traced: {in_a_sentence(error)}")
+    return replace(report, traces=traces, missing=tuple(missing))

@@ -202,9 +202,10 @@ def test_a_branch_of_anybody_elses_is_left_alone(
 ) -> None:
     lake, seen = told
     if into == "mine":
-        lake.spark.sql("ALTER TABLE lake.gold.daily_trading_summary CREATE BRANCH IF NOT EXISTS mine")
+        lake.spark.sql("ALTER TABLE lake.gold.portfolio_positions CREATE BRANCH IF NOT EXISTS mine")
     with pytest.raises(error):
         as_known(lake, next(iter(seen)), into)
+    assert into == "main" or into not in snapshots.load(lake.spark, table("gold.daily_trading_summary")).refs()
 
 
 @pytest.mark.parametrize("given", [{"into": "then"}, {"as_known_at": datetime(2026, 1, 1, tzinfo=UTC)}])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -382,6 +383,26 @@ def test_the_lakehouse_keeps_why_a_job_failed_until_it_ends_well(
 
     assert [run.execute(job_that(work), {}) for _ in range(4)] == [1, 2, 3, 0]
     assert kept == [("some_job", "ValueError: oh"), ("some_job", "lost"), ("some_job",)]
+
+
+def test_a_run_that_leaves_the_tables_alone_says_nothing_of_how_the_job_goes(
+    opened: _Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(last_errors, "keep", lambda *said: kept.append(said))
+    monkeypatch.setattr(last_errors, "clear", lambda *said: kept.append(said))
+    outcomes: list[Exception | None] = [LostRaceError("lost"), None]
+
+    def work(spark: object, settings: Settings, **options: object) -> list[Summary]:
+        if outcome := outcomes.pop(0):
+            raise outcome
+        return []
+
+    aside = replace(job_that(work), options=JOBS["gold_aggregator"].options)
+    assert [run.execute(aside, {"into": "then", "rebuild": False}) for _ in range(2)] == [3, 0]
+    assert kept == []
+    assert JOBS["maintenance"].leaves_tables({"dry_run": True})
+    assert not JOBS["gold_aggregator"].leaves_tables({"rebuild": True, "into": None})
 
 
 def test_what_fails_while_an_error_is_kept_hides_no_error(opened: _Session) -> None:

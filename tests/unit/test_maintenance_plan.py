@@ -835,6 +835,13 @@ def test_a_branch_with_an_age_holds_nothing_back_and_goes_when_it_is_past_it() -
     )
 
 
+def test_a_branch_with_an_age_keeps_the_snapshot_at_which_it_stands() -> None:
+    table = health(history=daily(20), refs=(Ref("then", 5, max_age=timedelta(days=300)),))
+    assert stays(table) == [5, *range(13, 21)]
+    assert kept(planned(table), Expiry)["branch then"] == 1
+    assert some(expiry(planned(table))).after == {"snapshots": 9, "branches": 1}
+
+
 def test_a_tag_with_an_age_is_icebergs_to_drop() -> None:
     table = health(history=daily(20), refs=(Ref("month_end", 3, is_tag=True, max_age=timedelta(days=1)),))
     assert stays(table) == [*range(3, 21)]

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 
 import lakehouse_spark
+from lakehouse_spark import report
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.report import charts, page, sankey
 from lakehouse_spark.report.model import Flow, Listed, Minute, Rejects, Report, Traced, TracedColumn, TraderDay
 from tests.support.reports import EVIL, FULL, HOSTILE, NOW
@@ -101,6 +104,18 @@ def test_a_number_leads_to_where_it_comes_from() -> None:
     assert "nothing of this" not in said.text
     assert {tag for tag, _ in said.elements}.isdisjoint({"img"})
     assert said.count("script") == 1
+
+
+def test_a_row_that_is_gone_meanwhile_costs_its_trace_and_not_the_page() -> None:
+    def trace(name: str, key: Mapping[str, str]) -> Traced:
+        if name == "gold.trader_performance":
+            raise UsageError(f"{name} has no row with {key['trader_id']}")
+        return TRACED
+
+    found = report._traced(FULL, trace)
+    assert [*found.traces] == ["symbol", "position"]
+    assert found.missing == ("not traced: gold.trader_performance has no row with TR1",)
+    assert "lakehouse trace gold.trader_performance" in page.render(found)
 
 
 def test_what_is_not_traced_says_how_it_is() -> None:

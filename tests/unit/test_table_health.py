@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -402,6 +402,16 @@ def test_compactions_are_told_from_other_commits(make: Make) -> None:
     assert [each.is_compaction for each in found.snapshots] == [False, True, False, False]
     assert [each.sequence for each in found.history] == [1, 2, 3, 4]
     assert found.cursor == "one"
+
+
+def test_a_branch_is_as_old_as_it_says_that_it_may_be_and_one_for_ever_has_no_age(make: Make) -> None:
+    iceberg = make()
+    iceberg.append(rows("A"))
+    for name, age in {"a day": 86_400_000, "ever": 2**63 - 1, "none": None}.items():
+        iceberg.manage_snapshots().create_branch(head(iceberg), name, max_ref_age_ms=age).commit()
+    assert {ref.name: ref.max_age for ref in read(iceberg).refs} == {
+        "a day": timedelta(days=1), "ever": None, "none": None,
+    }  # fmt: skip
 
 
 def test_branches_and_tags_are_told_and_lead_away_from_the_history(make: Make) -> None:
