@@ -1,4 +1,4 @@
-"""The two drawings: the rooms as the import contract of pyproject.toml stacks them, and the lineage of the tables."""
+"""The drawings: the rooms as pyproject.toml stacks them, the lineage of the tables, live mode's memory as measured."""
 
 import ast
 import re
@@ -23,6 +23,12 @@ rect { fill: #f6f8fa; stroke: #8c959f } .paper { fill: #fff; stroke: none }
 path { fill: none; stroke: #8c959f } .lookup { stroke-dasharray: 4 4 }
 </style>"""
 _LOOKUP = ' class="lookup"'
+_MEBIBYTES = {
+    "heap behind a collection": (151.8, 142.1, 158.3, 147.2, 165.7, 161.5, 158.5, 159.7, 159.6, 167.1),
+    "metaspace": (84.8, 86.8, 87.9, 88.5, 88.9, 89.1, 88.2, 88.2, 88.6, 89.0),
+    "Python": (225.6, 226.8, 228.3, 229.8, 230.9, 232.2, 233.3, 234.8, 235.9, 237.3),
+}
+"""As tests/integration/test_live.py printed them on 2026-11-29, behind every twentieth of 200 beats."""
 
 
 def layers() -> list[list[str]]:
@@ -88,6 +94,23 @@ def lineage() -> str:
         parts.append(_text(left + 8, top + 17, name.partition(".")[2], "small"))
     wide = 2 * MARGIN + len(columns) * (width + gap) - gap
     return _svg(MARGIN + row * tallest, "Which table is built from which", parts, wide)
+
+
+def memory() -> str:
+    """A line for each kind of memory, by beats."""
+    height, most, left, right = 240, 260, 60, 700
+    parts = []
+    for mark in range(0, most, 50):
+        y = MARGIN + height - height * mark / most
+        parts += [f'<path class="lookup" d="M{left} {y:.0f} H{right}"/>', _text(MARGIN, y + 4, f"{mark} MiB", "small")]
+    for name, values in _MEBIBYTES.items():
+        step = (right - left) / len(values)
+        points = [(left + step * (n + 1), MARGIN + height - height * value / most) for n, value in enumerate(values)]
+        parts.append(f'<path d="M{" L".join(f"{x:.0f} {y:.1f}" for x, y in points)}"/>')
+        parts.append(_text(right + 10, points[-1][1] + 4, f"{name}: {values[-1]:.0f}", "small"))
+    for beat in range(20, 201, 20):
+        parts.append(_text(left + (right - left) * beat / 200 - 10, MARGIN + height + 18, str(beat), "small"))
+    return _svg(height + 3 * MARGIN, "Memory of live mode over 200 beats, in MiB", parts, WIDTH - 60)
 
 
 def _box(left: float, top: float, width: float, height: float, kind: str) -> str:

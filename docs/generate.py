@@ -29,9 +29,12 @@ from lakehouse_spark.transforms.reasons import REASONS
 ROOT = Path(__file__).resolve().parents[1]
 
 
+_PICTURES = (drawing.rooms, drawing.lineage, drawing.memory)
+
+
 def files() -> dict[Path, str]:
     """The text of every page that holds a block, and of every picture, as the code of today makes it."""
-    found = {ROOT / "docs" / "pictures" / f"{draw.__name__}.svg": draw() for draw in (drawing.rooms, drawing.lineage)}
+    found = {ROOT / "docs" / "pictures" / f"{draw.__name__}.svg": draw() for draw in _PICTURES}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         if _BLOCK.search(text):

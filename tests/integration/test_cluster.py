@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -54,6 +55,8 @@ class Submitted:
             "LAKEHOUSE_SPARK__CONF": json.dumps(EXECUTORS),
             "LAKEHOUSE_SPARK__SHUFFLE_PARTITIONS": "2",
             "SPARK_LOCAL_IP": HOST,
+            "PYSPARK_DRIVER_PYTHON": sys.executable,
+            "PYSPARK_PYTHON": "/no/such/python",  # executors do without
         }
 
     def run(self, *words: str) -> Done:

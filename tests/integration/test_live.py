@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -344,8 +345,12 @@ def test_beats_take_no_more_memory_however_many_there_are(lake: Lake) -> None:
 
     live_for(lake, number + 1, then=then)
 
-    first, last = looks[0], looks[-1]
-    assert last.heap < first.heap * 1.1
-    assert last.metaspace < first.metaspace * 1.05
-    assert last.python < first.python * 1.1
-    assert last.references < first.references + 100
+    def grown(what: Callable[[Held], float]) -> float:
+        """By what, from the middle one of the first three looks to that of the last three: a look finds some plans that
+        are still to be collected, and not always as many."""
+        return median(map(what, looks[-3:])) / median(map(what, looks[:3]))
+
+    assert grown(lambda look: look.heap) < 1.1
+    assert grown(lambda look: look.metaspace) < 1.05
+    assert grown(lambda look: look.python) < 1.1
+    assert looks[-1].references < looks[0].references + 100

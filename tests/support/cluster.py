@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -84,7 +83,7 @@ class Cluster:
             _MARK: str(self.folder),
         }
         own |= {"SPARK_LOCAL_IP": HOST, "SPARK_HOME": str(jars.SPARK_JARS.parent), "SPARK_DAEMON_MEMORY": "256m"}
-        own |= {"PYSPARK_PYTHON": sys.executable, "SPARK_NO_DAEMONIZE": "1"}
+        own |= {"SPARK_NO_DAEMONIZE": "1"}
         with (home / "log").open("wb") as log:
             self._servers.append(
                 subprocess.Popen(
