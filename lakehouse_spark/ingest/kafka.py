@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
+from lakehouse_spark.lake.snapshots import each
 from lakehouse_spark.settings import Settings
 
 _PACKAGE = "org.apache.kafka.clients.admin"
@@ -125,8 +126,8 @@ def _describe(jvm: Any, admin: Any, topic: str) -> tuple[Offered, bool]:
     asked_too = getattr(jvm, f"{_PACKAGE}.DescribeTopicsOptions")().includeAuthorizedOperations(True)
     described = admin.describeTopics(jvm.java.util.List.of(topic), asked_too).allTopicNames().get()[topic]
     allowed = described.authorizedOperations()  # None or nothing at all of a broker that does not tell
-    may_read = not allowed or any(operation.name() == "READ" for operation in allowed)
-    partitions = [info.partition() for info in described.partitions()]
+    may_read = not allowed or any(operation.name() == "READ" for operation in each(allowed))
+    partitions = [info.partition() for info in each(described.partitions())]
     isolation = jvm.org.apache.kafka.common.IsolationLevel.READ_COMMITTED
     options = getattr(jvm, f"{_PACKAGE}.ListOffsetsOptions")(isolation)
 
@@ -135,7 +136,7 @@ def _describe(jvm: Any, admin: Any, topic: str) -> tuple[Offered, bool]:
         for partition in partitions:
             asked[jvm.org.apache.kafka.common.TopicPartition(topic, partition)] = spec
         answer = admin.listOffsets(asked, options).all().get()
-        return {entry.getKey().partition(): entry.getValue().offset() for entry in answer.entrySet()}
+        return {entry.getKey().partition(): entry.getValue().offset() for entry in each(answer.entrySet())}
 
     spec = getattr(jvm, f"{_PACKAGE}.OffsetSpec")
     found = Offered(topic, described.topicId().toString(), ends(spec.earliest()), ends(spec.latest()))

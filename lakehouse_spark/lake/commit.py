@@ -473,7 +473,8 @@ def _published(
 def held(iceberg: Any) -> str | None:
     """The branch on which a commit is held back, if one is; of several, which only a race can leave, the first."""
     refs = iceberg.refs()
-    return min((str(name) for name in refs if HELD.fullmatch(str(name)) and refs[name].isBranch()), default=None)
+    names = [] if refs.size() == 1 else map(str, each(refs.keySet()))  # main alone: as nearly always
+    return min((name for name in names if HELD.fullmatch(name) and refs[name].isBranch()), default=None)
 
 
 def require_none_held(iceberg: Any, table: Table) -> None:

@@ -6,6 +6,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.lake import queries
 from lakehouse_spark.lake.queries import kept, measured
+from lakehouse_spark.lake.snapshots import each
 from tests.support.executions import counted
 
 
@@ -25,6 +26,17 @@ def test_of_no_rows_there_is_nothing_to_measure(spark: SparkSession) -> None:
     with measured(none, count=F.count("*"), ids=F.collect_set("id"), first=F.min("id")) as (rows, found):
         assert found.asDict() == {"count": 0, "ids": [], "first": None}
         assert rows.collect() == []
+
+
+def test_the_end_of_a_collection_of_javas_is_no_exception(spark: SparkSession) -> None:
+    jvm = spark._jvm
+    assert jvm is not None
+    with counted(spark) as counter:
+        letters = jvm.java.util.List.of("a", "b")
+        assert [*each(letters)] == ["a", "b"]
+        assert counter.spent().thrown == ()
+        assert [*letters] == ["a", "b"]  # as Python does it
+        assert len(counter.spent().thrown) == 1
 
 
 def test_kept_rows_are_computed_once(spark: SparkSession) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from py4j.java_gateway import GatewayClient
+from py4j.protocol import is_error
 from pyspark.sql import SparkSession
 
 import lakehouse_spark
@@ -52,11 +53,13 @@ class Execution:
 
 @dataclass(frozen=True)
 class Spent:
-    """What something cost: `jobs` are all of Spark's, also those of no execution; `questions` all those to the JVM."""
+    """What something cost: `jobs` are all of Spark's, also those of no execution; `questions` all those to the JVM, and
+    `thrown` the lines of ours, innermost first, that asked each which it answered by an exception."""
 
     executions: tuple[Execution, ...]
     jobs: int
     questions: int
+    thrown: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.executions))
@@ -76,6 +79,7 @@ class Counter:
         self._heard = apache.sql.execution.ui.SQLAppStatusStore(store, java.scala.Option.empty())
         self.asked = 0
         self.took_long: list[Question] = []
+        self.thrown: list[tuple[str, ...]] = []
         self._before = (0, self._jobs(), self.asked)
 
     def spent(self) -> Spent:
@@ -84,7 +88,8 @@ class Counter:
         self._context.listenerBus().waitUntilEmpty(60_000)
         found = self._heard.executionsList(executions, 100_000)
         new = tuple(self._execution(found.apply(place)) for place in range(found.size()))
-        spent = Spent(new, self._jobs() - jobs, was_asked - asked)
+        spent = Spent(new, self._jobs() - jobs, was_asked - asked, tuple(self.thrown))
+        self.thrown.clear()
         self._before = (executions + len(new), self._jobs(), self.asked)
         return spent
 
@@ -108,7 +113,10 @@ def counted(spark: SparkSession) -> Iterator[Counter]:
         counter.asked += 1
         began = time.time()
         try:
-            return send(self, *args, **options)
+            answer = send(self, *args, **options)
+            if is_error(answer)[0]:
+                counter.thrown.append(_lines_of_ours())
+            return answer
         finally:
             ended = time.time()
             if ended - began > _SHORTEST:
