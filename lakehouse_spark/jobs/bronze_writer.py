@@ -74,10 +74,8 @@ def steps_of(
 
 
 def there(spark: SparkSession, settings: Settings) -> list[str]:
-    """The tables whose topics are read by default: the reference data's only where there is one that we may see, or
-    where the settings name it."""
-    name = REFERENCE_TOPIC.name
-    if name in settings.kafka.topics or kafka.exists(spark, settings, settings.topic(name)):
+    """The tables whose topics are read by default: the reference data's only where there is one that we may see."""
+    if kafka.exists(spark, settings, settings.topic(REFERENCE_TOPIC.name)):
         return list(TOPICS)
     return [name for name in TOPICS if name != REFERENCE_TOPIC.name]
 
