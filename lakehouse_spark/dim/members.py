@@ -56,6 +56,13 @@ def rejected(dimension: Dimension, derived: DataFrame, held: DataFrame) -> DataF
     return held.join(derived.select(key), on=key, how="left_anti")
 
 
+def with_rejected(dimension: Dimension, derived: DataFrame, held: DataFrame, log: DataFrame) -> DataFrame:
+    """The derived rows of a dimension without versions, and the held ones of members that no good record makes any
+    more, less what breaks a rule."""
+    lacking = rejected(dimension, derived, held).select(*derived.columns)
+    return derived.unionByName(less_what_breaks(dimension, lacking, log))
+
+
 def unknown_names(dimension: Dimension) -> Column:
     """Names in a Kafka record that no column has; NULL for a file's, whose columns are looked at before it lands."""
     known = F.array(*map(F.lit, ("dimension", *dimension.feed_columns)))

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.dim.reference_log import LOG, readable
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import metadata
-from lakehouse_spark.jobs.gold_steps import Derived, Held
+from lakehouse_spark.jobs.gold_steps import Steps
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dimension_records, frames, snapshots
 from lakehouse_spark.lake.cursor import rows_removed, to_text
@@ -34,9 +34,6 @@ JOB = "gold_aggregator"
 AS_KNOWN_AT = "lakehouse.as-known-at"
 """Snapshot property of what is on such a branch: the moment."""
 
-Steps = Sequence[
-    tuple[tuple[Table, ...], Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]]
-]
 _FEEDS = (trades.FEED, orderbook_snapshots.FEED)
 _NAME = re.compile(r"[A-Za-z]\w{0,63}", re.ASCII)
 _OURS = re.compile(r"main|(commit|compaction|audit)_.*")
@@ -84,10 +81,10 @@ def derive(
     with ExitStack() as stack:
         for table, rows in _sources(spark, settings, then, moment, stack):
             news.made[table.name] = rows
-        held = {table: frames.of_rows(spark, [], table.schema) for table in tables}
         for step, how in gold:
             began = time.monotonic()
-            derived = stack.enter_context(how(spark, settings, news, {table: held[table] for table in step}))
+            nothing = {table: frames.of_rows(spark, [], table.schema) for table in step}
+            derived = stack.enter_context(how(spark, settings, news, nothing))
             for table, (fresh, _) in derived.items():
                 rows = stack.enter_context(kept(fresh.withColumn(str(table.stamp), stamp)))
                 news.made[table.name] = rows
@@ -149,8 +146,7 @@ def _members(spark: SparkSession, dimension: Dimension, log: DataFrame, letters:
         return rows
     named = theirs.select(F.col("natural_key").alias(dimension.natural_key)).distinct()
     held = spark.table(dimension.table.identifier).join(named, on=dimension.natural_key, how="left_semi")
-    lacking = members.rejected(dimension, rows, held).select(*rows.columns)
-    return rows.unionByName(members.less_what_breaks(dimension, lacking, theirs))
+    return members.with_rejected(dimension, rows, held, theirs)
 
 
 def _accepted(settings: Settings, feed: Feed, bronze: DataFrame, letters: DataFrame, exchanges: DataFrame) -> DataFrame:

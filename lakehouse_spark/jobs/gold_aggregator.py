@@ -1,8 +1,7 @@
 """Silver and dimensions → the five gold tables: exactly the days and keys that changed, with what follows from them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -19,12 +18,11 @@ from lakehouse_spark.gold import (
     trader_performance,
 )
 from lakehouse_spark.jobs import gold_steps, steps
-from lakehouse_spark.jobs.gold_steps import Derived, Held
+from lakehouse_spark.jobs.gold_steps import Derive
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import snapshots, upstream
 from lakehouse_spark.lake.reconcile import Done, settle
-from lakehouse_spark.lake.upstream import Upstream
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.silver import trades
 from lakehouse_spark.table import Table
@@ -33,10 +31,7 @@ JOB = "gold_aggregator"
 
 States = Mapping[str, snapshots.State]
 
-
-Derive = Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]
-
-STEPS: Sequence[tuple[tuple[Table, ...], Derive]] = (
+STEPS: gold_steps.Steps = (
     ((daily_trading_summary.TABLE,), gold_steps.summaries),
     ((market_overview.TABLE,), gold_steps.overviews),
     ((trade_analytics.TABLE,), gold_steps.analytics),

@@ -3,8 +3,8 @@
 A step yields, for each of its tables, the fresh rows and the held ones that they replace.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from functools import cache, partial
 
@@ -47,6 +47,10 @@ Held = Mapping[Table, DataFrame]
 
 Derived = Mapping[Table, tuple[DataFrame, DataFrame]]
 """By table, the fresh rows and the held ones of the same keys; good until the step's context ends."""
+
+Derive = Callable[[SparkSession, Settings, Upstream, Held], AbstractContextManager[Derived]]
+Steps = Sequence[tuple[tuple[Table, ...], Derive]]
+"""Tables that are derived together, and how."""
 
 
 def _within(rows: DataFrame, touched: DataFrame, wanted: Units, time_column: str) -> DataFrame:

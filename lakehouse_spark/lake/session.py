@@ -33,14 +33,6 @@ _COMPILER = (
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
 _LOOKED_INTO_MOST = ("spark-sql_2.13", "spark-catalyst_2.13", "spark-core_2.13", "scala-library", "spark-sql-api_2.13")
-_S3 = {
-    "region": "client.region",
-    "path_style": "s3.path-style-access",
-    "endpoint": "s3.endpoint",
-    "key": "s3.access-key-id",
-    "secret": "s3.secret-access-key",
-}
-"""It reads and writes the files of tables."""
 _COMET = {
     "spark.plugins": "org.apache.spark.CometPlugin",
     "spark.shuffle.manager": "org.apache.spark.sql.comet.execution.shuffle.CometShuffleManager",
@@ -396,7 +388,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         conf[f"{catalog}.jdbc.schema-version"] = "V1"
     if has_tables_at_s3(settings):
         conf[f"{catalog}.io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-        conf |= {f"{catalog}.{_S3[name]}": value for name, value in _s3(settings.s3).items()}
+        conf |= {f"{catalog}.{name}": value for name, value in _s3(settings.s3).items()}
     given = {**settings.catalog.properties, **settings.catalog.revealed()}
     conf |= {f"{catalog}.{option}": value for option, value in given.items()}
     return conf | dict(settings.spark.conf)
@@ -410,7 +402,12 @@ def has_tables_at_s3(settings: Settings) -> bool:
 
 
 def _s3(s3: S3Settings) -> dict[str, str]:
-    values = {"region": s3.region, "path_style": str(s3.path_style_access).lower(), "endpoint": s3.endpoint}
+    """The settings of S3 as Iceberg spells them."""
+    values = {
+        "client.region": s3.region, "s3.path-style-access": str(s3.path_style_access).lower(),
+        "s3.endpoint": s3.endpoint,
+    }  # fmt: skip
     if s3.access_key_id and s3.secret_access_key:
-        values |= {"key": s3.access_key_id.get_secret_value(), "secret": s3.secret_access_key.get_secret_value()}
+        values["s3.access-key-id"] = s3.access_key_id.get_secret_value()
+        values["s3.secret-access-key"] = s3.secret_access_key.get_secret_value()
     return {name: value for name, value in values.items() if value}

@@ -136,10 +136,6 @@ class Traced:
     lists: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
 
-    @property
-    def differing(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.columns if not column.is_equal)
-
 
 @dataclass(frozen=True)
 class Report:

@@ -213,8 +213,7 @@ class _Tracer:
         if dimension.is_versioned:
             rows = members.with_inferred(dimension, rows, there, None)
         else:
-            lacking = members.rejected(dimension, rows, there).select(*rows.columns)
-            rows = rows.unionByName(members.less_what_breaks(dimension, lacking, log))
+            rows = members.with_rejected(dimension, rows, there, log)
         identity = list(dimension.table.key)
         numbered = rows.join(there.select(*identity, dimension.surrogate_key), on=identity, how="left")
         columns = [name for name in dimension.table.column_names if name != dimension.table.stamp]

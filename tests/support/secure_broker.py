@@ -137,7 +137,6 @@ class Issuer(ThreadingHTTPServer):
         self._java, self._pair = java.java, generator.generateKeyPair()
         self.client = client
         self.basic = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
-        self.given = 0
 
     def __enter__(self) -> "Issuer":
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -158,7 +157,6 @@ class Issuer(ThreadingHTTPServer):
         signer = self._java.security.Signature.getInstance("SHA256withRSA")
         signer.initSign(self._pair.getPrivate())
         signer.update(signed.encode())
-        self.given += 1
         return f"{signed}.{_encoded(bytes(signer.sign()))}"
 
     def keys(self) -> dict[str, Any]:
