@@ -94,9 +94,10 @@ class Run:
             apply(self.spark, [o for migration in self.known for o in migration.operations if isinstance(o, Step)])
 
         def attempt() -> Ledger:
+            state = snapshots.state(self.spark, TABLE)  # before the look: whoever records after it overtakes this
             if found := self._read():
                 return found
-            newest, state = self.known[-1], snapshots.state(self.spark, TABLE)
+            newest = self.known[-1]
             made = Ledger(state, newest.version, len(newest.operations), major_after(1, self.known))
             rows = [_row(migration, made.major) for migration in self.known]
             made = ledger.record(self.spark, made, self.known, rows, self.now)

@@ -1,9 +1,10 @@
 """Migrations: applied once each, whatever crashes or runs at the same time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from threading import Barrier
 from typing import Any
 
@@ -19,7 +20,7 @@ from lakehouse_spark.dim import dim_exchange, dim_time, dim_trader
 from lakehouse_spark.errors import RefusedError
 from lakehouse_spark.lake import change_log, commit, dimension_members, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor, TopicCursor, UpstreamCursor
-from lakehouse_spark.migrations import baseline, migrate, pending
+from lakehouse_spark.migrations import baseline, ledger, migrate, pending
 from lakehouse_spark.migrations.migration import Migration, Step
 from lakehouse_spark.schema import ddl
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition
@@ -263,6 +264,26 @@ def test_runners_at_once_leave_one_row_per_version(sessions: Sessions) -> None:
     assert recorded(spark) == VERSIONS
     assert exchanges(spark) == EXCHANGES
     assert rows_per_year(spark) == [(2024, 1440, 1440), (2025, 1440, 1440)]
+
+
+@pytest.mark.usefixtures("short_years")
+def test_a_run_that_ends_between_anothers_look_and_its_commit_is_recorded_once(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = count(1)
+    real = ledger.read
+
+    def overtaken(spark: SparkSession, known: Sequence[Migration]) -> ledger.Ledger | None:
+        found = real(spark, known)
+        if next(looks) == 2:  # the last one before it records
+            assert found is None
+            assert [migration.version for migration in migrate(sessions(), Settings(), NOW)] == RELEASED
+        return found
+
+    monkeypatch.setattr(ledger, "read", overtaken)
+    spark = sessions()
+    assert migrate(spark, Settings(), NOW) == []
+    assert recorded(spark) == VERSIONS
 
 
 def exchange_records(spark: SparkSession) -> list[tuple[Any, ...]]:
