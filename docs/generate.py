@@ -18,6 +18,7 @@ import typer.main
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from benchmarks.scale import page as scale
 from docs import drawing
 from lakehouse_spark import cli, errors, settings
 from lakehouse_spark.lake import cursor
@@ -224,6 +225,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "exit_codes": exit_codes,
     "cursors": cursors,
     "metrics": metrics,
+    **scale.BLOCKS,
 }
 """What can stand in a page."""
 
