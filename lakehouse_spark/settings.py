@@ -162,6 +162,9 @@ class TableAuditSettings(_Part):
     """See LAKEHOUSE_AUDIT__MODE."""
     checks: Mapping[str, str] = {}
     """More checks, by a name: conditions in SQL that every written row has to meet; NULL is not false."""
+    queries: Mapping[str, str] = {}
+    """Questions in SQL about the table as it would be, by a name; the rows that they answer with break them. `{staged}`
+    is the table, and a source of it in braces, as `{silver.trades}`, that source as it was consumed."""
     most_changed: float | None = Field(default=None, ge=0, le=1)
     """A commit may change or delete this share of the table's rows."""
 
@@ -171,8 +174,8 @@ class AuditSettings(_Part):
     """What becomes of a commit that breaks a check of its table: it is held back (enforce), or that is told alone
     (warn), or nothing is checked (off)."""
     tables: Mapping[str, TableAuditSettings] = {}
-    """By table, a mode of its own, more `checks` (conditions in SQL on a row, by a name), and the share of its rows
-    that a commit may change (`most_changed`)."""
+    """By table, a mode of its own, more `checks` (conditions in SQL on a row, by a name), `queries` about the table as
+    it would be, and the share of its rows that a commit may change (`most_changed`)."""
     keep_days: float = Field(default=14, gt=0)
     """A commit that is held back for so long without a word is dropped, and its job tries again."""
 

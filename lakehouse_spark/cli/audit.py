@@ -51,10 +51,11 @@ def show_held(
     chosen = table(name)
     waits = audit.of(load(), chosen)
     with opened("audit show") as (spark, settings):
-        checks = checked.of(spark, settings.audit, chosen).checks
+        found = checked.of(spark, settings.audit, chosen)
+        checks = {**found.checks, **found.queries}
         rows = {
-            check: with_instants_as_text(found).limit(limit).collect()
-            for check, found in audit.breaking(spark, settings, chosen, waits).items()
+            check: with_instants_as_text(breaking).limit(limit).collect()
+            for check, breaking in audit.breaking(spark, settings, chosen, waits).items()
         }
         if as_json:
             told = {check: [row.asDict(recursive=True) for row in found] for check, found in rows.items()}

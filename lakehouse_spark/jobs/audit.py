@@ -30,11 +30,15 @@ def of(settings: Settings, table: Table) -> Held:
 
 
 def breaking(spark: SparkSession, settings: Settings, table: Table, waits: Held) -> dict[str, DataFrame]:
-    """By check that a commit breaks, the rows which do, as they would be published; of a check that is gone, none."""
-    checks = audit.of(spark, settings.audit, table).checks
+    """By check that a commit breaks, the rows which do, as they would be published, and of a query its answer; of a
+    check that is gone, none."""
+    checked = audit.of(spark, settings.audit, table)
+    staged, checks = f"{table.identifier}.branch_{waits.branch}", checked.checks
+    cursor = snapshots.cursor_on(snapshots.load(spark, table).snapshot(waits.snapshot_id))
+    answers = {n: checked.answer(spark, n, staged, cursor) for n in waits.broken if n in checked.queries}
     rows = snapshots.at(spark, table, waits.snapshot_id)
     written = rows.where(F.col(str(table.stamp)) == F.lit(waits.stamp))
-    return {name: written.where(f"NOT ({checks[name]})") for name in waits.broken if name in checks}
+    return answers | {name: written.where(f"NOT ({checks[name]})") for name in waits.broken if name in checks}
 
 
 def discard(spark: SparkSession, settings: Settings, table: Table, by: str, because: str) -> Held:

@@ -117,14 +117,14 @@ def _replay(
                 totals["rows"] += counts["inserted"]
                 totals["replayed"] = totals.get("replayed", 0) + counts["accepted"]
                 cursor = replace(last, totals=totals, stamp=base.next_stamp(datetime.now(UTC)))
-                silver_processor.write(spark, feed, again, base, cursor, counts, done.verdict.held)
+                silver_processor.write(spark, feed, again, base, cursor, counts, done.verdict.checked)
             _resolve(spark, letters, _verdicts(again), PLACE)
             told = {
                 "records": counts["records"],
                 "replayed": counts["accepted"] + counts["duplicates"],
                 "rejected again": counts["rejected"],
             }
-            return told, done.verdict.warnings
+            return told, tuple(done.verdict.warnings)
 
 
 def _verdicts(decided: DataFrame) -> DataFrame:

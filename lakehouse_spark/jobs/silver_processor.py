@@ -18,7 +18,7 @@ from lakehouse_spark.jobs.rejudging import rejudge
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, payload_drift, snapshots, upstream
-from lakehouse_spark.lake.commit import Broken
+from lakehouse_spark.lake.commit import Checked
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
 from lakehouse_spark.lake.pruning import days_of, unit_predicate, unit_set, units, within_days
 from lakehouse_spark.lake.queries import measured
@@ -115,8 +115,8 @@ def process(spark: SparkSession, settings: Settings, feed: Feed) -> Done:
             dead_letters.keep(spark, rejected, source, after, arrived)
         counts |= {name: counts[name] + left_out for name in ("records", "rejected")}
         cursor = replace(_cursor(source, base, after, arrived, counts), notes={_SEEN: fields})
-        state = write(spark, feed, records, base, cursor, counts, found.verdict.held)
-        done = Done(counts, state.snapshot_id, warnings=found.verdict.warnings)
+        state = write(spark, feed, records, base, cursor, counts, found.verdict.checked)
+        done = Done(counts, state.snapshot_id, warnings=tuple(found.verdict.warnings))
         if letters is not None:
             dead_letters.close(spark, letters, judging.places_of_accepted(records), "accepted by a later attempt")
         return done
@@ -168,23 +168,23 @@ def write(
     base: snapshots.State,
     cursor: FeedCursor,
     counts: Mapping[str, int],
-    broken: Broken,
+    checked: Checked,
 ) -> snapshots.State:
-    """One commit: new rows appended, changed rows merged, or only the cursor moved; held back where it has `broken`
-    checks."""
+    """One commit: new rows appended, changed rows merged, or only the cursor moved; held back where it is `checked` and
+    breaks something."""
     table = feed.table
     if not counts["inserted"] and not counts["updated"]:
         return commit.advance(spark, table, base, cursor)
     stamp = F.lit(cursor.stamp).cast("timestamp")
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
-        return commit.append(spark, table, rows, base, cursor, broken)
+        return commit.append(spark, table, rows, base, cursor, checked)
     days = days_of(rows, feed.event_time)
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
         bounds=within_days(feed.event_time, days),
         updates=[*feed.changing, str(table.stamp)],
-        broken=broken,
+        checked=checked,
     )  # fmt: skip
 
 

@@ -1,20 +1,23 @@
-"""What a commit is checked for before it is published: the rows it writes, and how much of the table it changes."""
+"""What a commit is checked for before it is published: the rows it writes, how much of the table it changes, and what
+the table answers as it would be."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import BY_NAME, DIMENSIONS, TABLES
 from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import frames
-from lakehouse_spark.lake.commit import NOTHING, Broken
-from lakehouse_spark.lake.snapshots import load
+from lakehouse_spark.lake.commit import NOTHING, Broken, Checked
+from lakehouse_spark.lake.cursor import Cursor, UpstreamCursor, UpstreamsCursor
+from lakehouse_spark.lake.snapshots import as_of, load
 from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.table import Table
 
@@ -22,23 +25,30 @@ CHANGES = "changes_are_few"
 """The check of how much a commit changes of what was there."""
 _BROKEN = "broken "
 """What the names of the measures begin with."""
+_STAGED = "staged"
+_DIMENSIONS = {dimension.table for dimension in DIMENSIONS.values()}
+"""Which members are inferred in while they are looked up, so that they are read as they are."""
+_NAMED = re.compile(r"\{([^{}]*)\}")
+"""Where a query names the table as it would be, or a source of it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On a commit: the checks for which it is `held` back, and how many rows break each; else what a user reads of
-    those that it breaks, and is published all the same."""
+    """On a commit: what it is `checked` for, and may be held back; and what a user reads of checks that it breaks, and
+    is published all the same, which is known once it is."""
 
-    held: Broken
-    warnings: tuple[str, ...] = ()
+    checked: Checked
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Of one table, for one commit: `checks` are conditions in SQL on a row, by their name."""
+    """Of one table, for one commit: `checks` are conditions in SQL on a row, by their name, and `queries` answer with
+    what breaks them."""
 
     table: Table
-    checks: Mapping[str, str]
+    checks: Mapping[str, str] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
     most_changed: float | None = None
     """The share of a table's rows that a commit may change or delete."""
     is_enforced: bool = True
@@ -53,10 +63,42 @@ class Audit:
         broken = {name: found[_BROKEN + name] for name in self.checks if found[_BROKEN + name]}
         if self.most_changed is not None and changed > self.most_changed * _rows(spark, self.table):
             broken[CHANGES] = changed
-        if self.is_enforced or not broken:
-            return Verdict(broken)
-        said = ", ".join(f"{name} ({number:,})" for name, number in broken.items())
-        return Verdict(NOTHING, (f"published although it breaks {said}",))
+        warnings: list[str] = []
+
+        def held(broken: Broken) -> Broken:
+            if self.is_enforced or not broken:
+                return broken
+            said = ", ".join(f"{name} ({number:,})" for name, number in broken.items())
+            warnings.append(f"published although it breaks {said}")
+            return NOTHING
+
+        look = (lambda staged, cursor: held(self._answers(spark, staged, cursor))) if self.queries else None
+        return Verdict(Checked(held(broken), look), warnings)
+
+    def answer(self, spark: SparkSession, name: str, staged: str, cursor: Cursor | None) -> DataFrame:
+        """A query's answer, where the table reads as `staged`, and its sources as the cursor consumed them."""
+        sql = _NAMED.sub(partial(self._named, spark, staged, cursor), self.queries[name])
+        return spark.sql(f"SELECT * FROM ({sql}\n)")  # so that nothing but a query is one
+
+    def _answers(self, spark: SparkSession, staged: str, cursor: Cursor) -> Broken:
+        counted = {name: self.answer(spark, name, staged, cursor).count() for name in self.queries}
+        return {name: rows for name, rows in counted.items() if rows}
+
+    def _named(self, spark: SparkSession, staged: str, cursor: Cursor | None, found: re.Match[str]) -> str:
+        name = found[1]
+        if name == _STAGED:
+            return staged
+        if name not in self.table.sources:
+            sources = ", ".join(self.table.sources)
+            raise UsageError(f"{{{name}}} is no source of {self.table.name}, whose sources are: {sources}")
+        source, stamp = BY_NAME[name], None
+        match cursor:
+            case UpstreamsCursor() if name in cursor.upto and source not in _DIMENSIONS:
+                stamp = cursor.upto[name].stamp
+            case UpstreamCursor() if name == cursor.source:
+                stamp = cursor.upto
+        consumed = as_of(spark, source, stamp) if stamp else None
+        return f"{source.identifier} VERSION AS OF {consumed.snapshot_id}" if consumed else source.identifier
 
 
 def of(spark: SparkSession, settings: AuditSettings | None, table: Table) -> Audit:
@@ -65,22 +107,36 @@ def of(spark: SparkSession, settings: AuditSettings | None, table: Table) -> Aud
     Raises UsageError where the settings name a table or column that is not there, or a check that is no condition.
     """
     if settings is None:
-        return Audit(table, {})
+        return Audit(table)
     if unknown := {*settings.tables} - {each.name for each in TABLES if each.checks}:
         raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: nothing is checked of {', '.join(sorted(unknown))}")
     own = settings.tables.get(table.name)
     mode = own.mode if own and own.mode else settings.mode
     if mode == "off":
-        return Audit(table, {})
-    given = own.checks if own else {}
-    for name, sql in given.items():
+        return Audit(table)
+    if own is None:
+        return Audit(table, table.all_checks, is_enforced=mode == "enforce")
+    if taken := ({*own.checks, *own.queries} & {CHANGES, *table.all_checks}) or {*own.checks} & {*own.queries}:
+        raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: {table.name} has a check {min(taken)} of its own")
+    for name, sql in own.checks.items():
         _require_condition(spark, table, name, sql)
-    return Audit(table, {**table.all_checks, **given}, own.most_changed if own else None, mode == "enforce")
+    checked = Audit(table, {**table.all_checks, **own.checks}, own.queries, own.most_changed, mode == "enforce")
+    for name in own.queries:
+        _require_query(spark, checked, name)
+    return checked
+
+
+def _require_query(spark: SparkSession, checked: Audit, name: str) -> None:
+    try:
+        checked.answer(spark, name, checked.table.identifier, None)
+    except (PySparkException, UsageError) as error:
+        why = in_a_sentence(error).split(";", maxsplit=1)[0]
+        raise UsageError(
+            f"LAKEHOUSE_AUDIT__TABLES: query {name} of {checked.table.name} has no answer: {why}"
+        ) from None
 
 
 def _require_condition(spark: SparkSession, table: Table, name: str, sql: str) -> None:
-    if name == CHANGES or name in table.all_checks:
-        raise UsageError(f"LAKEHOUSE_AUDIT__TABLES: {table.name} has a check {name} of its own")
     columns = T.StructType([each for each in table.columns if each.name != table.stamp])
     try:
         frames.of_rows(spark, [], columns).where(F.expr(sql)).agg(F.count_if(_holds(sql)))

@@ -7,8 +7,8 @@ compare-and-swap whatever it holds: new rows, a MERGE, or only progress. Data an
 A staged branch that its author could not finish (kill -9) is invisible to readers of the table. Its name says when it
 was made, so that maintenance drops it once no write can take so long; an author that lives on only tries again.
 
-A commit that is said to break checks of its table is staged as any other, and is not made current: its branch gets
-another name, and until a person has decided what becomes of it, nobody commits to the table but maintenance.
+A commit that breaks checks of its table, by its rows or by a look at what was staged, is not made current: its branch
+gets another name, and until a person has decided what becomes of it, nobody commits to the table but maintenance.
 """
 
 import threading
@@ -49,6 +49,19 @@ BRANCH_AGE = timedelta(days=30)
 Broken = Mapping[str, int]
 """By name of the check, how many rows break it."""
 NOTHING: Broken = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a commit breaks."""
+
+    broken: Broken = field(default_factory=dict)
+    """As its rows told before it was staged."""
+    look: Callable[[str, Cursor], Broken] | None = None
+    """What else, as the staged snapshot tells, by the name under which it is read, and its cursor."""
+
+
+UNCHECKED = Checked()
 
 
 @dataclass(frozen=True)
@@ -104,12 +117,12 @@ def open_table(spark: SparkSession, table: Table) -> None:
 
 
 def append(
-    spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor, broken: Broken = NOTHING
+    spark: SparkSession, table: Table, rows: DataFrame, base: State, cursor: Cursor, checked: Checked = UNCHECKED
 ) -> State:
     """Adds rows; raises LostRaceError, leaving the table as it was, if someone else committed since `base`.
 
-    Raises HeldError, leaving readers what they had, where the rows are said to have `broken` checks, and where a commit
-    is held back already.
+    Raises HeldError, leaving readers what they had, where it is `checked` and breaks something, and where a commit is
+    held back already.
     """
 
     def write(branch: str, cursor: Cursor | None) -> None:
@@ -117,7 +130,7 @@ def append(
         assert cursor is not None
         writer.option(f"snapshot-property.{CURSOR}", cursor.to_json()).option("fanout-enabled", "true").append()
 
-    return _publish(spark, table, base, _ruled(cursor), write, broken)
+    return _publish(spark, table, base, _ruled(cursor), write, checked)
 
 
 def merge(
@@ -130,7 +143,7 @@ def merge(
     bounds: Bounds,
     updates: Sequence[str],
     deletes: Column | None = None,
-    broken: Broken = NOTHING,
+    checked: Checked = UNCHECKED,
 ) -> State:
     """Updates the columns `updates` of rows held under the same key, deletes where `deletes` holds, inserts the rest.
 
@@ -156,12 +169,12 @@ def merge(
         with _summary(spark, cursor):
             merging.merge()
 
-    return _publish(spark, table, base, _ruled(cursor), write, broken)
+    return _publish(spark, table, base, _ruled(cursor), write, checked)
 
 
 def advance(spark: SparkSession, table: Table, base: State, cursor: Cursor) -> State:
     """Moves the cursor and nothing else; raises HeldError where a commit is held back."""
-    return _publish(spark, table, base, _ruled(cursor), _progress(spark, table), NOTHING)
+    return _publish(spark, table, base, _ruled(cursor), _progress(spark, table), UNCHECKED)
 
 
 def remove_files(
@@ -406,16 +419,13 @@ def _publish(
     base: State,
     cursor: Cursor | None,
     write: Callable[[str, Cursor | None], None],
-    broken: Broken | None = None,
+    checked: Checked | None = None,
 ) -> State:
-    """Stages on a branch grown from `base`, then fast-forwards, or holds back what has `broken` checks (None: what is
-    committed says nothing new, and passes a commit that is held back); the LISTENERS hear what came of it."""
+    """Stages on a branch grown from `base`, then fast-forwards, or holds back what breaks checks (`checked` None: what
+    is committed says nothing new, and passes a commit that is held back); the LISTENERS hear what came of it."""
     done = Commit(table.name)
-    if cursor is not None and (broken or BROKEN in cursor.notes):
-        notes = {name: note for name, note in cursor.notes.items() if name != BROKEN}
-        cursor = replace(cursor, notes={**notes, BROKEN: dict(broken)} if broken else notes)
     try:
-        done.state = _published(spark, table, base, cursor, write, broken, done)
+        done.state = _published(spark, table, base, cursor, write, checked, done)
         return done.state
     except LostRaceError:
         done.is_lost = True
@@ -432,24 +442,32 @@ def _published(
     base: State,
     cursor: Cursor | None,
     write: Callable[[str, Cursor | None], None],
-    broken: Broken | None,
+    checked: Checked | None,
     done: Commit,
 ) -> State:
-    """The state behind the commit; maintenance in between only costs another try."""
+    """The state behind the commit; maintenance in between only costs another try, and so does what only a look at the
+    staged snapshot finds: its cursor has to say what it breaks."""
+    broken, look = (checked.broken, checked.look) if checked else (NOTHING, None)
     for done.tries in range(1, _ATTEMPTS + 1):
         branch = staging_branch("commit")
         with done.phase("branch"):
             iceberg = load(spark, table)
-            if broken is not None:
+            if checked is not None:
                 require_none_held(iceberg, table)
             start, newest = _carried_over(iceberg, table, base)
             if cursor is not None and newest is not base.cursor:
                 cursor = cursor.with_all_of(newest)
+            cursor = _telling(cursor, broken)
             if not branched(iceberg, branch, start):
                 continue
         try:
             with done.phase("write"):
                 _stage(iceberg, branch, start, partial(write, branch, cursor))
+                found = look(f"{table.identifier}.branch_{branch}", cursor) if look and cursor else NOTHING
+            if found:
+                broken, look = {**broken, **found}, None
+                drop(iceberg, branch)
+                continue
             with done.phase("publish"):
                 iceberg.refresh()
                 snapshot = iceberg.snapshot(branch)
@@ -468,6 +486,14 @@ def _published(
             raise _waits(table, name, broken)
         drop(iceberg, branch)
     raise _overtaken(table)
+
+
+def _telling(cursor: Cursor | None, broken: Broken) -> Cursor | None:
+    """The cursor that says what its commit breaks, and nothing of what another one broke."""
+    if cursor is None or (not broken and BROKEN not in cursor.notes):
+        return cursor
+    notes = {name: note for name, note in cursor.notes.items() if name != BROKEN}
+    return replace(cursor, notes={**notes, BROKEN: dict(broken)} if broken else notes)
 
 
 def held(iceberg: Any) -> str | None:

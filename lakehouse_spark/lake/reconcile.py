@@ -94,17 +94,17 @@ def settle(
         if not any(counts.values()):
             state = commit.advance(spark, table, base, cursor)
         elif not counts["updated"] and not counts["deleted"]:
-            state = commit.append(spark, table, stamped, base, cursor, verdict.held)
+            state = commit.append(spark, table, stamped, base, cursor, verdict.checked)
         else:
             state = commit.merge(
                 spark, table, stamped, base, cursor,
                 bounds=_bounds(table, rows, found["days"]),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
-                broken=verdict.held,
+                checked=verdict.checked,
             )  # fmt: skip
     notes = (f"{base.rules_moved}: derived whole",) if base.is_outdated else ()
-    return Done(counts, state.snapshot_id, notes, verdict.warnings)
+    return Done(counts, state.snapshot_id, notes, tuple(verdict.warnings))
 
 
 def _days(table: Table) -> Column:

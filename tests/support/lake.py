@@ -25,7 +25,7 @@ from lakehouse_spark.bronze import raw_trades
 from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.dim import dimension
-from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor
+from lakehouse_spark.jobs import bronze_writer, dimension_loader, fact_loader, gold_aggregator, silver_processor, steps
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, commit, frames, snapshots
 from lakehouse_spark.lake.cursor import TopicCursor
@@ -164,6 +164,14 @@ class Lake:
     def silver(self, *tables: str) -> list[Summary]:
         return silver_processor.run(self.spark, self.settings, tables)
 
+    def gold(self, *tables: str) -> list[Summary]:
+        """All of gold but the facts; or these tables alone, with those that are derived together with them."""
+        if not tables:
+            return gold_aggregator.run(self.spark, self.settings)
+        due = gold_aggregator.steps_of(self.spark, self.settings)
+        chosen = [step for step in due if any(table.name in tables for table in step.tables)]
+        return steps.run(self.spark, chosen, lambda summary: None, at_once=self.settings.spark.tables_at_once)
+
     def ingest(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
         """Produces the records and runs bronze_writer and silver_processor for them."""
         silver = {"raw_trades": "trades", "raw_orderbook": "orderbook_snapshots", "raw_marketdata": "market_data"}
@@ -241,14 +249,14 @@ def arrive(lake: Lake, *values: bytes | None, at: datetime = NOON, topic: Topic 
     commit.append(lake.spark, table, rows, state, cursor)
 
 
-def bring_up(lake: Lake, *values: bytes) -> None:
-    """Every layer up to date, after a bronze commit of trades, if there are any."""
+def bring_up(lake: Lake, *values: bytes, gold: Sequence[str] = ()) -> None:
+    """Every layer up to date, or of gold but the facts these tables alone, after a bronze commit of trades, if any."""
     if values:
         arrive(lake, *values)
     dimension_loader.run(lake.spark)
     silver_processor.run(lake.spark, lake.settings)
     fact_loader.run(lake.spark, lake.settings)
-    gold_aggregator.run(lake.spark, lake.settings)
+    lake.gold(*gold)
 
 
 def moment() -> datetime:

@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark import catalog, verify
 from lakehouse_spark.catalog import DIMENSIONS
-from lakehouse_spark.jobs import dimension_loader, fact_loader, gold_aggregator, steps
+from lakehouse_spark.jobs import dimension_loader, fact_loader
 from lakehouse_spark.lake import change_log, dimension_members, frames, snapshots
 from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.reconcile import settle
@@ -123,12 +123,7 @@ class Market:
     def load(self, *gold: str) -> None:
         """The facts and gold; or of gold these tables alone, with those that are derived together with them."""
         fact_loader.run(self.spark, self.lake.settings)
-        if not gold:
-            gold_aggregator.run(self.spark, self.lake.settings)
-            return
-        due = gold_aggregator.steps_of(self.spark, self.lake.settings)
-        chosen = [step for step in due if any(table.name in gold for table in step.tables)]
-        steps.run(self.spark, chosen, lambda summary: None, at_once=self.lake.settings.spark.tables_at_once)
+        self.lake.gold(*gold)
 
     def rows(self, name: str, without: Sequence[str] = ()) -> list[dict[str, Any]]:
         target = table(name)
