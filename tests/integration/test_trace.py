@@ -24,6 +24,8 @@ from tests.support.scd_changes import drawn
 from tests.support.shell import Terminal
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "1"))
+FEW = ("gold.daily_trading_summary", "gold.trader_performance", "gold.portfolio_positions")
+"""Of which a row is traced where there is one round."""
 Rows = list[dict[str, Any]]
 
 
@@ -95,7 +97,8 @@ def test_of_any_history_a_trace_names_what_matters_and_nothing_else(
     found.load()
     trades, books = [*found.trades.values()], [*found.books.values()]
     held = reference(found, trades, books)
-    for name, rows in held.items():
+    for name in held if ROUNDS > 1 else FEW:
+        rows = held[name]
         for row in dice.sample(rows, min(2 if ROUNDS > 1 else 1, len(rows))):
             key = {column: row[column] for column in table(name).key}
             seen = traced(found, name, **key)
