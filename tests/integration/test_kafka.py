@@ -1,7 +1,11 @@
-"""Kafka as companies run it: SCRAM and OAuth over TLS, mutual TLS, rights to read some topics alone; every codec."""
+"""Kafka as companies run it: SCRAM and OAuth over TLS, mutual TLS, rights to read some topics alone; every codec; three
+brokers, of which one dies."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from confluent_kafka import Producer
@@ -17,6 +21,7 @@ from lakehouse_spark.local.topics import QUIET_CLIENT, create_topics
 from lakehouse_spark.settings import KafkaSettings, Settings
 from tests.support.lake import Lake, trade
 from tests.support.secure_broker import PASSWORD, Issuer, SecureBroker
+from tests.support.three_brokers import three_brokers
 
 TOPIC, CLOSED, DESCRIBED = "company.trades", "company.payroll", "company.described"
 SECRET = "canary-of-the-reader"
@@ -146,3 +151,48 @@ def test_batches_of_every_codec_on_fifty_partitions_land_with_their_tombstones(
     wanted = {(f"{codec}-{number}", place * 10 + number) for place, codec in enumerate(CODECS) for number in range(10)}
     assert {*found} == {*wanted, (None, 0)}
     assert bronze_writer.run(empty.spark, given, ["raw_trades"])[0].snapshot_id is None
+
+
+@pytest.mark.soak
+def test_of_three_brokers_one_may_die_while_its_records_are_read(
+    spark: SparkSession, settings: Settings, tmp_path: Path
+) -> None:
+    found, java = jars.ensure(["broker"], settings.jar_cache, settings.java), jars.find_java(settings.java)
+    with three_brokers(tmp_path / "brokers", java, found["broker"]) as members:
+        servers = ",".join(member.bootstrap_servers for member in members)
+        lake = Lake.new(spark, servers, tmp_path / "home", ["bronze.raw_trades"])
+        lake.create_topics(partitions=6, names=["raw_trades"])
+        topic = lake.settings.topic("raw_trades")
+        few = lake.settings.ingest.model_copy(update={"max_offsets_per_trigger": 60})
+        lake.settings = lake.settings.model_copy(update={"ingest": few})
+        told = {**QUIET_CLIENT, "bootstrap.servers": servers, "transactional.id": "desk", "acks": "all"}
+        producer = Producer(told)
+        producer.init_transactions(30)
+
+        def send(*numbers: int, ends_well: bool = True) -> None:
+            producer.begin_transaction()
+            for number in numbers:
+                producer.produce(topic, trade(trade_id=f"T{number:04}"), partition=number % 6)
+            producer.commit_transaction(30) if ends_well else producer.abort_transaction(30)
+
+        send(*range(300))
+        send(*range(9000, 9012), ends_well=False)
+        dead: list[Thread] = []
+
+        def strike(summary: object) -> None:
+            """Behind the first commit one dies that leads a third of the partitions, while the next batch begins."""
+            if not dead:
+                pid = members[2].pid
+                assert pid is not None
+                dead.append(Thread(target=os.kill, args=(pid, signal.SIGKILL)))
+                dead[0].start()
+                send(*range(300, 600))
+
+        lake.bronze("raw_trades", report=strike)
+        assert not members[2].running
+        lake.bronze("raw_trades")
+        assert [row[0] for row in lake.rows("bronze.raw_trades", "trade_id")] == [f"T{n:04}" for n in range(600)]
+        members[2].start()
+        send(*range(600, 660))
+        lake.bronze("raw_trades")
+        assert [row[0] for row in lake.rows("bronze.raw_trades", "trade_id")] == [f"T{n:04}" for n in range(660)]
