@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
 from lakehouse_spark.errors import UsageError
+
+_PREFIX = "LAKEHOUSE_"
+TARGET = "LAKEHOUSE_TO_"
+"""With which variables begin that say where a lakehouse is moved to: the same settings, and none of the others'."""
 
 
 class _Part(BaseModel):
@@ -240,7 +250,7 @@ class Settings(BaseSettings):
     """Everything a job needs to know about where it runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LAKEHOUSE_",
+        env_prefix=_PREFIX,
         env_nested_delimiter="__",
         frozen=True,
         extra="forbid",
@@ -283,7 +293,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        profile = YamlConfigSettingsSource(settings_cls, yaml_file=_profile_file())
+        prefix = str(settings_cls.model_config["env_prefix"])
+        given = init_settings().get("profile") or os.environ.get(f"{prefix}PROFILE", "local")
+        profile = YamlConfigSettingsSource(settings_cls, yaml_file=_profile_file(f"{prefix}PROFILE", given))
+        if prefix == TARGET:  # the files are named as they will be once the lakehouse works there
+            folder = os.environ.get(f"{TARGET}SECRETS_DIR")
+            file_secret_settings = SecretsSettingsSource(settings_cls, folder, env_prefix=_PREFIX)
         return init_settings, env_settings, file_secret_settings, profile
 
     @property
@@ -372,23 +387,37 @@ def conf_dir() -> Path:
 
 def load() -> Settings:
     """The settings of this process; raises UsageError with one line per wrong setting."""
-    known = {"LAKEHOUSE_" + name.upper() for name in Settings.model_fields} | {"LAKEHOUSE_SECRETS_DIR"}
-    strange = [n for n in os.environ if n.startswith("LAKEHOUSE_") and n.split("__")[0] not in known]
+    return _loaded(Settings, _PREFIX, _secrets_dir=os.environ.get(f"{_PREFIX}SECRETS_DIR"))
+
+
+class _TargetSettings(Settings):
+    model_config = SettingsConfigDict(env_prefix=TARGET)
+
+
+def load_target(profile: str | None = None, home: Path | None = None) -> Settings:
+    """The settings of the place that a lakehouse is moved to, like `load`; what is given here wins over variables."""
+    given = {"profile": profile, "home": home}
+    return _loaded(_TargetSettings, TARGET, **{name: value for name, value in given.items() if value is not None})
+
+
+def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
+    known = {prefix + name.upper() for name in Settings.model_fields} | {f"{prefix}SECRETS_DIR"}
+    named = [name for name in os.environ if name.startswith(prefix) and name.startswith(TARGET) == (prefix == TARGET)]
+    strange = [name for name in named if name.split("__")[0] not in known]
     if strange:
         raise UsageError(f"unknown settings in the environment: {', '.join(sorted(strange))}; known: {sorted(known)}")
     try:
-        return Settings(_secrets_dir=os.environ.get("LAKEHOUSE_SECRETS_DIR"))  # type: ignore[call-arg]
+        return kind(**given)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
         raise UsageError("wrong settings: " + "; ".join(lines)) from None
 
 
-def _profile_file() -> Path:
-    profile = os.environ.get("LAKEHOUSE_PROFILE", "local")
+def _profile_file(variable: str, profile: str) -> Path:
     file = conf_dir() / f"{profile}.yaml"
     if not file.is_file():
         found = sorted(f.stem for f in conf_dir().glob("*.yaml"))
-        raise UsageError(f"no profile {profile!r} in {conf_dir()}: LAKEHOUSE_PROFILE is one of {', '.join(found)}")
+        raise UsageError(f"no profile {profile!r} in {conf_dir()}: {variable} is one of {', '.join(found)}")
     return file
 
 

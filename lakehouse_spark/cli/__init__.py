@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lakehouse_spark import __version__
-from lakehouse_spark.cli import commands, diff, migrate, query, rollback, trace
+from lakehouse_spark.cli import commands, diff, migrate, move, query, rollback, trace
 from lakehouse_spark.cli.failures import explained, of_parser
 from lakehouse_spark.cli.groups import HELP, OF_JOBS, Group, LaterGroup, list_commands
 from lakehouse_spark.cli.output import announcer, err, out
@@ -40,6 +40,7 @@ app.command("query")(query.run)
 app.command("trace")(trace.run)
 app.command("diff")(diff.run)
 app.command("rollback")(rollback.run)
+app.command("move")(move.run)
 app.command("warm-up")(commands.warm_up)
 app.command("doctor")(commands.run_doctor)
 app.add_typer(

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import typer
 
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
-from lakehouse_spark.settings import load
+from lakehouse_spark.settings import Settings, load, load_target
 
 
 def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
@@ -16,13 +16,16 @@ def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
 
     What others say of their failures may repeat a secret: neither does.
     """
-    settings = None
-    with suppress(LakehouseError):  # then the wrong settings are the failure
-        settings = load()
-    is_debugging = settings is not None and settings.debug
+    settings: list[Settings] = []
+    for of_a_place in (load, load_target):
+        with suppress(LakehouseError):  # then the wrong settings are the failure
+            settings.append(of_a_place())
+    is_debugging = any(each.debug for each in settings)
 
     def clean(text: str) -> str:
-        return text if settings is None else settings.without_secrets(text)
+        for each in settings:
+            text = each.without_secrets(text)
+        return text
 
     if is_debugging:
         say(clean("".join(traceback.format_exception(error)).rstrip()))

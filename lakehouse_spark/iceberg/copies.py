@@ -23,7 +23,7 @@ from lakehouse_spark.schema.ddl import NAMESPACES
 from lakehouse_spark.settings import CatalogSettings, Settings
 from lakehouse_spark.table import CATALOG
 
-_PLACE = re.compile(r"write\..*path")
+PLACE = re.compile(r"write\..*path")
 """Properties that say where files go."""
 
 
@@ -103,7 +103,7 @@ def _seen(name: str, held: TableMetadata, moment: datetime) -> TableMetadata:
 def _copied(held: TableMetadata, staged: Settings, name: tuple[str, ...]) -> str:
     """Where a table's metadata now stands as that of a table in the folder, with all snapshots."""
     location = f"{staged.warehouse}/{'/'.join(name)}"
-    kept = {key: value for key, value in held.properties.items() if not _PLACE.fullmatch(key)}
+    kept = {key: value for key, value in held.properties.items() if not PLACE.fullmatch(key)}
     copied = held.model_copy(
         update={"location": location, "properties": {**kept, "gc.enabled": "false"}, "metadata_log": []}
     )

@@ -14,17 +14,21 @@ from typing import Any
 
 from pyiceberg.io import FileIO
 
+from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import embedded, live_files
 from lakehouse_spark.iceberg.embedded import LocalFiles
 from lakehouse_spark.iceberg.live_files import LiveFile, Manifest
 from lakehouse_spark.lake.cursor import CURSOR, Cursor, from_json
 from lakehouse_spark.lake.snapshots import State
+from lakehouse_spark.schema.ddl import NAMESPACES
 from lakehouse_spark.settings import Settings
 from lakehouse_spark.table import Table
 
 _GZIP = b"\x1f\x8b"
 _AT_ONCE = 16
+_REFS_ONLY = {"snapshot-loading-mode": "refs"}
+"""What a REST catalog is to tell of snapshots: all of them are in the file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,10 +182,10 @@ def read(settings: Settings, tables: Sequence[Table]) -> dict[str, Metadata]:
     """Those of the tables that are there, by name; raises MissingError where no lakehouse is, and makes no file."""
     places = dict(_places(settings, tables))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        contents = pool.map(lambda place: _content(*place), places.values())
+        contents = pool.map(lambda place: content(*place), places.values())
         return {
-            table.name: Metadata(table, json.loads(content), io)
-            for (table, (io, _)), content in zip(places.items(), contents, strict=True)
+            table.name: Metadata(table, json.loads(said), io)
+            for (table, (io, _)), said in zip(places.items(), contents, strict=True)
         }
 
 
@@ -210,11 +214,40 @@ def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table
 
     from lakehouse_spark.iceberg import pyiceberg
 
-    catalog = pyiceberg.open_catalog(settings, {"snapshot-loading-mode": "refs"})  # all of them are in the file
+    catalog = pyiceberg.open_catalog(settings, _REFS_ONLY)
     for table in tables:
         with suppress(NoSuchTableError):
             found = catalog.load_table(tuple(table.name.split(".")))
             yield table, (found.io, found.metadata_location)
+
+
+def places(settings: Settings) -> dict[str, tuple[FileIO, str]]:
+    """Where the metadata file of every table of our namespaces is, declared or not, with what reads it.
+
+    Sources come last: what is committed meanwhile is then what a table waits for, and nothing that it could not know.
+    Raises MissingError where no lakehouse is, and makes no file.
+    """
+    found = _all_places(settings)
+    order = {table.name: number for number, table in enumerate(TABLES)}
+    return {name: found[name] for name in sorted(found, key=lambda name: -order.get(name, -1))}
+
+
+def _all_places(settings: Settings) -> dict[str, tuple[FileIO, str]]:
+    if settings.catalog.type == "jdbc":
+        io = _file_io(settings)
+        known = embedded.locations(settings)
+        return {name: (io, known[name]) for name in known if name.partition(".")[0] in NAMESPACES}
+    from pyiceberg.exceptions import NoSuchTableError
+
+    from lakehouse_spark.iceberg import pyiceberg
+
+    catalog, found = pyiceberg.open_catalog(settings, _REFS_ONLY), {}
+    for namespace in (name for name in NAMESPACES if catalog.namespace_exists(name)):
+        for identifier in catalog.list_tables(namespace):
+            with suppress(NoSuchTableError):  # dropped since it was listed
+                table = catalog.load_table(identifier)
+                found[".".join(identifier)] = table.io, table.metadata_location
+    return found
 
 
 def _file_io(settings: Settings) -> FileIO:
@@ -225,7 +258,8 @@ def _file_io(settings: Settings) -> FileIO:
     return pyiceberg.file_io(settings)
 
 
-def _content(io: FileIO, location: str) -> bytes:
+def content(io: FileIO, location: str) -> bytes:
+    """The text of a metadata file, be it compressed or not."""
     with io.new_input(location).open() as stream:
-        content = stream.read()
-    return gzip.decompress(content) if content.startswith(_GZIP) else content
+        read = stream.read()
+    return gzip.decompress(read) if read.startswith(_GZIP) else read

@@ -50,16 +50,32 @@ def file_io(settings: Settings) -> FileIO:
     return LiteralPaths(dict(_s3(settings.s3)))
 
 
+def make_catalog(settings: Settings) -> Catalog:
+    """The same catalog to be written; an embedded one is made where it is missing."""
+    if settings.catalog.type != "jdbc":
+        return open_catalog(settings)
+    file = embedded.database(settings)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return _sql(settings, mode="rwc", is_new=True)
+    except Exception as error:
+        raise LakehouseError(f"the catalog {file} cannot be made: {in_a_sentence(error)}") from error
+
+
 def _embedded(settings: Settings) -> Catalog:
+    embedded.locations(settings)  # which tells of one that is not there, or cannot be read
+    return _sql(settings, mode="rw", is_new=False)
+
+
+def _sql(settings: Settings, mode: str, is_new: bool) -> Catalog:
     from pyiceberg.catalog.sql import SqlCatalog
 
-    embedded.locations(settings)  # which tells of one that is not there, or cannot be read
     path = quote(quote(str(embedded.database(settings))))  # SQLAlchemy takes one of them off, SQLite the other
     return SqlCatalog(
         CATALOG,
-        uri=f"sqlite:///file:{path}?mode=rw&uri=true&timeout=30",
+        uri=f"sqlite:///file:{path}?mode={mode}&uri=true&timeout=30",
         warehouse=settings.warehouse,
-        init_catalog_tables="false",
+        init_catalog_tables=str(is_new).lower(),
         **{"py-io-impl": f"{__name__}.{LiteralPaths.__name__}", **_s3(settings.s3)},
     )
 

@@ -94,6 +94,12 @@ class Journal:
         open_ones = (e for e in latest.values() if e.status not in _ENDED and e.lease_until and e.lease_until > now)
         return next(open_ones, None)
 
+    def holders(self, now: datetime) -> Sequence[Entry]:
+        """The runs that hold a table or the lakehouse, whatever their job: one entry for each thing that is held."""
+        held = dict.fromkeys((entry.table, entry.job) for entry in self.entries)
+        found = (self.holder(table, now, (job,)) for table, job in held)
+        return [entry for entry in found if entry is not None]
+
 
 def read(settings: Settings, reach: timedelta = _REACH) -> Journal:
     """The log as it is now, of the last months; for leases alone, LEASES reaches far enough back."""

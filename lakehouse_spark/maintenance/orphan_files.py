@@ -321,11 +321,12 @@ def _shelf(location: str, run_id: str) -> str:
     return f"{location}/{QUARANTINE}/{run_id}"
 
 
-def _lies_in(path: str, folder: str) -> bool:
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a normalized path is a folder, or of something below it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _resolved(path: str) -> str:
+def resolved(path: str) -> str:
     """Normalized, and without symbolic links where it is local."""
     path = normalized(path)
     return str(Path(path).resolve()) if path.startswith("/") else path
@@ -346,16 +347,16 @@ def _refuse_unfinished(table: Table, older_than: datetime, longest_write: timede
 
 
 def _refuse_shared(table: Table, iceberg: IcebergTable, locations: Mapping[str, tuple[str, ...]]) -> None:
-    own = _resolved(iceberg.location())
+    own = resolved(iceberg.location())
     for name, place in _set_places(iceberg).items():
-        if not _lies_in(_resolved(place), own):
+        if not lies_in(resolved(place), own):
             raise RefusedError(
                 f"{table.name}: {name} leads to {place}, outside the table's location, and is not looked through",
                 f"Set {name} to a folder in {iceberg.location()}, or unset it",
             )
     for other, places in locations.items():
-        for place in map(_resolved, places) if other != table.name else ():
-            if _lies_in(place, own) or _lies_in(own, place):
+        for place in map(resolved, places) if other != table.name else ():
+            if lies_in(place, own) or lies_in(own, place):
                 raise RefusedError(
                     f"{table.name}: its location {own} and that of {other}, {place}, overlap, so that files of one "
                     "would look like orphans of the other",
