@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lakehouse_spark import catalog
-from lakehouse_spark.errors import LakehouseError, RefusedError
+from lakehouse_spark.errors import LakehouseError, RefusedError, in_a_sentence
 from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.maintenance import journal
 from lakehouse_spark.metadata import maintenance_log, schema_migrations
@@ -99,6 +99,14 @@ class Move:
     def run(self, say: Callable[[str], None]) -> Moved:
         """Moves, and verifies. Raises RefusedError like `plan`, and where a table was written to meanwhile: no table
         appears in the target then."""
+        try:
+            return self._run(say)
+        except LakehouseError:
+            raise
+        except Exception as error:
+            raise LakehouseError(f"the move stopped: {in_a_sentence(error)}", _AGAIN) from error
+
+    def _run(self, say: Callable[[str], None]) -> Moved:
         tables = self._read()
         target = Target(self.there)
         found = target.refuse_others(tables)

@@ -76,14 +76,16 @@ def of_manifest(content: bytes, move: Relocation, sizes: Mapping[str, int]) -> b
 
 def of_position_deletes(content: bytes, move: Relocation) -> bytes:
     """A Parquet file of position deletes, its rows in the order that Iceberg wants."""
-    deletes = pq.ParquetFile(pa.BufferReader(content)).read()
+    file = pq.ParquetFile(pa.BufferReader(content))
+    deletes = file.read()
     column = deletes.schema.get_field_index("file_path")
     paths = deletes.column(column).combine_chunks().dictionary_encode()
     moved = pa.DictionaryArray.from_arrays(paths.indices, [move(path) for path in paths.dictionary.to_pylist()])
     deletes = deletes.set_column(column, deletes.schema.field(column), moved.cast(pa.string()))
     out = BytesIO()
-    ordered = deletes.sort_by([("file_path", "ascending"), ("pos", "ascending")])
-    pq.write_table(ordered, out, compression="zstd", store_schema=False)
+    with pq.ParquetWriter(out, deletes.schema, compression="zstd", store_schema=False) as writer:
+        writer.write_table(deletes.sort_by([("file_path", "ascending"), ("pos", "ascending")]))
+        writer.add_key_value_metadata(file.metadata.metadata or {})
     return out.getvalue()
 
 

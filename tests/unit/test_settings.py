@@ -249,3 +249,26 @@ def test_a_webhook_is_reached_by_http_and_its_url_is_told_to_nobody(monkeypatch:
         profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="ftp://hush")
     assert str(refused.value) == ("wrong settings: alerts.webhook_url: Value error, expected http://… or https://…")
     assert "hush" not in repr(profile(monkeypatch, "local", ALERTS__WEBHOOK_URL="https://hook/hush"))
+
+
+def test_a_target_has_variables_of_its_own_and_none_of_the_source(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "LAKEHOUSE_CATALOG").write_text('{"token": "hush"}')
+    here = profile(
+        monkeypatch, "local", S3__ENDPOINT="http://here", TO_PROFILE="docker", TO_S3__REGION="eu-west-1",
+        TO_SECRETS_DIR=str(tmp_path),
+    )  # fmt: skip
+    there = settings.load_target()
+    assert (here.profile, here.s3.endpoint, here.s3.region) == ("local", "http://here", "us-east-1")
+    assert (there.profile, there.s3.endpoint, there.s3.region) == ("docker", "http://127.0.0.1:8333", "eu-west-1")
+    assert there.catalog.token is not None
+    assert there.catalog.token.get_secret_value() == "hush"
+    assert settings.load_target("local", tmp_path).warehouse == f"file://{tmp_path}/warehouse"
+
+
+def test_a_name_that_no_setting_of_a_target_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEHOUSE_TO_HOEM", "/backup")
+    settings.load()
+    with pytest.raises(UsageError, match="unknown settings in the environment: LAKEHOUSE_TO_HOEM; known: "):
+        settings.load_target()
