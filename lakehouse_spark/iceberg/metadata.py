@@ -14,7 +14,6 @@ from typing import Any
 
 from pyiceberg.io import FileIO
 
-from lakehouse_spark.catalog import TABLES
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import embedded, live_files
 from lakehouse_spark.iceberg.embedded import LocalFiles
@@ -224,15 +223,8 @@ def _places(settings: Settings, tables: Sequence[Table]) -> Iterator[tuple[Table
 def places(settings: Settings) -> dict[str, tuple[FileIO, str]]:
     """Where the metadata file of every table of our namespaces is, declared or not, with what reads it.
 
-    Sources come last: what is committed meanwhile is then what a table waits for, and nothing that it could not know.
     Raises MissingError where no lakehouse is, and makes no file.
     """
-    found = _all_places(settings)
-    order = {table.name: number for number, table in enumerate(TABLES)}
-    return {name: found[name] for name in sorted(found, key=lambda name: -order.get(name, -1))}
-
-
-def _all_places(settings: Settings) -> dict[str, tuple[FileIO, str]]:
     if settings.catalog.type == "jdbc":
         io = _file_io(settings)
         known = embedded.locations(settings)
@@ -241,13 +233,19 @@ def _all_places(settings: Settings) -> dict[str, tuple[FileIO, str]]:
 
     from lakehouse_spark.iceberg import pyiceberg
 
-    catalog, found = pyiceberg.open_catalog(settings, _REFS_ONLY), {}
-    for namespace in (name for name in NAMESPACES if catalog.namespace_exists(name)):
-        for identifier in catalog.list_tables(namespace):
-            with suppress(NoSuchTableError):  # dropped since it was listed
-                table = catalog.load_table(identifier)
-                found[".".join(identifier)] = table.io, table.metadata_location
-    return found
+    catalog = pyiceberg.open_catalog(settings, _REFS_ONLY)
+
+    def place(identifier: tuple[str, ...]) -> tuple[FileIO, str] | None:
+        with suppress(NoSuchTableError):  # dropped since it was listed
+            table = catalog.load_table(identifier)
+            return table.io, table.metadata_location
+        return None
+
+    there = (namespace for namespace in NAMESPACES if catalog.namespace_exists(namespace))
+    listed = [identifier for namespace in there for identifier in catalog.list_tables(namespace)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = zip(listed, pool.map(place, listed), strict=True)
+        return {".".join(identifier): place for identifier, place in found if place is not None}
 
 
 def _file_io(settings: Settings) -> FileIO:

@@ -116,7 +116,7 @@ class Move:
         copied = self._copy(tables, places, _Tenths(plan.bytes, say))
         new = [each.table for each in plan.tables if not each.is_there]
         say("writing their metadata")
-        written = {name: self._write(tables[name], places[name]) for name in new}
+        written = {name: writing.write(tables[name], places[name]) for name in new}
         self._refuse_changes(tables)
         for name in sorted(new, key=_appears):
             target.register(name, written[name], found.get(name))
@@ -136,10 +136,7 @@ class Move:
             is_there = there is not None and _name(there.location) == _name(table.location)
             return TablePlan(table.name, len(table.snapshots), len(of), sum(file.size for file in of), is_there)
 
-        try:
-            plans = [planned(tables[name]) for name in sorted(tables, key=_appears)]
-        except FileNotFoundError as error:
-            raise _gone(error) from error
+        plans = side_by_side(planned, (tables[name] for name in sorted(tables, key=_appears)))
         return Plan(self.here.warehouse, self.there.warehouse, tuple(plans))
 
     def _copy(self, tables: Mapping[str, Held], places: Mapping[str, Place], done: "_Tenths") -> int:
@@ -153,19 +150,10 @@ class Move:
             return False, file.size
 
         copied = 0
-        try:
-            for is_new, size in side_by_side(carry, (file for each in tables.values() for file in each.contents.files)):
-                copied += is_new
-                done.add(size)
-        except FileNotFoundError as error:
-            raise _gone(error) from error
+        for is_new, size in side_by_side(carry, (file for each in tables.values() for file in each.contents.files)):
+            copied += is_new
+            done.add(size)
         return copied
-
-    def _write(self, table: Held, place: Place) -> str:
-        try:
-            return writing.write(table, place)
-        except FileNotFoundError as error:
-            raise _gone(error) from error
 
     def _refuse_changes(self, tables: Mapping[str, Held]) -> None:
         if self.beside_writers:
@@ -218,10 +206,3 @@ def _appears(name: str) -> tuple[int, str]:
 
 def _name(location: str) -> str:
     return location.rpartition("/")[2]
-
-
-def _gone(error: FileNotFoundError) -> LakehouseError:
-    return LakehouseError(
-        f"a file of the source is gone since its tables were looked at: {error.filename or error}",
-        f"If maintenance is at work, let it end. {_AGAIN}. If not: lakehouse verify --full",
-    )

@@ -63,17 +63,26 @@ def _differences(here: Held, there: Held, move: Relocation) -> Iterator[str]:
     if [*map(_plain, here.snapshots)] != [*map(_plain, there.snapshots)]:
         yield f"{here.name}: its snapshots are others"
     lengths: dict[str, int] = {}
-    for path, moved in zip(here.contents.manifests, there.contents.manifests, strict=True):
-        before, after = files.read(here.io, path), files.read(there.io, moved)
-        lengths[moved] = len(after)
-        if _of_files(path, before, move) != _of_files(moved, after, _stays):
-            yield f"{here.name}: {moved} does not say what {path} does"
-    for path, moved in zip(here.contents.lists, there.contents.lists, strict=True):
-        before, after = files.read(here.io, path), files.read(there.io, moved)
-        if _of_manifests(path, before, move) != _of_manifests(moved, after, _stays):
-            yield f"{here.name}: {moved} does not say what {path} does"
-        if any(lengths[manifest] != length for manifest, length in avro.records(moved, after, *_MANIFEST[:2])):
-            yield f"{here.name}: {moved} says other lengths than the manifests have"
+
+    def manifests_differ(pair: tuple[str, str]) -> bool:
+        before, after = files.read(here.io, pair[0]), files.read(there.io, pair[1])
+        lengths[pair[1]] = len(after)
+        return _of_files(pair[0], before, move) != _of_files(pair[1], after, _stays)
+
+    def lists_differ(pair: tuple[str, str]) -> bool:
+        before, after = files.read(here.io, pair[0]), files.read(there.io, pair[1])
+        if any(lengths[path] != length for path, length in avro.records(pair[1], after, *_MANIFEST[:2])):
+            return True
+        return _of_manifests(pair[0], before, move) != _of_manifests(pair[1], after, _stays)
+
+    for differ, before, after in (
+        (manifests_differ, here.contents.manifests, there.contents.manifests),
+        (lists_differ, here.contents.lists, there.contents.lists),
+    ):
+        pairs = list(zip(before, after, strict=True))
+        for (path, moved), differs in zip(pairs, side_by_side(differ, pairs), strict=True):
+            if differs:
+                yield f"{here.name}: {moved} does not say what {path} does"
     yield from _deletes_differ(here, there, move)
 
 

@@ -21,7 +21,7 @@ class Stores:
     by_size: bool = False
 
     def carry(self, path: str, size: int, to: str) -> bool:
-        """Copies a file unless it is there; whether it had to. Raises FileNotFoundError where it is gone.
+        """Copies a file unless it is there; whether it had to. Raises LakehouseError where it is gone.
 
         What is read back has the same SHA-256 as what was read, be it copied now or found.
         """
@@ -30,7 +30,7 @@ class Stores:
         ):
             return False
         written = sha256()
-        with self.target.new_output(to).create(overwrite=True) as out:
+        with self.target.new_output(to).create(True) as out:
             for chunk in _chunks(self.source, path):
                 written.update(chunk)
                 out.write(chunk)
@@ -40,7 +40,7 @@ class Stores:
 
     def write(self, to: str, content: bytes) -> None:
         """Writes a file that was made anew for its place."""
-        with self.target.new_output(to).create(overwrite=True) as out:
+        with self.target.new_output(to).create(True) as out:
             out.write(content)
 
     def _size(self, path: str) -> int | None:
@@ -61,8 +61,20 @@ def read(io: FileIO, path: str) -> bytes:
     return b"".join(_chunks(io, path))
 
 
+def gone(error: FileNotFoundError) -> LakehouseError:
+    """What to say of a file that is not there any more."""
+    return LakehouseError(
+        f"a file is gone since its table was looked at: {error.filename or error}",
+        "If maintenance is at work, let it end, then run it again. If not: lakehouse verify --full",
+    )
+
+
 def _chunks(io: FileIO, path: str) -> Iterator[bytes]:
-    with io.new_input(path).open(seekable=False) as stream:
+    try:
+        opened = io.new_input(path).open(seekable=False)
+    except FileNotFoundError as error:
+        raise gone(error) from error
+    with opened as stream:
         yield from iter(_reading(stream), b"")
 
 

@@ -12,6 +12,7 @@ from pyiceberg.io import FileIO
 from lakehouse_spark.errors import LakehouseError, RefusedError, in_a_sentence
 from lakehouse_spark.iceberg import avro, metadata
 from lakehouse_spark.iceberg.embedded import NOT_THERE, MissingError
+from lakehouse_spark.move.files import gone
 from lakehouse_spark.move.relocation import POSITION_DELETES
 from lakehouse_spark.settings import Settings
 
@@ -21,6 +22,8 @@ _MANIFEST: tuple[avro.Path, ...] = ((500,),)
 _ENTRY: tuple[avro.Path, ...] = ((0,), (2, 134), (2, 100), (2, 101), (2, 104))
 """Of an entry of a manifest: status; of its file: content, file_path, file_format, file_size_in_bytes."""
 _DELETED = 2
+_LOOKS = 50
+"""At all tables, until nothing was committed from one to the next."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -79,8 +82,10 @@ class Held:
         """Raises RefusedError for what cannot be moved, LakehouseError where a file is gone or not whole."""
         try:
             return self._contents()
-        except (LakehouseError, FileNotFoundError):
+        except LakehouseError:
             raise
+        except FileNotFoundError as error:
+            raise gone(error) from error
         except Exception as error:
             raise LakehouseError(f"{self.name}: its metadata cannot be read: {in_a_sentence(error)}") from error
 
@@ -112,11 +117,23 @@ class Held:
 
 
 def read(settings: Settings) -> dict[str, Held]:
-    """All tables of our namespaces, by name. Raises MissingError where there are none, and makes no file."""
+    """All tables of our namespaces, by name, as they were at one moment.
+
+    A REST catalog tells of one table at a time. Where two looks at all of them find the same, that was what there was
+    between these. Raises MissingError where there is no table, and makes no file; RefusedError where no two looks do.
+    """
     places = metadata.places(settings)
     if not places:
         raise MissingError(NOT_THERE)
-    return of(places)
+    for _ in range(_LOOKS):
+        before, places = places, metadata.places(settings)
+        if _locations(before) == _locations(places):
+            return of(places)
+    raise RefusedError("tables are committed to all the time", "Stop some of what writes, then run it again")
+
+
+def _locations(places: Mapping[str, tuple[FileIO, str]]) -> dict[str, str]:
+    return {name: location for name, (_, location) in places.items()}
 
 
 def of(places: Mapping[str, tuple[FileIO, str]]) -> dict[str, Held]:

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 from lakehouse_spark import cli
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
-from lakehouse_spark.iceberg import pyiceberg
+from lakehouse_spark.iceberg import avro, metadata, pyiceberg
 from lakehouse_spark.maintenance.journal import Entry, Journal
-from lakehouse_spark.move import Move, relocation
+from lakehouse_spark.move import Move, relocation, source
 from lakehouse_spark.move.files import Stores
 from lakehouse_spark.move.relocation import Relocation
 from lakehouse_spark.move.target import Target
@@ -293,11 +293,39 @@ def test_a_backup_has_nothing_of_a_commit_meanwhile(home: Path, there: Path) -> 
     assert (len(rows(tables(there)["silver.trades"])), len(rows(tables(home)["silver.trades"]))) == (12, 13)
 
 
+def test_tables_are_taken_as_they_were_at_one_moment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places, looks = metadata.places, list[int]()
+
+    def looked_at(settings: Settings) -> Any:
+        found = places(settings)
+        looks.append(len(found))
+        if len(looks) <= 2:
+            with tables(home)["silver.trades"].transaction() as transaction:
+                transaction.set_properties({"commit": f"{len(looks)}"})
+        return found
+
+    monkeypatch.setattr(metadata, "places", looked_at)
+    assert source.read(Settings(home=home))["silver.trades"].said["properties"]["commit"] == "2"
+    assert looks == [TABLES] * 4
+
+
 def test_a_file_that_is_gone_is_one_sentence(home: Path, there: Path) -> None:
     next(home.rglob("silver/trades/data/**/*.parquet")).unlink()
-    with pytest.raises(LakehouseError, match="a file of the source is gone since its tables were looked at"):
+    with pytest.raises(LakehouseError, match=r"a file is gone since its table was looked at: .*parquet"):
         moved(home, there)
     assert tables(there) == {}
+
+
+def test_deletes_that_cannot_be_moved_are_refused(home: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = avro.records
+
+    def puffin(location: str, content: bytes, *paths: Any) -> Iterator[tuple[Any, ...]]:
+        for record in records(location, content, *paths):
+            yield (1, 1, record[2], "PUFFIN", record[4]) if len(record) == 5 else record
+
+    monkeypatch.setattr(avro, "records", puffin)
+    with pytest.raises(RefusedError, match=r"deletes in a file of PUFFIN cannot be moved.*lakehouse run compaction"):
+        moved(home, there)
 
 
 def test_who_holds_anything_is_found_whatever_the_job() -> None:

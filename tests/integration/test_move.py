@@ -1,0 +1,167 @@
+"""A lakehouse that moves from a folder to S3 and a REST catalog after its first beat, has its second one there on the
+same topics, and moves back: at each place it is the lakehouse that never moved."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import verify
+from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.errors import LakehouseError, RefusedError
+from lakehouse_spark.iceberg import metadata, pyiceberg
+from lakehouse_spark.jobs import pipeline
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.maintenance.journal import LAKEHOUSE, Run
+from lakehouse_spark.move import Move, Moved
+from lakehouse_spark.settings import Settings
+from tests.support import servers
+from tests.support.lake import ALL_TOPICS, Lake
+from tests.support.lakehouses import connect, unpack
+from tests.support.object_store import ObjectStore
+from tests.support.rest_catalog import RestCatalog
+from tests.support.two_beats import DERIVED, begin, digest, go_on
+
+
+@dataclass
+class Journey:
+    """One lakehouse at each place, and one that saw the same and stayed."""
+
+    here: Lake
+    """In a folder, after the first beat."""
+    there: Lake
+    """On servers, after the second."""
+    back: Lake
+    """In another folder."""
+    stayed: Lake
+    moved: tuple[Moved, Moved]
+
+
+def quiet(sentence: str) -> None:
+    """Nobody wants to know."""
+
+
+def move(here: Settings, there: Settings) -> Moved:
+    return Move(here, there).run(quiet)
+
+
+@pytest.fixture(scope="module")
+def catalog(
+    settings: Settings, object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RestCatalog]:
+    """One without any table: other tests fill the shared one."""
+    with RestCatalog.of(settings, tmp_path_factory.mktemp("catalog") / "moved", object_store) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def journey(
+    spark: SparkSession, broker: Broker, catalog: RestCatalog, tmp_path_factory: pytest.TempPathFactory
+) -> Journey:
+    homes = tmp_path_factory.mktemp("journey")
+    here = Lake.migrated(spark, broker.bootstrap_servers, homes / "here")
+    here.create_topics(names=ALL_TOPICS)
+    begin(here)
+    pipeline.run(here.spark, here.settings)
+    stayed = here.copy(homes / "stayed")
+
+    of_home = {"home": homes / "there", "kafka": here.settings.kafka}
+    settings = servers.settings_of(catalog.environment).model_copy(update=of_home)
+    first = move(here.settings, settings)
+    there = Lake(servers.connect(spark, settings), settings)
+    go_on(there)
+    for lake in (there, stayed):
+        pipeline.run(lake.spark, lake.settings)
+
+    settings = here.settings.model_copy(update={"home": homes / "back"})
+    second = move(there.settings, settings)
+    return Journey(here, there, Lake(connect(spark, settings.root), settings), stayed, (first, second))
+
+
+def violations(lake: Lake) -> list[str]:
+    verified = verify.go_on(lake.spark, lake.settings, in_full=True)
+    assert verified.complaint is None
+    assert {found.invariant for found in verified.findings} == {invariant.name for invariant in verify.CHECKS}
+    return [str(found) for found in verified.findings if not found.holds]
+
+
+def test_the_second_beat_there_is_that_of_a_lakehouse_that_stayed(journey: Journey) -> None:
+    assert {name: digest(journey.there, name) for name in DERIVED} == {
+        name: digest(journey.stayed, name) for name in DERIVED
+    }
+    assert sorted(row[0] for row in journey.there.rows("silver.trades", "trade_id")) == ["T1", "T2", "T3", "T5", "T6"]
+    bronze = journey.there.rows("bronze.raw_trades", "_kafka_offset", order="_kafka_offset")
+    assert [row[0] for row in bronze] == [0, 1, 2, 3, 4, 5, 6, 7, 8], "no record is read twice, and none is left out"
+
+
+def test_every_invariant_holds_there_in_full(journey: Journey) -> None:
+    assert violations(journey.there) == []
+
+
+def test_back_in_a_folder_it_is_what_it_was_there_with_its_deletes(journey: Journey) -> None:
+    kept = metadata.read(journey.back.settings, TABLES)
+    assert sum(len(table.delete_files) for table in kept.values()) > 0
+    assert {name: digest(journey.back, name) for name in DERIVED} == {
+        name: digest(journey.there, name) for name in DERIVED
+    }
+    before = {table.name: journey.back.snapshots(table.name) for table in TABLES}
+    assert [done.table for done in pipeline.run(journey.back.spark, journey.back.settings) if done.snapshot_id] == []
+    assert before == {table.name: journey.there.snapshots(table.name) for table in TABLES}
+
+
+def test_a_move_does_not_go_on_where_the_target_was_worked_on(journey: Journey) -> None:
+    with pytest.raises(RefusedError, match=r"the target holds .* already"):
+        move(journey.here.settings, journey.there.settings)
+
+
+def test_a_lakehouse_with_live_mode_at_work_is_not_moved_but_backed_up(journey: Journey, tmp_path: Path) -> None:
+    lake, target = journey.stayed, journey.here.settings.model_copy(update={"home": tmp_path / "backup"})
+    run = Run(lake.spark, lake.settings, timedelta(minutes=10))
+    assert run.hold(LAKEHOUSE, "live", "a beat every minute") is None
+    with pytest.raises(RefusedError, match=rf"live holds the lakehouse, as run {run.id}, until 2"):
+        move(lake.settings, target)
+    assert not target.root.exists()
+    done = Move(lake.settings, target, beside_writers=True).run(quiet)
+    run.end(LAKEHOUSE, "live", "DONE")
+    assert done.registered == len(TABLES)
+
+
+def embedded_at_s3(store: ObjectStore, home: Path, **changes: str) -> Settings:
+    """A lakehouse whose catalog is in a folder, and its files are on S3."""
+    return servers.settings_of({**store.environment, **changes}).model_copy(update={"home": home})
+
+
+def test_a_catalog_in_a_folder_leads_to_files_on_s3_and_back(object_store: ObjectStore, tmp_path: Path) -> None:
+    homes = [Settings(home=tmp_path / name) for name in ("here", "back")]
+    unpack("7e782d6", homes[0].root)
+    there = embedded_at_s3(object_store, tmp_path / "there", LAKEHOUSE_CATALOG__WAREHOUSE="s3a://warehouse/embedded")
+    for source, target in ((homes[0], there), (there, homes[1])):
+        assert (move(source, target).copied, move(source, target).copied) == (72, 0)
+    trades = [pyiceberg.open_catalog(each).load_table("silver.trades") for each in (homes[0], there, homes[1])]
+    assert trades[1].location() == "s3a://warehouse/embedded/silver/trades"
+    assert [table.scan().to_arrow().num_rows for table in trades] == [12, 12, 12]
+    assert trades[0].scan().to_arrow() == trades[2].scan().to_arrow()
+
+
+def test_a_store_that_takes_no_file_is_one_sentence(object_store: ObjectStore, tmp_path: Path) -> None:
+    here = Settings(home=tmp_path / "here")
+    unpack("7e782d6", here.root)
+    wrong = {
+        "a stranger": {"LAKEHOUSE_S3__SECRET_ACCESS_KEY": "canary-of-a-stranger"},
+        "who may only look": object_store.environment_of("reader"),
+    }
+    for who, key in wrong.items():
+        with pytest.raises(LakehouseError) as stopped:
+            move(here, embedded_at_s3(object_store, tmp_path / who, **key))
+        assert stopped.value.happened.startswith("the move stopped: ")
+        assert stopped.value.advice == "Run it again: what is there is not copied again"
+        assert "canary" not in str(stopped.value)
+        assert "\n" not in str(stopped.value)
+
+
+@pytest.mark.soak
+def test_every_invariant_holds_back_in_a_folder_in_full(journey: Journey) -> None:
+    assert violations(journey.back) == []
