@@ -94,7 +94,7 @@ class Move:
     def plan(self) -> Plan:
         """Raises RefusedError where a writer is at work, or the target holds what this move may not touch."""
         tables = self._read()
-        return self._plan(tables, Target(self.there).refuse_others(tables))
+        return self._plan(tables, Target(self.there).look(tables))
 
     def run(self, say: Callable[[str], None]) -> Moved:
         """Moves, and verifies. Raises RefusedError like `plan`, and where a table was written to meanwhile: no table
@@ -109,7 +109,7 @@ class Move:
     def _run(self, say: Callable[[str], None]) -> Moved:
         tables = self._read()
         target = Target(self.there)
-        found = target.refuse_others(tables)
+        found = target.look(tables)
         plan = self._plan(tables, found)
         places = target.places(tables, found)
         say(f"copying {plan.files:,} files of {len(tables)} tables to {plan.target}")
@@ -117,11 +117,12 @@ class Move:
         new = [each.table for each in plan.tables if not each.is_there]
         say("writing their metadata")
         written = {name: writing.write(tables[name], places[name]) for name in new}
-        self._refuse_changes(tables)
+        self._refuse_changes(tables, "no table appeared in the target")
         for name in sorted(new, key=_appears):
             target.register(name, written[name], found.get(name))
         say("comparing every snapshot there with what it was made of")
         check.compare(tables, target.held(), places)
+        self._refuse_changes(tables, "the target holds it as it was before")
         return Moved(plan, copied, len(new))
 
     def _read(self) -> dict[str, Held]:
@@ -155,15 +156,14 @@ class Move:
             done.add(size)
         return copied
 
-    def _refuse_changes(self, tables: Mapping[str, Held]) -> None:
+    def _refuse_changes(self, tables: Mapping[str, Held], so: str) -> None:
         if self.beside_writers:
             return
         now = {name: location for name, (_, location) in metadata.places(self.here).items()}
         changed = [name for name in {**tables, **now} if name not in tables or now.get(name) != tables[name].location]
         if changed:
             raise RefusedError(
-                f"{', '.join(sorted(changed))} was written to while the lakehouse was being moved; no table "
-                "appeared in the target",
+                f"{', '.join(sorted(changed))} was written to while the lakehouse was being moved; {so}",
                 f"Stop what writes. {_AGAIN}",
             )
 
@@ -178,8 +178,8 @@ class _Tenths:
 
     def add(self, size: int) -> None:
         before, self.carried = self.carried, self.carried + size
-        tenths = self.carried * 10 // self.total
-        if tenths > before * 10 // self.total:
+        tenths = self.carried * 10 // max(self.total, 1)
+        if tenths > before * 10 // max(self.total, 1):
             self.say(f"{tenths * 10} % of {self.total / 1e6:,.1f} MB are there")
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from lakehouse_spark.errors import LakehouseError, in_a_sentence
 from lakehouse_spark.iceberg import avro
-from lakehouse_spark.move import files
+from lakehouse_spark.move import files, relocation
 from lakehouse_spark.move.relocation import FILE_PATH, POSITION_DELETES, Relocation
 from lakehouse_spark.move.source import Held, side_by_side
 from lakehouse_spark.move.target import Place
@@ -60,6 +60,8 @@ def _differences(here: Held, there: Held, move: Relocation) -> Iterator[str]:
     for name in _SAME:
         if here.said.get(name) != there.said.get(name):
             yield f"{here.name}: {name} is {there.said.get(name)}, not {here.said.get(name)}"
+    if not relocation.kept_properties(here.said).items() <= there.said.get("properties", {}).items():
+        yield f"{here.name}: its properties are others"
     if [*map(_plain, here.snapshots)] != [*map(_plain, there.snapshots)]:
         yield f"{here.name}: its snapshots are others"
     lengths: dict[str, int] = {}

@@ -50,13 +50,18 @@ class Relocation:
 def of_metadata(said: Json, move: Relocation) -> dict[str, Any]:
     """A metadata file. Those of before are not in its log: no snapshot needs them, and they stay where they are."""
     moved = {**said, "location": move.target, "metadata-log": []}
-    moved["properties"] = {name: value for name, value in said["properties"].items() if not PLACE.fullmatch(name)}
+    moved["properties"] = kept_properties(said)
     for many, path in (
         ("snapshots", "manifest-list"), ("statistics", "statistics-path"), ("partition-statistics", "statistics-path"),
     ):  # fmt: skip
         if many in said:
             moved[many] = [{**each, path: move(each[path])} for each in said[many]]
     return moved
+
+
+def kept_properties(said: Json) -> dict[str, str]:
+    """Those that do not say where the table writes."""
+    return {name: value for name, value in said.get("properties", {}).items() if not PLACE.fullmatch(name)}
 
 
 def of_manifest_list(content: bytes, move: Relocation, sizes: Mapping[str, int]) -> bytes:

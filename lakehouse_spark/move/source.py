@@ -64,6 +64,11 @@ class Held:
         return str(self.said["table-uuid"])
 
     @property
+    def changed(self) -> int:
+        """When it was last committed to, in milliseconds since the epoch."""
+        return int(self.said["last-updated-ms"])
+
+    @property
     def place(self) -> str:
         """The folder that the table's files are in."""
         return str(self.said["location"]).rstrip("/")

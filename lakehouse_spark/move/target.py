@@ -46,22 +46,16 @@ class Target:
         except MissingError:
             return {}
 
-    def refuse_others(self, tables: Mapping[str, Held]) -> dict[str, Held]:
-        """The tables that are there: only such as a move of this lakehouse left, and nobody has written to since."""
+    def look(self, tables: Mapping[str, Held]) -> dict[str, Held]:
+        """The tables that are there: of an earlier move of this lakehouse, and nobody has written to them since.
+
+        Makes nothing. Raises RefusedError where there are others, and UsageError where the target is the source.
+        """
         found = self.held()
         for name, there in found.items():
-            here = tables.get(name)
-            if here is not None and here.location == there.location:
-                raise UsageError(
-                    f"source and target are the same lakehouse: both hold {name} at {here.place}",
-                    "Name another place in LAKEHOUSE_TO_…",
-                )
-            if here is None or here.uuid != there.uuid or not there.is_untouched:
-                raise RefusedError(
-                    f"the target holds {name} already, at {there.place}: it is another table, or was written to "
-                    "since it was moved",
-                    "Name a place without tables of ours in LAKEHOUSE_TO_…",
-                )
+            _refuse_another(name, tables.get(name), there)
+        if self.is_embedded:
+            self._refuse_overlaps(tables, {name: self._place(name, found.get(name)) for name in tables})
         return found
 
     def places(self, tables: Mapping[str, Held], found: Mapping[str, Held]) -> dict[str, Place]:
@@ -69,6 +63,25 @@ class Target:
         for name in dict.fromkeys(name.partition(".")[0] for name in tables):
             self.catalog.create_namespace_if_not_exists(name)
         places = {name: self._place(name, found.get(name)) for name in tables}
+        self._refuse_overlaps(tables, places)
+        return places
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.settings.catalog.type == "jdbc"
+
+    def _place(self, name: str, found: Held | None) -> Place:
+        if self.is_embedded:
+            location = f"{self.settings.warehouse.rstrip('/')}/{name.replace('.', '/')}"
+            return Place(found.place if found else location, pyiceberg.file_io(self.settings))
+        if found is not None:
+            return Place(found.place, found.io)
+        assert isinstance(self.catalog, RestCatalog)
+        # A table that is staged is not made: the server says where it would be, and lends its keys to the files.
+        staged = self.catalog.create_table_transaction(name, _ANY)._table
+        return Place(staged.location().rstrip("/"), staged.io)
+
+    def _refuse_overlaps(self, tables: Mapping[str, Held], places: Mapping[str, Place]) -> None:
         for name, place in places.items():
             here, there = resolved(tables[name].place), resolved(place.location)
             overlap = lies_in(here, there) or lies_in(there, here)
@@ -77,18 +90,6 @@ class Target:
                     f"{name} would be moved to where it is, {place.location}",
                     "Name another place in LAKEHOUSE_TO_CATALOG__WAREHOUSE or LAKEHOUSE_TO_HOME",
                 )
-        return places
-
-    def _place(self, name: str, found: Held | None) -> Place:
-        if found is not None:
-            io = found.io if isinstance(self.catalog, RestCatalog) else pyiceberg.file_io(self.settings)
-            return Place(found.place, io)
-        if isinstance(self.catalog, RestCatalog):
-            # A table that is staged is not made: the server says where it would be, and lends its keys to the files.
-            staged = self.catalog.create_table_transaction(name, _ANY)._table
-            return Place(staged.location().rstrip("/"), staged.io)
-        location = f"{self.settings.warehouse.rstrip('/')}/{name.replace('.', '/')}"
-        return Place(location, pyiceberg.file_io(self.settings))
 
     def register(self, name: str, file: str, found: Held | None) -> None:
         """Makes a table appear as its metadata file says, in place of what an earlier move left, whose files stay."""
@@ -104,6 +105,25 @@ class Target:
         with suppress(Exception):
             return self.catalog.load_table(name).metadata_location == file
         return False
+
+
+def _refuse_another(name: str, here: Held | None, there: Held) -> None:
+    if here is not None and here.location == there.location:
+        raise UsageError(
+            f"source and target are the same lakehouse: both hold {name} at {here.place}",
+            "Name another place in LAKEHOUSE_TO_…",
+        )
+    if here is None or here.uuid != there.uuid or not there.is_untouched:
+        raise RefusedError(
+            f"the target holds {name} already, at {there.place}: it is another table, or was written to since it was "
+            "moved",
+            "Name a place without tables of ours in LAKEHOUSE_TO_…",
+        )
+    if there.changed > here.changed:
+        raise RefusedError(
+            f"the target holds a later {name} than the source, at {there.place}",
+            "To go back to an older one, name another place in LAKEHOUSE_TO_…",
+        )
 
 
 def _is_of_one_store(one: FileIO, other: FileIO) -> bool:

@@ -22,10 +22,10 @@ from tests.support.child import Children, round_of
 from tests.support.faults import ROUNDS
 from tests.support.killed_move import APPEAR, COPY, WRITE, killed, steps
 from tests.support.lake import ALL_TOPICS, Lake
-from tests.support.lakehouses import connect, unpack
+from tests.support.lakehouses import connect, unpack_few
 from tests.support.two_beats import DERIVED, begin, digest
 
-TABLES = 25
+TABLES = 5
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -48,7 +48,7 @@ def chosen(kinds: list[str]) -> list[list[int]]:
     """Steps at which moves to one target each are killed, one after the other."""
     first = {kind: kinds.index(kind) for kind in (COPY, WRITE, APPEAR)}
     if ROUNDS < 20:
-        return [[first[COPY] + 30, first[APPEAR] + 9]]
+        return [[first[COPY] + 10, first[APPEAR] + 1]]
     of_kind = {kind: [step for step, each in enumerate(kinds) if each == kind] for kind in first}
     draw = random.Random(7)
     return [[draw.choice(of_kind[kind]) for kind in (COPY, WRITE, APPEAR)] for _ in range(ROUNDS // 4)]
@@ -56,7 +56,7 @@ def chosen(kinds: list[str]) -> list[list[int]]:
 
 def test_killed_anywhere_it_is_run_again_and_a_table_is_whole_or_not_there(tmp_path: Path) -> None:
     home, undisturbed = tmp_path / "home", tmp_path / "undisturbed"
-    unpack("7e782d6", home)
+    unpack_few(home)
     before = hashes(home)
     kinds = steps(home, undisturbed)
     assert appeared(undisturbed) == TABLES

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -17,10 +18,11 @@ from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, Run
 from lakehouse_spark.move import Move, Moved
+from lakehouse_spark.move.target import Target
 from lakehouse_spark.settings import Settings
 from tests.support import servers
 from tests.support.lake import ALL_TOPICS, Lake
-from tests.support.lakehouses import connect, unpack
+from tests.support.lakehouses import connect, unpack_few
 from tests.support.object_store import ObjectStore
 from tests.support.rest_catalog import RestCatalog
 from tests.support.two_beats import DERIVED, begin, digest, go_on
@@ -136,19 +138,49 @@ def embedded_at_s3(store: ObjectStore, home: Path, **changes: str) -> Settings:
 
 def test_a_catalog_in_a_folder_leads_to_files_on_s3_and_back(object_store: ObjectStore, tmp_path: Path) -> None:
     homes = [Settings(home=tmp_path / name) for name in ("here", "back")]
-    unpack("7e782d6", homes[0].root)
+    unpack_few(homes[0].root)
     there = embedded_at_s3(object_store, tmp_path / "there", LAKEHOUSE_CATALOG__WAREHOUSE="s3a://warehouse/embedded")
     for source, target in ((homes[0], there), (there, homes[1])):
-        assert (move(source, target).copied, move(source, target).copied) == (72, 0)
+        assert (move(source, target).copied, move(source, target).copied) == (23, 0)
     trades = [pyiceberg.open_catalog(each).load_table("silver.trades") for each in (homes[0], there, homes[1])]
     assert trades[1].location() == "s3a://warehouse/embedded/silver/trades"
     assert [table.scan().to_arrow().num_rows for table in trades] == [12, 12, 12]
     assert trades[0].scan().to_arrow() == trades[2].scan().to_arrow()
 
 
+def test_a_server_goes_on_where_an_interruption_left_it(
+    settings: Settings, object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, register, registered = Settings(home=tmp_path / "here"), Target.register, list[str]()
+    unpack_few(here.root)
+
+    def failing(self: Target, name: str, *rest: Any) -> None:
+        registered.append(name)
+        if len(registered) == 3:
+            raise OSError("the cable is out")
+        register(self, name, *rest)
+
+    with RestCatalog.of(settings, tmp_path / "interrupted", object_store) as running:
+        there = servers.settings_of(running.environment)
+        with monkeypatch.context() as patch:
+            patch.setattr(Target, "register", failing)
+            with pytest.raises(LakehouseError, match="the move stopped: the cable is out"):
+                move(here, there)
+        trades = pyiceberg.open_catalog(here).load_table("silver.trades")
+        trades.append(trades.scan(limit=1).to_arrow())
+        assert (move(here, there).copied, move(here, there).registered) == (1, 0)
+        moved = pyiceberg.open_catalog(there).load_table("silver.trades")
+        assert moved.location() == "s3://warehouse/interrupted/silver/trades"
+        assert moved.scan().to_arrow().num_rows == 13
+        with moved.transaction() as transaction:
+            transaction.set_properties({"a": "b"})
+        with pytest.raises(RefusedError, match=r"the target holds silver\.trades already"):
+            move(here, there)
+
+
 def test_a_store_that_takes_no_file_is_one_sentence(object_store: ObjectStore, tmp_path: Path) -> None:
     here = Settings(home=tmp_path / "here")
-    unpack("7e782d6", here.root)
+    unpack_few(here.root)
     wrong = {
         "a stranger": {"LAKEHOUSE_S3__SECRET_ACCESS_KEY": "canary-of-a-stranger"},
         "who may only look": object_store.environment_of("reader"),

@@ -3,7 +3,6 @@ folders; `tests/integration/test_move.py` goes to servers and back, with jobs in
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -26,27 +25,16 @@ from lakehouse_spark.move.files import Stores
 from lakehouse_spark.move.relocation import Relocation
 from lakehouse_spark.move.target import Target
 from lakehouse_spark.settings import CatalogSettings, Settings
-from tests.support.lakehouses import copy, unpack
+from tests.support.lakehouses import copy, unpack, unpack_few
 
-KEPT = (
-    "_metadata.schema_migrations",
-    "bronze.raw_reference",
-    "silver.trades",
-    "dim.dim_account",
-    "gold.market_overview",
-)
 TABLES, FILES = 5, 23
-"""Of what is kept; one of the tables is empty."""
+"""Of the lakehouse of few tables."""
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lakehouse of few tables."""
     home = tmp_path_factory.mktemp("small") / "home"
-    unpack("7e782d6", home)
-    for name in {*tables(home)} - {*KEPT}:
-        pyiceberg.open_catalog(Settings(home=home)).drop_table(name)
-        shutil.rmtree(home / "warehouse" / name.replace(".", "/"))
+    unpack_few(home)
     return home
 
 
@@ -253,6 +241,16 @@ def test_a_target_that_nobody_wrote_to_is_brought_up_to_date(home: Path, there: 
     assert len(rows(tables(there)["silver.trades"])) == 13
 
 
+def test_a_later_backup_is_not_replaced_by_an_older_one(home: Path, there: Path, tmp_path: Path) -> None:
+    moved(home, tmp_path / "monday")
+    with tables(home)["silver.trades"].transaction() as transaction:
+        transaction.set_properties({"a": "b"})
+    moved(home, tmp_path / "tuesday")
+    with pytest.raises(RefusedError, match=r"the target holds a later silver\.trades than the source"):
+        moved(tmp_path / "monday", tmp_path / "tuesday")
+    assert moved(tmp_path / "tuesday", tmp_path / "monday") == (0, 1)
+
+
 def test_the_same_lakehouse_is_no_target(home: Path) -> None:
     with pytest.raises(UsageError, match="source and target are the same lakehouse"):
         moved(home, home)
@@ -261,7 +259,8 @@ def test_the_same_lakehouse_is_no_target(home: Path) -> None:
 def test_files_are_not_shared_by_two_catalogs(home: Path, there: Path) -> None:
     place = Settings(home=there, catalog=CatalogSettings(warehouse=f"file://{home}/warehouse"))
     with pytest.raises(UsageError, match="would be moved to where it is"):
-        Move(Settings(home=home), place).run(quiet)
+        Move(Settings(home=home), place).plan()
+    assert not there.exists()
 
 
 def test_where_no_lakehouse_is_none_is_moved(there: Path, tmp_path: Path) -> None:
@@ -286,6 +285,26 @@ def test_a_commit_meanwhile_keeps_all_tables_from_appearing(home: Path, there: P
         move(home, there).run(commit_meanwhile(home))
     assert tables(there) == {}
     assert moved(home, there) == (1, TABLES)
+
+
+def test_a_commit_while_tables_appear_is_told_and_the_next_move_brings_it(
+    home: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register = Target.register
+
+    def registering(self: Target, name: str, *rest: Any) -> None:
+        if name == "silver.trades":
+            commit_meanwhile(home)("writing their metadata")
+        register(self, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "register", registering)
+        with pytest.raises(
+            RefusedError, match=r"silver\.trades was written to .*; the target holds it as it was before"
+        ):
+            moved(home, there)
+    assert moved(home, there) == (1, 1)
+    assert len(rows(tables(there)["silver.trades"])) == 13
 
 
 def test_a_backup_has_nothing_of_a_commit_meanwhile(home: Path, there: Path) -> None:
