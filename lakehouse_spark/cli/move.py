@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse_spark.cli.output import Json, grid_of, out, print_json, stages
+from lakehouse_spark.errors import UsageError
 from lakehouse_spark.settings import TARGET, Settings, load, load_target
 
 # Imported when it runs: help does without PyIceberg.
@@ -34,6 +35,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Copy the lakehouse, history and all, to the place that LAKEHOUSE_TO_… names, and verify it there; no Spark."""
+    if not (profile or home or _named()):
+        raise UsageError(
+            "say where the lakehouse is to go: --to-home FOLDER, or the place's settings, each behind LAKEHOUSE_TO_"
+        )
     from lakehouse_spark.move import Move
 
     target = load_target(profile, home)
@@ -79,8 +84,12 @@ def _tell(moved: "Moved", to_set: list[str]) -> None:
 
 def _to_set(target: Settings, profile: str | None, home: Path | None) -> list[str]:
     """What the target's variables are called once it is the lakehouse; values of some are secret, so they are named."""
-    given = {name.replace(TARGET, "LAKEHOUSE_", 1) for name in os.environ if name.startswith(TARGET)}
+    given = {name.replace(TARGET, "LAKEHOUSE_", 1) for name in _named()}
     shown = {"LAKEHOUSE_PROFILE": target.profile if profile else None, "LAKEHOUSE_HOME": target.root if home else None}
     named = {name: f"{name}={value}" for name, value in shown.items() if value is not None}
     others = (f"{name} (as LAKEHOUSE_TO_{name.removeprefix('LAKEHOUSE_')} is)" for name in sorted(given - named.keys()))
     return [*named.values(), *others]
+
+
+def _named() -> list[str]:
+    return [name for name in os.environ if name.startswith(TARGET)]

@@ -434,6 +434,14 @@ def test_the_command_says_what_to_set_and_no_secret(home: Path, there: Path, mon
     )
 
 
+def test_a_place_has_to_be_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    for name in [name for name in os.environ if name.startswith("LAKEHOUSE_TO_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(UsageError, match="say where the lakehouse is to go: --to-home FOLDER"):
+        cli.app(["move"], standalone_mode=False)
+
+
 def test_the_command_answers_in_json(home: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, said, _ = run(monkeypatch, home, "--json", TO_HOME=str(there))
     answer = json.loads(said)
