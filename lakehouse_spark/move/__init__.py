@@ -97,8 +97,8 @@ class Move:
         return self._plan(tables, Target(self.there).look(tables))
 
     def run(self, say: Callable[[str], None]) -> Moved:
-        """Moves, and verifies. Raises RefusedError like `plan`, and where a table was written to meanwhile: no table
-        appears in the target then."""
+        """Moves, and verifies. Raises RefusedError like `plan`, and where a table was written to meanwhile: unless that
+        was when they appeared, no table appears then."""
         try:
             return self._run(say)
         except LakehouseError:
