@@ -1,5 +1,6 @@
 """A lakehouse that moves from a folder to S3 and a REST catalog after its first beat, has its second one there on the
-same topics, and moves back: at each place it is the lakehouse that never moved."""
+same topics, and moves back: at each place it is the lakehouse that never moved. Of trades alone; of every layer, with
+`verify --full` at each place, in `scripts/soak`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,20 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
 from lakehouse_spark import verify
-from lakehouse_spark.catalog import TABLES
+from lakehouse_spark.catalog import BY_NAME, TABLES
 from lakehouse_spark.errors import LakehouseError, RefusedError
 from lakehouse_spark.iceberg import metadata, pyiceberg
 from lakehouse_spark.jobs import pipeline
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.maintenance.journal import LAKEHOUSE, Run
+from lakehouse_spark.metadata import maintenance_log
 from lakehouse_spark.move import Move, Moved
 from lakehouse_spark.move.target import Target
 from lakehouse_spark.settings import Settings
 from tests.support import servers
-from tests.support.lake import ALL_TOPICS, Lake
+from tests.support.child import MADE, chain
+from tests.support.child import TABLES as CHAIN
+from tests.support.lake import ALL_TOPICS, Lake, trade
 from tests.support.lakehouses import connect, unpack_few
 from tests.support.object_store import ObjectStore
 from tests.support.rest_catalog import RestCatalog
@@ -70,8 +74,7 @@ def journey(
     pipeline.run(here.spark, here.settings)
     stayed = here.copy(homes / "stayed")
 
-    of_home = {"home": homes / "there", "kafka": here.settings.kafka}
-    settings = servers.settings_of(catalog.environment).model_copy(update=of_home)
+    settings = there_of(here, catalog, homes / "there")
     first = move(here.settings, settings)
     there = Lake(servers.connect(spark, settings), settings)
     go_on(there)
@@ -90,6 +93,7 @@ def violations(lake: Lake) -> list[str]:
     return [str(found) for found in verified.findings if not found.holds]
 
 
+@pytest.mark.soak
 def test_the_second_beat_there_is_that_of_a_lakehouse_that_stayed(journey: Journey) -> None:
     assert {name: digest(journey.there, name) for name in DERIVED} == {
         name: digest(journey.stayed, name) for name in DERIVED
@@ -99,10 +103,12 @@ def test_the_second_beat_there_is_that_of_a_lakehouse_that_stayed(journey: Journ
     assert [row[0] for row in bronze] == [0, 1, 2, 3, 4, 5, 6, 7, 8], "no record is read twice, and none is left out"
 
 
+@pytest.mark.soak
 def test_every_invariant_holds_there_in_full(journey: Journey) -> None:
     assert violations(journey.there) == []
 
 
+@pytest.mark.soak
 def test_back_in_a_folder_it_is_what_it_was_there_with_its_deletes(journey: Journey) -> None:
     kept = metadata.read(journey.back.settings, TABLES)
     assert sum(len(table.delete_files) for table in kept.values()) > 0
@@ -114,21 +120,69 @@ def test_back_in_a_folder_it_is_what_it_was_there_with_its_deletes(journey: Jour
     assert before == {table.name: journey.there.snapshots(table.name) for table in TABLES}
 
 
-def test_a_move_does_not_go_on_where_the_target_was_worked_on(journey: Journey) -> None:
-    with pytest.raises(RefusedError, match=r"the target holds .* already"):
-        move(journey.here.settings, journey.there.settings)
+def there_of(lake: Lake, catalog: RestCatalog, home: Path) -> Settings:
+    """The settings of the same lakehouse on servers."""
+    of_home = {"home": home, "kafka": lake.settings.kafka}
+    return servers.settings_of(catalog.environment).model_copy(update=of_home)
 
 
-def test_a_lakehouse_with_live_mode_at_work_is_not_moved_but_backed_up(journey: Journey, tmp_path: Path) -> None:
-    lake, target = journey.stayed, journey.here.settings.model_copy(update={"home": tmp_path / "backup"})
+def seen(lake: Lake) -> dict[str, list[Row]]:
+    return {name: lake.content(name) for name in CHAIN}
+
+
+def test_jobs_go_on_on_servers_and_then_back_in_a_folder(
+    spark: SparkSession, broker: Broker, settings: Settings, object_store: ObjectStore, tmp_path: Path
+) -> None:
+    here = Lake.new(spark, broker.bootstrap_servers, tmp_path / "here", MADE)
+    here.create_topics(names=["raw_trades"])
+    here.produce("raw_trades", trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T2"), b"{")
+    chain(here)
+    stayed = here.copy(tmp_path / "stayed")
+    with RestCatalog.of(settings, tmp_path / "chain", object_store) as running:
+        place = there_of(here, running, tmp_path / "there")
+        move(here.settings, place)
+        there = Lake(servers.connect(spark, place), place)
+        here.produce("raw_trades", trade(trade_id="T1"), trade(trade_id="T3", status="PARTIAL"), trade(trade_id="T2"))
+        for lake in (there, stayed):
+            chain(lake)
+        assert seen(there) == seen(stayed)
+
+        place = here.settings.model_copy(update={"home": tmp_path / "back"})
+        move(there.settings, place)
+    assert len(metadata.of(place, BY_NAME["silver.trades"]).delete_files) == 1
+    back = Lake(connect(spark, place.root), place)
+    here.produce("raw_trades", trade(trade_id="T3"))
+    for lake in (back, stayed):
+        chain(lake)
+
+    assert seen(back) == seen(stayed)
+    assert [tuple(row) for row in back.rows("silver.trades", "trade_id", "status")] == [
+        ("T1", "EXECUTED"), ("T2", "EXECUTED"), ("T3", "EXECUTED")
+    ]  # fmt: skip
+    totals = back.cursor("silver.trades")["totals"]
+    assert {name: totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")} == {
+        "records": 7, "accepted": 5, "duplicates": 1, "rejected": 1, "rows": 3,
+    }  # fmt: skip
+
+
+def test_where_live_mode_is_at_work_a_lakehouse_is_backed_up_but_not_moved_and_the_backup_restored(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    lake = Lake.new(spark, "127.0.0.1:1", tmp_path / "home", ("silver.trades", maintenance_log.TABLE.name))
+    backup, restored = (lake.settings.model_copy(update={"home": tmp_path / name}) for name in ("backup", "restored"))
     run = Run(lake.spark, lake.settings, timedelta(minutes=10))
     assert run.hold(LAKEHOUSE, "live", "a beat every minute") is None
     with pytest.raises(RefusedError, match=rf"live holds the lakehouse, as run {run.id}, until 2"):
-        move(lake.settings, target)
-    assert not target.root.exists()
-    done = Move(lake.settings, target, beside_writers=True).run(quiet)
+        move(lake.settings, backup)
+    assert not backup.root.exists()
+    assert Move(lake.settings, backup, beside_writers=True).run(quiet).registered == 2
     run.end(LAKEHOUSE, "live", "DONE")
-    assert done.registered == len(TABLES)
+    # The lease is in the backup, and whoever ended it is not.
+    with pytest.raises(RefusedError, match="live holds the lakehouse"):
+        move(backup, restored)
+    Move(backup, restored, beside_writers=True).run(quiet)
+    log = Lake(connect(spark, restored.root), restored).rows(maintenance_log.TABLE.name, "run_id", "job", "status")
+    assert [tuple(row) for row in log] == [(run.id, "live", "STARTED")]
 
 
 def embedded_at_s3(store: ObjectStore, home: Path, **changes: str) -> Settings:
