@@ -22,7 +22,7 @@ from tests.support.child import MADE, Children, chain
 from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
 
-SECONDS = 600 if ROUNDS >= 20 else 30
+SECONDS = 600 if ROUNDS >= 20 else 12
 EAGER = PolicySettings(settle_minutes=0, snapshot_days=0, min_snapshots=20, min_input_files=2)
 """All that is written is due at once; 20 snapshots are more than a job commits between its reading and its writing."""
 
@@ -70,7 +70,7 @@ def test_jobs_go_on_and_their_tables_stay_small(lake: Lake, undisturbed: Lake, c
     as_if_undisturbed(lake, undisturbed)
     done += maintained(lake)
     assert done
-    if ROUNDS >= 20:  # in half a minute, a slow machine commits too little for all of them
+    if ROUNDS >= 20:  # in seconds, a slow machine commits too little for all of them
         assert {"bronze_retention", "compaction", "snapshot_expiration"} <= set(done)
     for table in MADE:
         assert lake.snapshots(table) <= 30, table  # 20, and what a run itself adds

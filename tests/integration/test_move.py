@@ -202,6 +202,7 @@ def test_a_catalog_in_a_folder_leads_to_files_on_s3_and_back(object_store: Objec
     assert trades[0].scan().to_arrow() == trades[2].scan().to_arrow()
 
 
+@pytest.mark.soak
 def test_a_server_goes_on_where_an_interruption_left_it(
     settings: Settings, object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
