@@ -1,7 +1,7 @@
 """The errors a user can meet, each with the exit code its job ends with; and those of others in a sentence."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 LONGEST = 400
@@ -39,14 +39,35 @@ class LostRaceError(RefusedError):
     """Another writer committed the same range first; nothing of this attempt was kept."""
 
 
+_CLEANERS: dict[str, Callable[[str], str]] = {}
+"""What keeps secrets out of what this process says, by whose they are."""
+
+
+def hide_by(whose: str, clean: Callable[[str], str]) -> None:
+    """From here on, what this process says goes through `clean`, which takes secrets out: the newest of each."""
+    _CLEANERS[whose] = clean
+
+
+def hide_nothing() -> None:
+    _CLEANERS.clear()
+
+
+def hidden(text: str) -> str:
+    """The text without the secrets of the settings that this process loaded last."""
+    for clean in _CLEANERS.values():
+        text = clean(text)
+    return text
+
+
 def in_a_sentence(error: BaseException) -> str:
-    """What went wrong in one line of at most LONGEST characters, never empty, without the trace of how.
+    """What went wrong in one line of at most LONGEST characters, never empty, without the trace of how, and without the
+    secrets that others may repeat: before it is cut, for half a secret is none that is found again.
 
     Of an error of Java's it is the deepest cause, with Spark's own words for where that happened; one without a message
     is named by its class and the nearest message above it.
     """
     said, name = _gist(_text(error)), type(error).__name__
-    chain = list(_java_chain(error))
+    chain = [(of, hidden(message)) for of, message in _java_chain(error)]
     if chain:
         return _shortened(_of_java(chain, said))
     if isinstance(error, LakehouseError):
@@ -54,7 +75,8 @@ def in_a_sentence(error: BaseException) -> str:
     if _is_without_jvm(error):
         return _shortened(f"the JVM that Spark runs in is gone, killed or out of memory: {said}")
     if isinstance(error, OSError) and error.strerror:
-        return _shortened(_gist(": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)))
+        told = ": ".join(str(part) for part in (error.strerror, error.filename) if part is not None)
+        return _shortened(_gist(hidden(told)))
     is_known = hasattr(error, "getCondition") or isinstance(error, OSError)  # of PySpark: its messages stand alone
     return _shortened(said if said and is_known else f"{name}: {said}" if said else name)
 
@@ -104,7 +126,7 @@ def _is_without_jvm(error: BaseException | None) -> bool:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return hidden(str(error))
     except Exception:  # an error of Java's asks the JVM for its text
         return ""
 

@@ -4,13 +4,17 @@ A profile is a file `conf/<profile>.yaml`; `LAKEHOUSE_*` variables override it (
 Secrets come from the environment or from a file each (LAKEHOUSE_SECRETS_DIR), never from a profile or the command line.
 """
 
+import json
 import os
 import re
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -21,7 +25,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import UsageError, hide_by
 
 _PREFIX = "LAKEHOUSE_"
 TARGET = "LAKEHOUSE_TO_"
@@ -347,10 +351,12 @@ class Settings(BaseSettings):
         return {**self.kafka.options, **secrets}
 
     def without_secrets(self, text: str) -> str:
-        """The text with *** where it repeats a secret: for what is kept, told, or sent away."""
-        for secret in (*_secrets(self), *_passwords(self.catalog.uri or "")):
-            if len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+        """The text with *** where it repeats a secret, or a part of one that is secret by itself, as it is or as
+        others write it: for what is kept, told, or sent away."""
+        whole = {*_secrets(self), *_passwords(self.catalog.uri or "")}
+        parts = {part for secret in whole for part in (secret, *_parts(secret)) if len(part) >= _SHORTEST_SECRET}
+        for written in sorted({each for part in parts for each in _written(part)}, key=len, reverse=True):
+            text = text.replace(written, "***")
         return text
 
 
@@ -360,6 +366,30 @@ _SHORTEST_SECRET = 4
 
 PASSWORD_IN_A_URL = r"(?i:password|pwd)=([^&;]+)|//[^/:@]*:([^@]+)@|:thin:[^/@]+/([^@]+)@"
 """As databases are told it; of the first it is what stands behind the name."""
+
+
+_NAMED = re.compile(r"""(?i)\w*(?:password|secret|token|key)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"';&,]+))""")
+"""What is secret in the options of a login module of Java's, beside who logs in and how."""
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """What is secret by itself in a secret: passwords in options, the end of id:secret, all of an address but where it
+    leads."""
+    yield from (value for found in _NAMED.findall(secret) for value in found if value.lower() not in ("true", "false"))
+    if "://" in secret:
+        yield from _passwords(secret)
+        with suppress(ValueError):
+            url = urlsplit(secret)
+            yield from (url.path, f"{url.path}?{url.query}" if url.query else "")
+            yield from (value for _, value in parse_qsl(url.query))
+    elif " " not in secret:
+        yield secret.partition(":")[2]
+
+
+def _written(secret: str) -> Iterator[str]:
+    """As it is; on one line, as our sentences are; in JSON; in an address; and as a header of HTTP has it."""
+    yield from (secret, " ".join(secret.split()), json.dumps(secret)[1:-1], quote(secret, safe=""))
+    yield b64encode(secret.encode()).decode()
 
 
 def _passwords(url: str) -> Iterator[str]:
@@ -386,7 +416,8 @@ def conf_dir() -> Path:
 
 
 def load() -> Settings:
-    """The settings of this process; raises UsageError with one line per wrong setting."""
+    """The settings of this process, whose secrets it does not say from here on; raises UsageError with one line per
+    wrong setting."""
     return _loaded(Settings, _PREFIX, _secrets_dir=os.environ.get(f"{_PREFIX}SECRETS_DIR"))
 
 
@@ -407,10 +438,12 @@ def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
     if strange:
         raise UsageError(f"unknown settings in the environment: {', '.join(sorted(strange))}; known: {sorted(known)}")
     try:
-        return kind(**given)
+        loaded = kind(**given)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
         raise UsageError("wrong settings: " + "; ".join(lines)) from None
+    hide_by(prefix, loaded.without_secrets)
+    return loaded
 
 
 def _profile_file(variable: str, profile: str) -> Path:

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse_spark import cli, jars
 from lakehouse_spark.cli import sessions
+from lakehouse_spark.errors import hide_nothing
 from lakehouse_spark.lake import session
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings, SparkSettings, load
@@ -45,6 +46,12 @@ def elsewhere() -> Iterator[dict[str, str]]:
     """What LAKEHOUSE_TEST_… names: servers of someone else's, for the tests that run on them too; by default none."""
     with servers.named_by_the_environment() as given:
         yield given
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_one_test_are_words_to_the_next() -> Iterator[None]:
+    yield
+    hide_nothing()
 
 
 @pytest.fixture(scope="session")

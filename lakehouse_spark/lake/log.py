@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from lakehouse_spark.errors import hidden
 from lakehouse_spark.settings import LogSettings
 
 INFO, ERROR = "info", "error"
@@ -26,9 +27,11 @@ def is_json() -> bool:
 
 
 def line(said: object, level: str = INFO, **known: Any) -> str:
-    """A line to print: the text alone, or an object with what is `known` of it (job, table, snapshot, cursor …)."""
+    """A line to print: the text alone, or an object with what is `known` of it (job, table, snapshot, cursor …);
+    of secrets it says none."""
+    said = hidden(str(said))
     if not _Use.is_json:
-        return str(said)
+        return said
     there = {name: value for name, value in {"job": _Use.job or None, **known}.items() if value is not None}
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return json.dumps({"at": now, "level": level, **there, "message": str(said)}, default=str)
+    return json.dumps({"at": now, "level": level, **there, "message": said}, default=str)

@@ -1,5 +1,6 @@
 """Settings: a profile's file, overridden by the environment; what they become as Spark configuration."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_spark import jars, settings
-from lakehouse_spark.errors import UsageError
+from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import session
 
 CONF = Path(__file__).parents[2] / "lakehouse_spark" / "conf"
@@ -214,6 +215,49 @@ def test_a_text_is_rid_of_every_secret_of_the_settings(monkeypatch: pytest.Monke
     loaded = profile(monkeypatch, "local", **given)
     said = "t0ken k3y- s3cret tru5t pa55 http://hook/hush and local"
     assert loaded.without_secrets(said) == "*** *** *** *** *** *** and local"
+
+
+@pytest.mark.parametrize(
+    ("said", "cleaned"),
+    [
+        ("wrong password: pa55word", "wrong password: ***"),
+        ("u is unknown", "u is unknown"),
+        ("Login required username='u'", "Login required username='u'"),
+        ("storeKey is true", "storeKey is true"),
+        ("got reader:s3cret", "got ***"),
+        ("reader has not s3cret", "reader has not ***"),
+        ("Authorization: Basic cmVhZGVyOnMzY3JldA==", "Authorization: Basic ***"),
+        ("no hook at /services/T0?key=hush", "no hook at ***"),
+        ("no key hush", "no key ***"),
+        ("https://hooks.example and bot", "https://hooks.example and bot"),
+        ("by pw12", "by ***"),
+        (r'{"token": "a\"b +"}', '{"token": "***"}'),
+        ("?token=a%22b%20%2B", "?token=***"),
+    ],
+)
+def test_what_is_secret_within_a_secret_and_what_others_make_of_it_is_not_said_either(
+    monkeypatch: pytest.MonkeyPatch, said: str, cleaned: str
+) -> None:
+    jaas = 'Login required username="u" password="pa55word" storeKey=true;'
+    loaded = profile(
+        monkeypatch, "local", KAFKA__SECRETS=json.dumps({"sasl.jaas.config": jaas}), CATALOG__TOKEN='a"b +',
+        CATALOG__CREDENTIAL="reader:s3cret", ALERTS__WEBHOOK_URL="https://bot:pw12@hooks.example/services/T0?key=hush",
+    )  # fmt: skip
+    assert loaded.without_secrets(said) == cleaned
+
+
+def test_a_secret_is_taken_out_before_a_sentence_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile(monkeypatch, "local", CATALOG__TOKEN="canary-of-twenty-letters")
+    said = in_a_sentence(ValueError("x" * 380 + "canary-of-twenty-letters"))
+    assert said == "ValueError: " + "x" * 380 + "***"
+
+
+def test_what_a_process_says_is_rid_of_the_secrets_it_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile(monkeypatch, "local", CATALOG__TOKEN="canary")
+    session.complain("the server took no canary")
+    assert capsys.readouterr().err == "the server took no ***\n"
 
 
 @pytest.mark.parametrize(
