@@ -57,7 +57,9 @@ def _refuse_all_but_reading(spark: SparkSession, sql: str) -> None:
     plan = spark._jsparkSession.sessionState().sqlParser().parsePlan(sql)
     if _name(plan) == "ExplainCommand":
         plan = plan.logicalPlan()
-    if _name(plan).startswith(_TELLING):
+    if _name(plan) == "DescribeQueryCommand":
+        plan = plan.plan()
+    elif _name(plan).startswith(_TELLING):
         return
     for node in _nodes(plan):
         if _name(node) not in _READING:

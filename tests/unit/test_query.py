@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -173,6 +174,82 @@ def test_what_spark_would_say_is_answered_without_it(
 def test_all_else_is_left_to_spark(settings: Settings, sql: str, why: str) -> None:
     with pytest.raises(NotExactError, match=re.escape(why)):
         embedded.answer(settings, sql, 100)
+
+
+SECRET = "seen-by-nobody"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_blob('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM `{file}`",
+        'SELECT * FROM "{file}"',
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM duckdb_settings()",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT * FROM information_schema.tables",
+        "SELECT * FROM silver.trades JOIN read_csv('{file}') ON true",
+        "SELECT trade_id FROM silver.trades WHERE symbol IN (SELECT content FROM read_text('{file}'))",
+        "SELECT (SELECT content FROM read_text('{file}')) AS a FROM silver.trades",
+        "WITH a AS (SELECT * FROM read_text('{file}')) SELECT * FROM a",
+        "SELECT getenv('HOME') AS a FROM silver.trades",
+        "SELECT current_setting('home_directory') AS a FROM silver.trades",
+        "SELECT query('SELECT 1') AS a FROM silver.trades",
+        "SELECT * FROM query('DROP TABLE a')",
+        "SELECT * FROM query_table('a')",
+        "COPY (SELECT 1) TO '{folder}/out'",
+        "COPY silver.trades FROM '{file}'",
+        "EXPORT DATABASE '{folder}/out'",
+        "ATTACH '{folder}/out' AS a",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "LOAD '{file}'",
+        "PRAGMA database_list",
+        "SET enable_external_access = true",
+        "CALL pragma_version()",
+        "CREATE TABLE a AS SELECT 1",
+        "CREATE SECRET a (TYPE s3)",
+        "DELETE FROM silver.trades",
+        "SELECT 1; COPY (SELECT 1) TO '{folder}/out'",
+        "SELECT count(*) FROM silver.trades; DELETE FROM silver.trades",
+        "SELECT count(*) FROM silver.trades /* ; */ ; COPY (SELECT 1) TO '{folder}/out'",
+        "SELECT count(*) FROM silver.trades -- \n; COPY (SELECT 1) TO '{folder}/out'",
+    ],
+)  # fmt: skip
+def test_duckdb_is_asked_for_nothing_but_rows_of_tables(settings: Settings, tmp_path: Path, sql: str) -> None:
+    file, folder = tmp_path / "file.csv", tmp_path / "folder"
+    file.write_text(SECRET)
+    folder.mkdir()
+    with pytest.raises(NotExactError) as refused:
+        embedded.answer(settings, sql.format(file=file, folder=folder), 10)
+    assert SECRET not in str(refused.value)
+    assert [*folder.iterdir()] == []
+
+
+def test_what_stands_in_quotes_stays_a_text(settings: Settings, tmp_path: Path) -> None:
+    said = f"'; COPY (SELECT 1) TO '{tmp_path}/out'; --"
+    sql = f'SELECT "{said}" AS a FROM silver.trades WHERE symbol <> "{said}" LIMIT 1'
+    assert [*map(tuple, embedded.answer(settings, sql, 1).rows)] == [(said,)]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_duckdb_is_handed_could_not_leave_it(home: Path, tmp_path: Path) -> None:
+    """Were a statement to reach it as it is."""
+    file = tmp_path / "file.csv"
+    file.write_text(SECRET)
+    with duckdb.connect(":memory:", config=embedded._CONFIG) as engine:
+        for sql in (
+            f"SELECT * FROM read_text('{file}')", f"SELECT * FROM '{file}'", f"COPY (SELECT 1) TO '{tmp_path}/out'",
+            f"ATTACH '{tmp_path}/out'", "INSTALL httpfs", "LOAD httpfs", "SET enable_external_access = true",
+            "SET allowed_directories = ['/']", "SELECT * FROM home", f"SELECT * FROM glob('{tmp_path}/*')",
+        ):  # fmt: skip
+            with pytest.raises(duckdb.Error):
+                engine.execute(sql).fetchall()
+    assert [path.name for path in tmp_path.iterdir()] == ["file.csv"]
 
 
 def test_settings_of_sparks_sql_leave_it_to_spark(home: Path) -> None:

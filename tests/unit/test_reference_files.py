@@ -519,6 +519,47 @@ def test_a_folder_gives_its_files_by_name_and_says_what_it_skips(tmp_path: Path)
         files(tmp_path / "empty")
 
 
+def test_a_link_out_of_a_folder_is_skipped_there_and_read_where_it_is_named(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "incoming", tmp_path / "secret.csv"
+    (folder / "..2025").mkdir(parents=True)
+    secret.write_bytes(GOOD)
+    (folder / "..2025" / "mounted.csv").write_bytes(GOOD)
+    (folder / "..data").symlink_to("..2025")
+    (folder / "mounted.csv").symlink_to("..data/mounted.csv")  # as Kubernetes mounts them
+    (folder / "out.csv").symlink_to(secret)
+    (folder / "up.csv").symlink_to("../secret.csv")
+    (folder / "twice.csv").symlink_to("out.csv")
+    (folder / "passwords.json").symlink_to("/etc/passwd")
+    out = ["out.csv", "passwords.json", "twice.csv", "up.csv"]
+
+    found, skipped = files(folder)
+    assert [file.source for file in found] == [f"file:{folder}/mounted.csv"]
+    assert [path.rpartition("/")[2] for path in skipped] == ["..2025", "..data", *out]
+    assert [file.source for file in files(folder / "*.csv")[0]] == [f"file:{folder}/mounted.csv"]
+    with pytest.raises(UsageError, match=r"no file to load in it, only .*up\.csv"):
+        files(folder / "u*.csv")
+    assert paths(folder / "out.csv", f"file://{folder}/up.csv") == [f"file:{folder}/out.csv", f"file:{folder}/up.csv"]
+    (tmp_path / "linked").symlink_to(folder)
+    assert paths(tmp_path / "linked") == [f"file:{tmp_path}/linked/mounted.csv"]
+
+
+def test_names_within_a_folder_are_never_taken_for_paths(tmp_path: Path) -> None:
+    (tmp_path / "secret.csv").write_bytes(GOOD)
+    folder = tmp_path / "incoming"
+    folder.mkdir()
+    odd = [
+        "%2e%2e%2fsecret.csv",
+        "a%2F..%2F..%2Fsecret.csv",
+        "*.csv",
+        "file:..secret.csv",
+        "s3a:other.csv",
+        "{a,..}.csv",
+    ]
+    for name in odd:
+        (folder / name).write_bytes(GOOD)
+    assert sorted(paths(folder)) == sorted(f"file:{folder}/{name}" for name in odd)
+
+
 def test_an_empty_file_is_refused_where_it_is_named_and_skipped_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"")
     (tmp_path / "b.csv").write_bytes(GOOD)

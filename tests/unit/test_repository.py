@@ -173,6 +173,35 @@ def test_only_the_commit_protocol_writes_to_tables() -> None:
     assert found == {"lake/commit.py"}
 
 
+MADE_SQL = {
+    "jobs/audit.py: where",  # a check of the settings
+    "lake/alter.py: sql",  # of `schema.ddl`
+    "lake/audit.py: expr",  # checks of declarations and of the settings
+    "lake/commit.py: expr",  # a branch that we named, and a declared column
+    "maintenance/compaction.py: expr",
+    "maintenance/manifest_rewrite.py: sql",
+    "migrations/baseline.py: sql",
+    "migrations/run.py: sql",
+    "query/of_spark.py: sql",  # the statement of a user's, which is looked through before
+    "transforms/quality.py: expr",
+}
+"""Where SQL is a text that is made: of declarations, migrations and settings alone, never of what is read."""
+
+
+def test_sql_is_made_in_these_places_alone() -> None:
+    package, found = ROOT / "lakehouse_spark", set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
+                continue
+            called, text = node.func.attr, node.args[0]
+            is_sql = called in ("sql", "expr", "selectExpr") and not isinstance(text, ast.Constant)
+            if is_sql or (called in ("where", "filter") and isinstance(text, ast.JoinedStr)):
+                found.add(f"{path.relative_to(package).as_posix()}: {called}")
+    of_duckdb = {each for each in found if each.startswith("query/") and "of_spark" not in each}
+    assert found - of_duckdb == MADE_SQL
+
+
 def test_every_python_requirement_is_pinned_and_hashed() -> None:
     for path in ROOT.glob("locks/*.txt"):
         blocks = re.split(r"\n(?=\S)", path.read_text())

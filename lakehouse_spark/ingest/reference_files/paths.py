@@ -55,6 +55,9 @@ class Place(Protocol):
 
     def children(self, folder: str) -> list[str]: ...
 
+    def leads_out(self, path: str) -> bool:
+        """Whether it is a link to somewhere beside its folder: who may put files there must not choose what we read."""
+
     def source(self, path: str) -> str: ...
 
     def fetch(self, path: str, scratch: Path) -> Path: ...
@@ -63,8 +66,8 @@ class Place(Protocol):
 def find(spark: SparkSession, sources: Sequence[str], s3: S3Settings) -> tuple[list[File], list[str]]:
     """The files behind the sources, each once, those of a folder or pattern by name; and what was skipped there.
 
-    Skipped are folders in a folder, hidden files (`.…`, `_…`) and those of other formats. Raises UsageError for a
-    source that is missing, or without a file to load.
+    Skipped are folders in a folder, hidden files (`.…`, `_…`), those of other formats, and links out of the folder.
+    Raises UsageError for a source that is missing, or without a file to load.
     """
     files: dict[str, File] = {}
     skipped: list[str] = []
@@ -107,7 +110,8 @@ def behind(source: str, place: Place, path: str) -> tuple[list[File], list[str]]
     files, skipped = [], []
     for found in _inside(place, matches):
         name = found.rpartition("/")[2]
-        if name.startswith((".", "_")) or _format(name) is None or place.kind(found) == "folder":
+        is_other = name.startswith((".", "_")) or _format(name) is None or place.kind(found) == "folder"
+        if is_other or place.leads_out(found):
             skipped.append(found)
         else:
             files.append(_file(place, found, is_named=False))
@@ -203,6 +207,9 @@ class Local:
         except OSError as error:
             raise _unreadable(folder, error) from error
 
+    def leads_out(self, path: str) -> bool:
+        return not Path(path).resolve().is_relative_to(Path(path).parent.resolve())
+
     def parted(self, pattern: str) -> tuple[str, str]:
         return "/", os.path.abspath(pattern)  # noqa: PTH100
 
@@ -245,6 +252,9 @@ class Buckets:
             raise _unreadable(folder, error) from error
         return [_AT_S3 + each.path for each in found]
 
+    def leads_out(self, path: str) -> bool:
+        return False
+
     def parted(self, pattern: str) -> tuple[str, str]:
         bucket, _, rest = pattern.removeprefix(_AT_S3).partition("/")
         return f"{_AT_S3}{bucket}/", rest
@@ -285,6 +295,9 @@ class Hadoop:
             return [status.getPath().toString() for status in self._system(folder).listStatus(self._path(folder))]
         except _JAVAS as error:
             raise _refusal(folder, error) from error
+
+    def leads_out(self, path: str) -> bool:
+        return False
 
     def parted(self, pattern: str) -> tuple[str, str]:
         begun = re.match(r"[^:]+:(//[^/]*)?/", pattern)
