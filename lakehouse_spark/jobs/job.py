@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lakehouse_spark.catalog import table
 from lakehouse_spark.jobs.summary import Summary
+from lakehouse_spark.table import Table
 
 Options = Mapping[str, Any]
 """The values given for a job's options, by the names of its `run`'s parameters."""
@@ -68,7 +70,8 @@ class Size:
 class Job:
     """`run` gets the session, the settings and the options by name; `topics` are those it reads from Kafka.
 
-    One that `migrates` brings an older lakehouse to this release itself.
+    One that `migrates` brings an older lakehouse to this release itself. It `writes` this table, unless its options
+    name others.
     """
 
     name: str
@@ -78,7 +81,13 @@ class Job:
     options: tuple[Option, ...] = ()
     topics: tuple[str, ...] = ()
     migrates: bool = False
+    writes: str = "_metadata.maintenance_log"
 
     def leaves_tables(self, given: Options) -> bool:
         """Whether a run with these options leaves the tables as they are."""
         return any(option.leaves_tables and given.get(option.parameter) for option in self.options)
+
+    def first_written(self, given: Options) -> Table:
+        """A table that a run with these options writes, if there is something new."""
+        named = [*(given.get("tables") or ()), *(given.get("dimensions") or ())]
+        return table(named[0] if named else self.writes)

@@ -24,7 +24,7 @@ from lakehouse_spark.jobs import (
 from lakehouse_spark.jobs.job import Job, Option, Size
 from lakehouse_spark.jobs.stopping import asked_by_signal
 from lakehouse_spark.jobs.summary import Summary, tell
-from lakehouse_spark.lake import last_errors
+from lakehouse_spark.lake import last_errors, rights
 from lakehouse_spark.lake.cursor import instant
 from lakehouse_spark.settings import Settings
 
@@ -157,6 +157,7 @@ _JOBS = (
         Size("1g", executors=1, executor_memory="1g", executor_cores=1),  # metadata only, and the minutes of dim_time
         schema_migration.run,
         migrates=True,
+        writes="_metadata.schema_migrations",
     ),
     Job(
         "bronze_writer",
@@ -169,6 +170,7 @@ _JOBS = (
             Option("--accept-gap", "accept_gap", "go on behind records that are gone, and note it"),
         ),
         tuple(TOPICS),
+        writes="bronze.raw_trades",
     ),
     Job(
         "silver_processor",
@@ -180,6 +182,7 @@ _JOBS = (
             _rebuild("judge all that bronze holds by today's rules"),
             Option("--from", "since", "with --rebuild: leave earlier days alone", metavar="DATE", parse=_day),
         ),
+        writes="silver.trades",
     ),
     Job(
         "dimension_loader",
@@ -201,6 +204,7 @@ _JOBS = (
             Option("--ignore-unknown", "ignore_unknown", "load files whose columns are nearly right, without those"),
             _rebuild("derive all that is in the change log by today's rules"),
         ),
+        writes="dim.dim_symbol",
     ),
     Job(
         "fact_loader",
@@ -208,6 +212,7 @@ _JOBS = (
         _JOINING,
         fact_loader.run,
         (_tables(FACTS), _rebuild("derive everything again, by today's settings")),
+        writes="gold.fact_trades",
     ),
     Job(
         "gold_aggregator",
@@ -231,6 +236,7 @@ _JOBS = (
                 leaves_tables=True,
             ),
         ),
+        writes="gold.daily_trading_summary",
     ),
     Job(
         "pipeline",
@@ -250,6 +256,7 @@ _JOBS = (
         ),
         tuple(TOPICS),
         migrates=True,
+        writes="bronze.raw_trades",
     ),
     _maintains("compaction", "small files into large ones", _REWRITING),
     _maintains("snapshot_expiration", "drop snapshots that need not be kept", _LISTING),
@@ -271,13 +278,16 @@ _JOBS = (
 
 
 def _guarded(job: Job) -> Job:
-    """The job, which refuses a lakehouse of another release, unless it migrates first."""
+    """The job, which refuses a lakehouse of another release, unless it migrates, and one where it may not write."""
 
     def run(spark: SparkSession, settings: Settings, **options: Any) -> list[Summary]:
-        migrations.require_current(spark, settings)
+        if not job.migrates:
+            migrations.require_current(spark, settings)
+        if not job.leaves_tables(options):
+            rights.require_writing(spark, settings, job.first_written(options))
         return job.run(spark, settings, **options)
 
-    return job if job.migrates else replace(job, run=run)
+    return replace(job, run=run)
 
 
 JOBS: Mapping[str, Job] = {job.name: _guarded(job) for job in _JOBS}

@@ -20,18 +20,19 @@ from lakehouse_spark.catalog import LAYERS, TABLES
 from lakehouse_spark.cli import commands, run, submit
 from lakehouse_spark.cli.failures import explained
 from lakehouse_spark.cli.run import parse
-from lakehouse_spark.errors import LostRaceError, RefusedError, UsageError
+from lakehouse_spark.errors import LakehouseError, LostRaceError, RefusedError, UsageError
 from lakehouse_spark.iceberg import inventory
 from lakehouse_spark.iceberg.inventory import Inventory, Lag, TableState
-from lakehouse_spark.jobs import live, maintenance, registry, schema_migration
+from lakehouse_spark.jobs import live, maintenance, registry
 from lakehouse_spark.jobs.job import Job, Size
 from lakehouse_spark.jobs.registry import JOBS
 from lakehouse_spark.jobs.summary import Summary
-from lakehouse_spark.lake import commit, last_errors, log, session
+from lakehouse_spark.lake import commit, last_errors, log, rights, session
 from lakehouse_spark.lake.commit import Commit
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.settings import LogSettings, Settings
+from lakehouse_spark.table import Table
 from tests.support.home import SCHEMA, Home
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -264,14 +265,46 @@ def test_every_job_but_those_that_migrate_first_refuses_a_lakehouse_of_another_r
     def refuse(*_: object) -> None:
         raise RefusedError("older")
 
+    def allow_nothing(spark: object, settings: Settings, table: Table) -> None:
+        raise LakehouseError(f"{table.name}: not allowed")
+
     monkeypatch.setattr(migrations, "require_current", refuse)
+    monkeypatch.setattr(rights, "require_writing", allow_nothing)
     for name in JOBS.keys() - {"schema_migration", "pipeline"}:
         with pytest.raises(RefusedError, match="older"):
             JOBS[name].run(None, Settings())
-    assert [JOBS[name].run for name in ("schema_migration", "pipeline")] == [
-        schema_migration.run,
-        registry._run_pipeline,
-    ]
+    for name, table in (("schema_migration", "_metadata.schema_migrations"), ("pipeline", "bronze.raw_trades")):
+        with pytest.raises(LakehouseError, match=f"^{table}: not allowed"):
+            JOBS[name].run(None, Settings())
+
+
+@pytest.mark.parametrize(
+    ("job", "options", "table"),
+    [
+        ("bronze_writer", {"tables": ["raw_orderbook"]}, "bronze.raw_orderbook"),
+        ("silver_processor", {"tables": ["market_data", "trades"]}, "silver.market_data"),
+        ("silver_processor", {"tables": []}, "silver.trades"),
+        ("dimension_loader", {"dimensions": ["dim_account"], "sources": ["a.csv"]}, "dim.dim_account"),
+        ("pipeline", {"tables": ["gold.fact_trades"]}, "gold.fact_trades"),
+        ("compaction", {"tables": ["silver.trades"], "layers": []}, "silver.trades"),
+        ("compaction", {"layers": ["gold"]}, "_metadata.maintenance_log"),
+    ],
+)
+def test_a_job_asks_for_the_right_to_write_a_table_that_it_writes(
+    job: str, options: dict[str, object], table: str
+) -> None:
+    assert JOBS[job].first_written(options).name == table
+
+
+def test_a_job_that_only_tells_asks_for_no_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(migrations, "require_current", lambda *_: None)
+    monkeypatch.setattr(rights, "require_writing", lambda *given: asked.append(given))
+    run = registry._guarded(replace(job_that(lambda *_, **__: []), options=JOBS["compaction"].options)).run
+    run(None, Settings(), dry_run=True)
+    assert asked == []
+    run(None, Settings(), dry_run=False)
+    assert len(asked) == 1
 
 
 class _Session:
