@@ -177,6 +177,7 @@ MADE_SQL = {
     "jobs/audit.py: where",  # a check of the settings
     "lake/alter.py: sql",  # of `schema.ddl`
     "lake/audit.py: expr",  # checks of declarations and of the settings
+    "lake/audit.py: sql",  # questions of the settings
     "lake/commit.py: expr",  # a branch that we named, and a declared column
     "maintenance/compaction.py: expr",
     "maintenance/manifest_rewrite.py: sql",
