@@ -81,6 +81,31 @@ class KafkaSettings(_Part):
     """Kafka client options passed through (security.protocol, sasl.mechanism, ssl.truststore.location …)."""
     secrets: Mapping[str, SecretStr] = {}
     """Kafka client options that are secret (sasl.jaas.config, ssl.truststore.password …)."""
+    formats: Mapping[str, Literal["json", "avro", "json_schema"]] = {}
+    """What the records of a bronze table are, where not plain JSON (json): avro or json_schema, as the serializers of a
+    schema registry frame them."""
+
+
+class RegistrySettings(_Part):
+    url: str | None = None
+    """The schema registry that knows the schemas of records in Avro (Confluent's, or one with its REST interface)."""
+    credential: SecretStr | None = None
+    """User and password for it, as user:password."""
+    token: SecretStr | None = None
+    """A bearer token for it, in place of a user."""
+    ca_file: Path | None = None
+    """The certificates (PEM) that vouch for it, in place of the system's."""
+    patience_seconds: float = Field(default=60, ge=0)
+    """How long a job waits for one that does not answer, or that fails, before it gives up."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("http://", "https://")):
+            raise ValueError("expected http://… or https://…")
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ValueError("user and password belong in LAKEHOUSE_REGISTRY__CREDENTIAL")
+        return url
 
 
 class SparkSettings(_Part):
@@ -276,6 +301,7 @@ class Settings(BaseSettings):
     catalog: CatalogSettings = CatalogSettings()
     s3: S3Settings = S3Settings()
     kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
     spark: SparkSettings = SparkSettings()
     ingest: IngestSettings = IngestSettings()
     dim_time: DimTimeSettings = DimTimeSettings()

@@ -67,7 +67,8 @@ def spark(settings: Settings) -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))))
         # At the end of the class path, where the start-up archive fits still.
-        patch.setenv("SPARK_DIST_CLASSPATH", os.pathsep.join(map(str, jars_of("spark", settings))))
+        avro = jars.ensure(["avro"], settings.jar_cache, settings.java)["avro"]
+        patch.setenv("SPARK_DIST_CLASSPATH", os.pathsep.join(map(str, (*jars_of("spark", settings), *avro))))
         opened = session.open_session(settings, "tests")
     yield opened
     opened.stop()

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse_spark.table import LOG_POLICY, Table, column
-from lakehouse_spark.transforms import payload, quality
+from lakehouse_spark.transforms import framing, payload, quality
 from lakehouse_spark.transforms.attributes import ATTRIBUTES, day, flag, stated_or_none, text, whole, with_attributes
 from lakehouse_spark.types import BYTES, DATE, FLAG, INSTANT, INTEGER, LONG, TEXT
 
@@ -60,17 +60,18 @@ def build(records: DataFrame, natural_key: Column, stamp: datetime) -> DataFrame
     return records.select(*(columns.get(name, F.col(name)).alias(name) for name in TABLE.column_names))
 
 
-def from_kafka(records: DataFrame, max_bytes: int) -> DataFrame:
+def from_kafka(records: DataFrame, max_bytes: int, text_of: Column | None = None) -> DataFrame:
     """Kafka records (`value`, `topic`, `partition`, `offset`) as `build` takes them; `dimension` is a field of theirs.
 
-    Records larger than `max_bytes` are kept and not parsed."""
-    raw = F.col("value").cast("string")
+    Records larger than `max_bytes` are kept and not parsed. `text_of` is the payload of a topic whose values are not
+    texts themselves (see framing)."""
+    kept = payload.landed(F.col("value"), text_of)
     decoded = records.select(
-        F.make_valid_utf8(raw).alias("raw_payload"),
+        kept["raw_payload"].alias("raw_payload"),
         F.col("topic").alias("_kafka_topic"),
         F.col("partition").alias("_kafka_partition"),
         F.col("offset").alias("_kafka_offset"),
-        F.when(~F.is_valid_utf8(raw), F.col("value")).alias("_raw_bytes"),
+        kept["_raw_bytes"].alias("_raw_bytes"),
     )
     return with_attributes(decoded, max_bytes).select(
         F.ltrim(text(F.col("attributes"), "dimension"), F.lit(payload.NOT_TEXT)).alias("dimension"),
@@ -87,8 +88,8 @@ def from_kafka(records: DataFrame, max_bytes: int) -> DataFrame:
 
 
 UNREADABLE = (
-    "tombstone", "oversized_record", "schema_registry_framing", "invalid_encoding", "malformed_json",
-    "malformed_record",
+    "tombstone", "oversized_record", "schema_registry_framing", "unknown_schema", "invalid_payload",
+    "invalid_encoding", "malformed_json", "malformed_record",
 )  # fmt: skip
 """The reasons that stand alone."""
 
@@ -106,6 +107,8 @@ def unreadable(max_bytes: int = MOST_BYTES) -> Column:
     is_json = F.col("_kafka_topic").isNotNull() | F.startswith(F.ltrim(raw), F.lit("{"))
     lone = is_object & is_json & payload.has_lone_surrogate(raw)
     of_topic = quality.unreadable(raw, raw_bytes, max_bytes, is_lone=lone, is_object=is_object)
-    broken = F.when(raw_bytes.isNotNull() | lone, F.lit("invalid_encoding"))
+    is_of_topic = F.col("_kafka_topic").isNotNull()
+    is_broken = raw_bytes.isNotNull() & ~(is_of_topic & framing.is_decoded(raw, raw_bytes))
+    broken = F.when(is_broken | lone, F.lit("invalid_encoding"))
     of_file = F.coalesce(broken, F.when(~is_object, F.lit("malformed_record")))
-    return F.when(F.col("_kafka_topic").isNotNull() & ~is_object, of_topic).otherwise(of_file)
+    return F.when(is_of_topic & ~is_object, of_topic).otherwise(of_file)

@@ -46,29 +46,29 @@ class Topic:
         """Its fields, and what JSON values they are."""
         return Kinds(self.fields, self.text_fields, self.array_fields, (self.event_time,))
 
-    def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
-        return build(records, self, stamp, max_bytes)
+    def build(self, records: DataFrame, stamp: datetime, max_bytes: int, text: Column | None = None) -> DataFrame:
+        return build(records, self, stamp, max_bytes, text)
 
     def with_fields(self, records: DataFrame, max_bytes: int) -> DataFrame:
         """Rows of the table with the texts of their payloads' fields (see fields.with_fields)."""
         return fields.with_fields(records, self.kinds, max_bytes=max_bytes)
 
 
-def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int) -> DataFrame:
+def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int, text: Column | None = None) -> DataFrame:
     """One row per Kafka record (`value`, `topic`, `partition`, `offset`): nothing dropped, nothing rejected.
 
     Typed columns hold the value where it parses, else NULL; all of them are NULL where the payload is not one JSON
     object, is nested too deeply for the parser or has more than `max_bytes`; a field that holds half of a surrogate
-    pair is no text.
+    pair is no text. `text` is the payload of a topic whose values are not texts themselves (see framing).
     """
-    text = F.col("value").cast("string")
+    kept = payload.landed(F.col("value"), text)
     decoded = records.select(
-        F.make_valid_utf8(text).alias("raw_payload"),
+        kept["raw_payload"].alias("raw_payload"),
         F.lit(stamp).cast("timestamp").alias("_ingested_at"),
         F.col("topic").alias("_kafka_topic"),
         F.col("partition").alias("_kafka_partition"),
         F.col("offset").alias("_kafka_offset"),
-        F.when(~F.is_valid_utf8(text), F.col("value")).alias("_raw_bytes"),
+        kept["_raw_bytes"].alias("_raw_bytes"),
     )
     read = topic.with_fields(decoded, max_bytes)
     trimmed = {name: F.col(f"t_{name}") for name in topic.fields}

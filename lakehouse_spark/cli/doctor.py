@@ -17,6 +17,7 @@ from lakehouse_spark.catalog import REFERENCE_TOPIC, TABLES, TOPICS
 from lakehouse_spark.errors import RefusedError, in_a_sentence
 from lakehouse_spark.iceberg import embedded, held, metadata
 from lakehouse_spark.iceberg.metadata import Metadata
+from lakehouse_spark.ingest import schema_registry
 from lakehouse_spark.local.topics import QUIET_CLIENT
 from lakehouse_spark.maintenance import survey
 from lakehouse_spark.maintenance.plan import Expiry
@@ -51,6 +52,7 @@ def examine(settings: Settings, now: datetime) -> list[Check]:
         *_tried("disk", lambda: _disk(settings)),
         *_tried("warehouse", lambda: _warehouse(settings)),
         *_tried("kafka", lambda: _kafka(settings)),
+        *_tried("registry", lambda: _registry(settings)),
     ]
     try:
         tables = metadata.read(settings, TABLES)
@@ -116,6 +118,11 @@ def _kafka(settings: Settings) -> Iterator[Check]:
         yield _reached(servers)
     else:
         yield from _topics(settings, servers)
+
+
+def _registry(settings: Settings) -> Iterator[Check]:
+    if "avro" in settings.kafka.formats.values():
+        yield Check("registry", OK, f"{schema_registry.look(settings)} answers")
 
 
 def _reached(servers: str) -> Check:

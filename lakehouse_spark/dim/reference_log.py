@@ -25,12 +25,12 @@ class ReferenceTopic:
     table: Table = LOG
     name: str = LOG.short_name
 
-    def build(self, records: DataFrame, stamp: datetime, max_bytes: int) -> DataFrame:
+    def build(self, records: DataFrame, stamp: datetime, max_bytes: int, text: Column | None = None) -> DataFrame:
         """One row per record; names of columns are those of the dimension that the record names."""
         columns, texts = (
             F.coalesce(*(F.when(of_dimension(d), known(d)) for d in self.dimensions)) for known in (_columns, _texts)
         )
-        read = raw_reference.from_kafka(records, max_bytes)
+        read = raw_reference.from_kafka(records, max_bytes, text)
         named = of_feed(F.col("attributes"), columns, texts)
         return build(read.withColumn("attributes", named), self.dimensions, stamp)
 

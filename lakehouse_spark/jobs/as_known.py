@@ -16,6 +16,7 @@ from lakehouse_spark.dim.dimension import Dimension, changes
 from lakehouse_spark.dim.reference_log import LOG, readable
 from lakehouse_spark.errors import RefusedError, UsageError
 from lakehouse_spark.iceberg import metadata
+from lakehouse_spark.ingest import decoding
 from lakehouse_spark.jobs.gold_steps import Steps
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dimension_records, frames, snapshots
@@ -152,6 +153,7 @@ def _members(spark: SparkSession, dimension: Dimension, log: DataFrame, letters:
 def _accepted(settings: Settings, feed: Feed, bronze: DataFrame, letters: DataFrame, exchanges: DataFrame) -> DataFrame:
     """The rows of silver that the records make, stamp left out."""
     rest, _ = judging.set_aside(bronze, letters)
+    rest = decoding.again(settings, feed.topic.name, rest)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes).drop(*drift.COLUMNS)
     nothing = frames.of_rows(bronze.sparkSession, [], feed.table.schema)
     return dedup.to_write(judging.decide(feed, judged, nothing, from_start=False))

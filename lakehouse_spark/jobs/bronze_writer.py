@@ -20,7 +20,8 @@ from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import REFERENCE_TOPIC, TOPICS
 from lakehouse_spark.dim.reference_log import ReferenceTopic
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
-from lakehouse_spark.ingest import kafka
+from lakehouse_spark.ingest import decoding, kafka
+from lakehouse_spark.ingest.schema_registry import Interrupted
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, snapshots
@@ -50,6 +51,7 @@ def run(
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
     chosen = list(dict.fromkeys(tables)) or there(spark, settings)
+    decoding.check(settings, chosen)
     ending = _Ending(stop or threading.Event())
     writers = [_open(spark, settings, TOPICS[name], accept_gap, ending, report) for name in chosen]
     waiting = [writer for writer in writers if continuous or writer.is_behind]
@@ -90,6 +92,10 @@ class _Ending:
     @property
     def is_due(self) -> bool:
         return self.has_failed or self.asked.is_set()
+
+    def pause(self, seconds: float) -> bool:
+        """Waits for so long, but not once the job is to end: whether it is."""
+        return self.asked.wait(seconds) or self.has_failed
 
 
 _POLL_SECONDS = 1
@@ -165,7 +171,8 @@ class _Writer:
         self.is_writing = True
         try:
             if not self.ending.is_due:
-                self._write(batch, number, settings)
+                with suppress(Interrupted):
+                    self._write(batch, number, settings)
         except Exception as error:
             self._fail(error)
         finally:
@@ -180,7 +187,8 @@ class _Writer:
         kafka.check(table.name, self.following, self.found.topic_id, found)  # it may have been made anew since
         stamp = self.state.next_stamp(datetime.now(UTC))
         fresh = batch.where(kafka.within(self.following, ends))
-        rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes)
+        text = decoding.text(settings, self.source.name, fresh, self.ending.pause)
+        rows = self.source.build(fresh, stamp, settings.ingest.max_record_bytes, text)
         cursor = self._cursor(ends, stamp)
         self.state = commit.append(spark, table, rows, self.state, cursor)
         self.following, self.gaps, self.committed = ends, (), True

@@ -12,6 +12,7 @@ from lakehouse_spark.catalog import DIMENSIONS, FEEDS
 from lakehouse_spark.dim import dim_exchange, reference_log
 from lakehouse_spark.dim.reference_log import LOG
 from lakehouse_spark.errors import UsageError
+from lakehouse_spark.ingest import decoding
 from lakehouse_spark.jobs import silver_processor
 from lakehouse_spark.jobs.judging import decided
 from lakehouse_spark.jobs.summary import Summary
@@ -108,7 +109,8 @@ def _replay(
         if not found["count"]:
             return None, ()
         exchanges = spark.table(dim_exchange.TABLE.identifier)
-        judged = feed.judge(letters, exchanges, settings.ingest.max_record_bytes)
+        records = decoding.again(settings, feed.topic.name, letters)
+        judged = feed.judge(records, exchanges, settings.ingest.max_record_bytes)
         held = snapshots.at(spark, feed.table, base.snapshot_id)
         with decided(feed, judged, held, settings.audit, from_start=True) as done:
             again, counts = done.records, done.counts

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.dim import dim_exchange
+from lakehouse_spark.ingest import decoding
 from lakehouse_spark.jobs.judging import decide
 from lakehouse_spark.lake import dead_letters, snapshots
 from lakehouse_spark.lake.cursor import FeedCursor, rows_removed
@@ -43,6 +44,7 @@ def rejudge(
     rejected_before = gone.count() if rows_removed(upstream.cursor) else 0
     letters = letters.join(places, on=list(rejected_records.PLACE), how="left_semi")
     rest, discarded = judging.set_aside(raw, letters)
+    rest = decoding.again(settings, feed.topic.name, rest)
     judged = feed.judge(rest, exchanges, settings.ingest.max_record_bytes).drop(*drift.COLUMNS)
     is_early = judging.is_early(feed, since)
     with (

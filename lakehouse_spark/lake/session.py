@@ -32,6 +32,11 @@ _COMPILER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
+# A broken record of Avro may say that a text or an array of two billion follows, for which memory would be taken first.
+_AVRO = " ".join(
+    f"-Dorg.apache.avro.limits.{what}.maxLength={most}"
+    for what, most in (("bytes", 64 << 20), ("string", 64 << 20), ("collectionItems", 8 << 20))
+)
 _LOOKED_INTO_MOST = ("spark-sql_2.13", "spark-catalyst_2.13", "spark-core_2.13", "scala-library", "spark-sql-api_2.13")
 _COMET = {
     "spark.plugins": "org.apache.spark.CometPlugin",
@@ -240,7 +245,10 @@ def complain(said: object, level: str = log.INFO, **known: Any) -> None:
 
 def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]:
     """The jars this profile's driver and executors need."""
-    wanted = {"spark": True, "s3": has_tables_at_s3(settings), "comet": settings.spark.accelerator == "comet"}
+    wanted = {
+        "spark": True, "s3": has_tables_at_s3(settings), "comet": settings.spark.accelerator == "comet",
+        "avro": "avro" in settings.kafka.formats.values(),
+    }  # fmt: skip
     groups = [group for group, is_wanted in wanted.items() if is_wanted]
     found = jars.ensure(groups, settings.jar_cache, settings.java, announce=announce)
     return [path for group in groups for path in found[group]]
@@ -256,8 +264,8 @@ def launch_conf(
     conf = {
         "spark.driver.memory": settings.spark.driver_memory,
         # A session loads 60 MB of classes; by Java's default, some collections of the whole heap come on the way there.
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -XX:+UseParallelGC -XX:MetaspaceSize=128m",
-        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -XX:+UseParallelGC -XX:MetaspaceSize=128m {_AVRO}",
+        "spark.executor.extraJavaOptions": f"-Duser.timezone=UTC {_AVRO}",
         # A piece of a topic's partition ends within what was fetched; nobody comes for the rest, which is soon dropped.
         "spark.kafka.consumer.fetchedData.cache.timeout": "30s",
         "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "10s",

@@ -9,6 +9,7 @@ from lakehouse_spark.catalog import DIMENSIONS
 from lakehouse_spark.dim import dim_exchange
 from lakehouse_spark.dim.dimension import Dimension
 from lakehouse_spark.dim.reference_log import LOG, of_dimension
+from lakehouse_spark.ingest import decoding
 from lakehouse_spark.lake import dimension_records, snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor, UpstreamsCursor
 from lakehouse_spark.settings import Settings
@@ -50,7 +51,8 @@ class Moment:
     def decided(self, settings: Settings, feed: Feed, bronze: DataFrame) -> DataFrame:
         """These rows of bronze judged again, by today's rules and exchanges (see records.decided)."""
         exchanges = self._spark.table(dim_exchange.TABLE.identifier)
-        judged = feed.judge(bronze, exchanges, settings.ingest.max_record_bytes).localCheckpoint()
+        records_of = decoding.again(settings, feed.topic.name, bronze)
+        judged = feed.judge(records_of, exchanges, settings.ingest.max_record_bytes).localCheckpoint()
         return records.decided(feed, judged, self._spark.table(rejected_records.TABLE.identifier)).localCheckpoint()
 
     def log(self, dimension: Dimension) -> DataFrame:

@@ -75,6 +75,17 @@ def size(text: Column, raw_bytes: Column) -> Column:
     return F.coalesce(F.octet_length(raw_bytes), F.octet_length(text))
 
 
+def landed(value: Column, text: Column | None = None) -> dict[str, Column]:
+    """What bronze keeps of a Kafka record: `raw_payload`, and `_raw_bytes` where that is not all of it.
+
+    `text` is what was decoded of a value that is no text itself.
+    """
+    if text is not None:
+        return {"raw_payload": text, "_raw_bytes": value}
+    written = value.cast("string")
+    return {"raw_payload": F.make_valid_utf8(written), "_raw_bytes": F.when(~F.is_valid_utf8(written), value)}
+
+
 def without_mark(text: Column) -> Column:
     """The text without the one byte order mark it may begin with."""
     return F.when(F.startswith(text, F.lit(_BYTE_ORDER_MARK)), F.substr(text, F.lit(2))).otherwise(text)

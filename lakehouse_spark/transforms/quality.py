@@ -8,14 +8,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from lakehouse_spark.transforms import payload, values
+from lakehouse_spark.transforms import framing, payload, values
 from lakehouse_spark.types import PRICE, TEXTS
 
 RULES_VERSION = 2
 """Raised whenever a rule changes: a table made by older rules is derived whole, its dead letters are judged again."""
-
-FRAME_BYTES = 5
-"""What a schema registry's serializer puts before a payload: a NUL and the four bytes of the schema's id."""
 
 FUTURE_LIMIT = "INTERVAL 5 MINUTES"
 ANCIENT_LIMIT = "2000-01-01T00:00:00Z"
@@ -118,13 +115,15 @@ def unreadable(raw: Column, raw_bytes: Column, max_bytes: int, *, is_lone: Colum
 
     `is_lone` says whether half of a surrogate pair is in it, `is_object` whether its text is a JSON object.
     """
-    size = payload.size(raw, raw_bytes)
+    size, undecoded = payload.size(raw, raw_bytes), framing.undecoded(raw, raw_bytes)
+    is_broken = raw_bytes.isNotNull() & ~framing.is_decoded(raw, raw_bytes)
     return (
         F.when(raw.isNull(), F.lit("tombstone"))
         .when(size > max_bytes, F.lit("oversized_record"))
         # What has a NUL in front had it before its text was repaired.
-        .when(F.startswith(raw, F.lit("\0")) & (size >= FRAME_BYTES), F.lit("schema_registry_framing"))
-        .when(raw_bytes.isNotNull() | is_lone, F.lit("invalid_encoding"))
+        .when(F.startswith(raw, F.lit("\0")) & (size >= framing.FRAME_BYTES), F.lit("schema_registry_framing"))
+        .when(undecoded.isNotNull(), undecoded)
+        .when(is_broken | is_lone, F.lit("invalid_encoding"))
         .when(~is_object, F.lit("malformed_json"))
     )
 

@@ -49,8 +49,25 @@ REASONS: tuple[Reason, ...] = (
     Reason(
         "schema_registry_framing",
         "The value begins as a schema registry's serializer writes it (a zero byte, the id of a schema), not as JSON",
+        f"{OPERATOR}, {SENDER_OR_OWNER}",
+        "say in LAKEHOUSE_KAFKA__FORMATS what the topic's records are, then replay them: lakehouse rejected replay "
+        f"--reason schema_registry_framing; else {_SENDER} writes plain JSON (its serializer without the registry) and "
+        "sends it again",
+    ),
+    Reason(
+        "unknown_schema",
+        "The schema registry has no schema of the id that the record names",
+        f"{OPERATOR}, {SENDER_OR_OWNER}",
+        "register it, or point LAKEHOUSE_REGISTRY__URL at the registry that has it, then replay: lakehouse rejected "
+        "replay --reason unknown_schema; a record of reference data is sent again once its schema is known",
+    ),
+    Reason(
+        "invalid_payload",
+        "The topic is of records that a schema registry's serializer frames, and this one is not framed, or its bytes "
+        "are not what its schema says",
         SENDER_OR_OWNER,
-        f"{_SENDER} writes plain JSON (its serializer without the registry) and sends it again",
+        f"{_SENDER} writes it by the serializer that the topic's format says and sends it again; raw_payload says what "
+        "was the matter",
     ),
     Reason(
         "invalid_encoding",

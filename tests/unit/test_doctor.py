@@ -19,7 +19,8 @@ from lakehouse_spark.cli.doctor import FAIL, OK, WARN, Check
 from lakehouse_spark.iceberg import metadata
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.lake.cursor import CURSOR, Cursor
-from lakehouse_spark.settings import KafkaSettings, Settings
+from lakehouse_spark.settings import KafkaSettings, RegistrySettings, Settings
+from tests.support import schema_registry
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
 MIGRATIONS, LOG = "_metadata.schema_migrations", "_metadata.maintenance_log"
@@ -95,6 +96,18 @@ def test_a_broker_behind_options_of_kafkas_is_only_reached(tmp_path: Path) -> No
         servers = f"127.0.0.1:{server.getsockname()[1]},elsewhere:9092"
         kafka = KafkaSettings(bootstrap_servers=servers, options={"security.protocol": "SASL_SSL"})
         assert verdicts(Settings(home=tmp_path, kafka=kafka))["kafka"] == OK
+
+
+def test_a_schema_registry_is_looked_at_where_a_topic_needs_it(tmp_path: Path, deaf_port: int) -> None:
+    avro = KafkaSettings(formats={"raw_trades": "avro"})
+    assert "registry" not in verdicts(Settings(home=tmp_path))
+    with schema_registry.serving() as registry:
+        check = found(Settings(home=tmp_path, kafka=avro, registry=RegistrySettings(url=registry.url)), "registry")
+        assert (check.verdict, check.found) == (OK, f"{registry.url} answers")
+    away = RegistrySettings(url=f"http://127.0.0.1:{deaf_port}")
+    check = found(Settings(home=tmp_path, kafka=avro, registry=away), "registry")
+    assert check.verdict == FAIL
+    assert check.found.startswith(f"the schema registry at http://127.0.0.1:{deaf_port} does not answer: Connection")
 
 
 # A lakehouse

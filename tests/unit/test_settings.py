@@ -152,6 +152,19 @@ def test_an_accelerator_takes_its_jar_and_memory_of_its_own(monkeypatch: pytest.
     assert "spark.plugins" not in alone
 
 
+def test_the_jar_of_avro_comes_where_a_topic_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [Path(f"{group}.jar")] for group in groups})
+    path = "spark.driver.extraClassPath"
+    json_alone = session.launch_conf(profile(monkeypatch, "local", KAFKA__FORMATS='{"raw_trades": "json_schema"}'))
+    conf = session.launch_conf(profile(monkeypatch, "local", KAFKA__FORMATS='{"raw_trades": "avro"}'))
+    assert json_alone[path].endswith("*:spark.jar")
+    assert conf[path].endswith("*:spark.jar:avro.jar")
+    with pytest.raises(
+        UsageError, match=r"wrong settings: kafka\.formats\.raw_trades: Input should be 'json', 'avro' or"
+    ):
+        profile(monkeypatch, "local", KAFKA__FORMATS='{"raw_trades": "protobuf"}')
+
+
 def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
     loaded = profile(
@@ -163,6 +176,8 @@ def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.Monk
         CATALOG__CREDENTIAL="hush",
         CATALOG__SECRETS='{"header.X-Pass": "hush"}',
         KAFKA__SECRETS='{"sasl.jaas.config": "hush"}',
+        REGISTRY__CREDENTIAL="lake:hush",
+        REGISTRY__TOKEN="hush",
     )
 
     assert "hush" not in f"{loaded!r} {loaded} {loaded.model_dump_json()}"

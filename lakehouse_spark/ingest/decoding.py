@@ -1,0 +1,110 @@
+"""Which texts the records of a topic have: decoded by its format, and again where an earlier look could not."""
+
+import json
+from collections.abc import Callable, Iterable
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.avro.functions import from_avro
+
+from lakehouse_spark.catalog import TOPICS
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.ingest import schema_registry
+from lakehouse_spark.ingest.schema_registry import Pause
+from lakehouse_spark.settings import Settings
+from lakehouse_spark.transforms import framing
+from lakehouse_spark.transforms.framing import AvroSchema
+
+MOST_IDS = 500
+"""Ids that are looked for in a batch, those of most records: a sender of noise would have the registry asked for each
+of its records. Records of others wait as those of unknown ids do."""
+
+_JSON, _AVRO = "json", "avro"
+_readable: dict[schema_registry.Schema, AvroSchema | str] = {}
+
+
+def check(settings: Settings, topics: Iterable[str]) -> None:
+    """Raises UsageError where it is plain before anything is read that records of these topics cannot be decoded."""
+    if unknown := set(settings.kafka.formats) - set(TOPICS):
+        raise UsageError(
+            f"LAKEHOUSE_KAFKA__FORMATS: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}"
+        )
+    if any(_format(settings, topic) == _AVRO for topic in topics):
+        schema_registry.check(settings)
+
+
+def _format(settings: Settings, topic: str) -> str:
+    """The format of the records behind a bronze table, by its name without the layer."""
+    return settings.kafka.formats.get(topic, _JSON)
+
+
+def text(settings: Settings, topic: str, records: DataFrame, pause: Pause | None = None) -> Column | None:
+    """The text of each record (`value`), None where it is the value itself.
+
+    Asks the records for the ids of their schemas, and the registry for those (see schema_registry.schema).
+    """
+    decode = _decoder(settings, topic, records, F.col("value"), pause)
+    return decode(F.col("value")) if decode else None
+
+
+def again(settings: Settings, topic: str, rows: DataFrame) -> DataFrame:
+    """Rows of bronze or dead letters (`raw_payload`, `_raw_bytes`), of which those are decoded now that no earlier look
+    decoded: their schema may be known since, or the format of their topic."""
+    if _format(settings, topic) == _JSON:
+        return rows
+    raw, raw_bytes = F.col("raw_payload"), F.col("_raw_bytes")
+    is_due = framing.is_undecoded(raw, raw_bytes) | F.coalesce(F.startswith(raw, F.lit("\0")), F.lit(False))
+    value = F.coalesce(raw_bytes, raw.cast("binary"))
+    decode = _decoder(settings, topic, rows.where(is_due), value, None)
+    if decode is None:
+        return rows
+    return rows.withColumns(
+        {
+            "raw_payload": F.when(is_due, decode(value)).otherwise(raw),
+            "_raw_bytes": F.when(is_due, value).otherwise(raw_bytes),
+        }
+    )
+
+
+def _decoder(
+    settings: Settings, topic: str, records: DataFrame, value: Column, pause: Pause | None
+) -> Callable[[Column], Column] | None:
+    form, most = _format(settings, topic), settings.ingest.max_record_bytes
+    if form == _JSON:
+        return None
+    if form != _AVRO:
+        return lambda value: framing.json_text(value, most)
+    schemas = _schemas(settings, records, value, pause)
+    return lambda value: framing.avro_text(value, schemas, most)
+
+
+def _schemas(settings: Settings, records: DataFrame, value: Column, pause: Pause | None) -> dict[int, AvroSchema | str]:
+    """The schemas of these records by id, of those that the registry has."""
+    due = records.where(framing.is_framed(value) & (F.octet_length(value) <= settings.ingest.max_record_bytes))
+    counted = due.groupBy(framing.schema_id(value).alias("id")).agg(F.count("*").alias("records"))
+    ids = [row["id"] for row in counted.orderBy(F.desc("records"), "id").limit(MOST_IDS).collect()]
+    found = {identity: schema_registry.schema(settings, identity, pause) for identity in ids}
+    spark = records.sparkSession
+    return {identity: _read(spark, schema) for identity, schema in found.items() if schema is not None}
+
+
+def _read(spark: SparkSession, schema: schema_registry.Schema) -> AvroSchema | str:
+    """The schema as Spark reads it, or why it does not."""
+    if schema not in _readable:
+        _readable[schema] = _look(spark, schema) if schema.type == "AVRO" else f"is of type {schema.type}"
+    return _readable[schema]
+
+
+def _look(spark: SparkSession, schema: schema_registry.Schema) -> AvroSchema | str:
+    try:
+        types = [json.loads(each) for each in schema.references]
+        envelope = json.dumps(framing.envelope(json.loads(schema.text), types))
+        read = spark.range(0).select(from_avro(F.lit(b""), envelope)["payload"].alias("payload"))
+        kind = read.schema["payload"].dataType
+    except ValueError:
+        return "is no JSON"
+    except AnalysisException:
+        return "cannot be read by Spark"
+    return AvroSchema(envelope, kind, bool(types)) if isinstance(kind, T.StructType) else "is not of a record"

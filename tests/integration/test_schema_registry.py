@@ -1,0 +1,263 @@
+"""Topics of Avro and of JSON by JSON Schema: the same rows as of plain JSON, and a registry that is late or away."""
+
+import base64
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pyspark.sql import SparkSession
+
+from lakehouse_spark import jars
+from lakehouse_spark.errors import LakehouseError
+from lakehouse_spark.jobs import rejected, silver_processor
+from lakehouse_spark.lake.dead_letters import Selection
+from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.local.loopback import free_port
+from lakehouse_spark.settings import RegistrySettings, Settings
+from tests.support import apicurio
+from tests.support.lake import TRADE, Lake, trade
+from tests.support.schema_registry import Registry, avro, framed, serving
+
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}
+MICROS = {"type": "long", "logicalType": "timestamp-micros"}
+TEXTS = ("trade_id", "symbol", "trade_type", "order_type", "trader_id", "exchange")
+FIELDS: list[dict[str, Any]] = [
+    *({"name": name, "type": "string"} for name in TEXTS),
+    {"name": "price", "type": DECIMAL},
+    {"name": "quantity", "type": "long"},
+    {"name": "timestamp", "type": MICROS},
+    {"name": "account_id", "type": ["null", "string"]},
+]
+TRADES = {"type": "record", "name": "Trade", "fields": FIELDS}
+LATER = {"type": "record", "name": "Trade", "fields": [*FIELDS, {"name": "venue", "type": "string"}]}
+AT = datetime(2025, 1, 15, 15, 30, 0, 5, tzinfo=UTC)
+
+
+def values(trade_id: str, price: str, **changes: Any) -> dict[str, Any]:
+    return {**TRADE, "trade_id": trade_id, "price": Decimal(price), "timestamp": AT, "account_id": None, **changes}
+
+
+def as_avro(number: int, schema: object, *given: Any, **changes: Any) -> bytes:
+    return avro(number, schema, values(*given, **changes))
+
+
+def as_json(trade_id: str, price: str, **changes: Any) -> bytes:
+    said = trade(trade_id=trade_id, price=0, timestamp="2025-01-15T15:30:00.000005Z", **changes)
+    return said.replace(b'"price": 0', f'"price": {price}'.encode())
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with serving() as running:
+        running.add(1, TRADES)
+        yield running
+
+
+def decoding(lake: Lake, url: str, form: str = "avro", **registry: Any) -> Lake:
+    kafka = lake.settings.kafka.model_copy(update={"formats": {"raw_trades": form}})
+    ingest = lake.settings.ingest.model_copy(update={"trigger_seconds": 0.2})
+    update = {"kafka": kafka, "registry": RegistrySettings(url=url, **registry), "ingest": ingest}
+    return Lake(lake.spark, lake.settings.model_copy(update=update))
+
+
+def letters(lake: Lake) -> list[tuple[Any, ...]]:
+    rows = lake.rows("silver._rejected_records", "_kafka_offset", "status", "reasons", "raw_payload")
+    return [(row[0], row[1], *row[2], row[3]) for row in rows]
+
+
+def ids(lake: Lake) -> list[str]:
+    return [row[0] for row in lake.rows("silver.trades", "trade_id")]
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_same_trades_in_avro_are_the_rows_that_they_are_in_json(
+    lake: Lake, spark: SparkSession, broker: Broker, registry: Registry, tmp_path: Path
+) -> None:
+    plain = Lake.new(spark, broker.bootstrap_servers, tmp_path / "plain")
+    plain.create_topics()
+    plain.ingest("raw_trades", as_json("T1", "1.50"), as_json("T2", "187.49", venue="XNAS", account_id="A"), b"{", None)
+
+    lake = decoding(lake, registry.url)
+    registry.add(2, LATER)
+    first = as_avro(1, TRADES, "T1", "1.50")
+    broken, unknown = framed(1, b"\x02"), as_avro(3, LATER, "T3", "2.25", venue="XLON")
+    lake.ingest(
+        "raw_trades", first, as_avro(2, LATER, "T2", "187.49", venue="XNAS", account_id="A"), broken, None, b"{}",
+        unknown, as_avro(1, TRADES, "T4", "-1.00"),
+    )  # fmt: skip
+
+    held, wanted = (each.rows("silver.trades", order="trade_id") for each in (lake, plain))
+    unlike = {"_processed_at", "_source_topic"}
+    assert [{k: v for k, v in row.asDict().items() if k not in unlike} for row in held] == [
+        {k: v for k, v in row.asDict().items() if k not in unlike} for row in wanted
+    ]
+    assert [(row["trade_id"], row["price"]) for row in held] == [
+        ("T1", Decimal("1.500000")),
+        ("T2", Decimal("187.490000")),
+    ]
+    typed = ("trade_id", "price", "quantity", "timestamp")
+    bronze, of_plain = (each.rows("bronze.raw_trades", *typed, order="_kafka_offset") for each in (lake, plain))
+    assert bronze[:2] == of_plain[:2]
+    drift = lake.rows("_metadata.payload_drift", "name", "change", "json_type", "records")
+    assert [tuple(row) for row in drift] == [("venue", "unknown", "string", 1)]
+
+    kept = lake.rows("bronze.raw_trades", "raw_payload", "_raw_bytes", order="_kafka_offset")
+    assert kept[0]["raw_payload"] == (
+        '{"trade_id":"T1","symbol":"AAPL","trade_type":"BUY","order_type":"LIMIT","trader_id":"TR1",'
+        '"exchange":"NASDAQ","price":1.50,"quantity":100,"timestamp":"2025-01-15T15:30:00.000005Z"}'
+    )
+    assert kept[0]["_raw_bytes"] == first
+    assert [row["_raw_bytes"] for row in kept][2:6] == [broken, None, b"{}", unknown]
+    said = sorted(letters(lake))
+    assert [letter[:3] for letter in said] == [
+        (2, "OPEN", "invalid_payload"), (3, "OPEN", "tombstone"), (4, "OPEN", "invalid_payload"),
+        (5, "OPEN", "unknown_schema"), (6, "OPEN", "invalid_price"),
+    ]  # fmt: skip
+    assert [letter[3] for letter in said[:4]] == [
+        "invalid_payload: schema 1", None, "invalid_payload: not framed", "unknown_schema: 3",
+    ]  # fmt: skip
+
+    # Once the schema is known, the record counts, also where all is judged anew.
+    rejected.replay(spark, lake.settings, Selection(reason="unknown_schema"))
+    assert [letter[1:3] for letter in sorted(letters(lake)) if letter[0] == 5] == [("OPEN", "unknown_schema")]
+    registry.add(3, LATER)
+    rejected.replay(spark, lake.settings, Selection(reason="unknown_schema"))
+    assert ids(lake) == ["T1", "T2", "T3"]
+    assert [letter[1:3] for letter in sorted(letters(lake)) if letter[0] == 5] == [("REPLAYED", "unknown_schema")]
+    before = lake.content("silver.trades"), lake.content("silver._rejected_records")
+    silver_processor.run(spark, lake.settings, ["trades"], rebuild=True)
+    assert (lake.content("silver.trades"), lake.content("silver._rejected_records")) == before
+
+
+def test_a_topic_that_is_told_its_format_late_is_read_again(lake: Lake, registry: Registry) -> None:
+    lake.ingest("raw_trades", as_avro(1, TRADES, "T1", "1.50"), framed(1, trade(trade_id="T2")), trade(trade_id="T3"))
+    assert lake.rejects("raw_trades") == [["schema_registry_framing"], ["schema_registry_framing"]]
+    told = decoding(lake, registry.url)
+    rejected.replay(told.spark, told.settings, Selection(reason="schema_registry_framing"))
+    assert ids(told) == ["T1", "T3"]
+    told = decoding(lake, registry.url, "json_schema")
+    rejected.replay(told.spark, told.settings, Selection(reason="invalid_payload"))
+    assert ids(told) == ["T1", "T2", "T3"]
+
+
+def test_a_job_waits_for_its_registry_and_goes_on(lake: Lake, registry: Registry) -> None:
+    lake = decoding(lake, registry.url, patience_seconds=60)
+    registry.status = 503
+    lake.produce("raw_trades", as_avro(1, TRADES, "T1", "1.50"))
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lake.bronze, "raw_trades", continuous=True, stop=stop)
+        until(lambda: len(registry.asked) >= 2)
+        assert not running.done()
+        assert lake.rows("bronze.raw_trades") == []
+        registry.status = 200
+        until(lambda: len(lake.rows("bronze.raw_trades")) == 1)
+        lake.produce("raw_trades", as_avro(1, TRADES, "T2", "1.50"))
+        until(lambda: len(lake.rows("bronze.raw_trades")) == 2)
+        registry.status, asked = 503, len(registry.asked)
+        lake.produce("raw_trades", framed(9, b"\0"))
+        until(lambda: len(registry.asked) > asked)
+        stop.set()
+        assert running.result(30)[0].counts == {"records": 2}  # it does not wait where it is to end
+    registry.status = 200
+    lake.bronze("raw_trades")
+    lake.silver("trades")
+    assert (ids(lake), lake.rejects("raw_trades")) == (["T1", "T2"], [["unknown_schema"]])
+
+
+def test_a_registry_that_stays_away_loses_nothing(lake: Lake) -> None:
+    port = free_port()
+    lake = decoding(lake, f"http://127.0.0.1:{port}", patience_seconds=0.5)
+    lake.produce("raw_trades", as_avro(1, TRADES, "T1", "1.50"))
+    with pytest.raises(
+        LakehouseError, match=f"the schema registry at http://127.0.0.1:{port} does not answer: "
+    ) as away:
+        lake.bronze("raw_trades")
+    assert away.value.exit_code == 1
+    assert lake.state("bronze.raw_trades").cursor is None
+    with serving(port) as registry:
+        registry.add(1, TRADES)
+        lake.bronze("raw_trades")
+        lake.silver("trades")
+    assert ids(lake) == ["T1"]
+
+
+def test_a_registry_behind_tls_that_wants_a_password(
+    lake: Lake, settings: Settings, spark: SparkSession, tmp_path: Path
+) -> None:
+    certificate, both = make_certificate(spark, settings, tmp_path)
+    with serving(certificate=both) as registry:
+        registry.add(1, TRADES)
+        registry.authorization = f"Basic {base64.b64encode(b'lake:hush-hush').decode()}"
+        url = registry.url.replace("http:", "https:")
+        lake.produce("raw_trades", as_avro(1, TRADES, "T1", "1.50"))
+        given: dict[str, Any] = {"ca_file": certificate, "credential": SecretStr("lake:hush-hush")}
+        for wrong, said in (
+            ({**given, "credential": SecretStr("lake:wrong")}, "refuses us"),
+            ({**given, "ca_file": None}, "is not trusted: self-signed certificate"),
+        ):
+            with pytest.raises(LakehouseError, match=f"the schema registry at {url} {said}"):
+                decoding(lake, url, **wrong).bronze("raw_trades")
+        assert lake.rows("bronze.raw_trades") == []
+        decoding(lake, url, **given).bronze("raw_trades")
+    assert [row[0] for row in lake.rows("bronze.raw_trades", "trade_id")] == ["T1"]
+
+
+def make_certificate(spark: SparkSession, settings: Settings, folder: Path) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1, and a file that has its key too."""
+    keytool, store = str(jars.find_java(settings.java).with_name("keytool")), str(folder / "store.p12")
+    words = "-genkeypair -storetype PKCS12 -alias it -dname CN=registry -keyalg EC -validity 2 -ext san=ip:127.0.0.1"
+    said = ["-keystore", store, "-storepass", "changeit"]
+    subprocess.run([keytool, *words.split(), *said], check=True, capture_output=True)
+    java: Any = spark._jvm
+    password = spark.sparkContext._gateway.new_array(java.char, 8)  # type: ignore[union-attr]
+    for place, character in enumerate("changeit"):
+        password[place] = character
+    opened = java.java.security.KeyStore.getInstance(java.java.io.File(store), password)
+    parts = {"CERTIFICATE": opened.getCertificate("it"), "PRIVATE KEY": opened.getKey("it", password)}
+    texts = {
+        name: f"-----BEGIN {name}-----\n{base64.encodebytes(bytes(part.getEncoded())).decode()}-----END {name}-----\n"
+        for name, part in parts.items()
+    }
+    certificate, both = folder / "certificate.pem", folder / "both.pem"
+    certificate.write_text(texts["CERTIFICATE"])
+    both.write_text("".join(texts.values()))
+    return certificate, both
+
+
+@pytest.mark.soak
+def test_apicurio_gives_the_schemas_that_records_name(lake: Lake, settings: Settings, tmp_path: Path) -> None:
+    side = {"type": "enum", "name": "Side", "namespace": "com.types", "symbols": ["BUY", "SELL"]}
+    fields = [
+        {"name": each["name"], "type": "com.types.Side" if each["name"] == "trade_type" else each["type"]}
+        for each in FIELDS
+    ]
+    trades = {"type": "record", "name": "Trade", "namespace": "com.example", "fields": fields}
+    to_side = {"name": "com.types.Side", "subject": "types/side", "version": 1}
+    with apicurio.serving(settings, tmp_path) as url:
+        apicurio.register(url, "types/side", side)
+        first = apicurio.register(url, "trades-value", TRADES)
+        second = apicurio.register(url, "trades-value", trades, [to_side])
+        lake = decoding(lake, url)
+        lake.ingest(
+            "raw_trades", as_avro(first, TRADES, "T1", "1.50"), avro(second, trades, values("T2", "2.25"), [side]),
+            framed(second + 1000, b"\0"), framed(second, b"\0"),
+        )  # fmt: skip
+    assert [tuple(row) for row in lake.rows("silver.trades", "trade_id", "price", "trade_type")] == [
+        ("T1", Decimal("1.5"), "BUY"), ("T2", Decimal("2.25"), "BUY"),
+    ]  # fmt: skip
+    assert lake.rejects("raw_trades") == [["unknown_schema"], ["invalid_payload"]]
