@@ -3,7 +3,8 @@
 import json
 from collections.abc import Callable, Iterable
 
-from pyspark.errors import AnalysisException
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -105,6 +106,6 @@ def _look(spark: SparkSession, schema: schema_registry.Schema) -> AvroSchema | s
         kind = read.schema["payload"].dataType
     except ValueError:
         return "is no JSON"
-    except AnalysisException:
+    except (PySparkException, Py4JJavaError):
         return "cannot be read by Spark"
     return AvroSchema(envelope, kind, bool(types)) if isinstance(kind, T.StructType) else "is not of a record"

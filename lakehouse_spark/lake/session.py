@@ -32,10 +32,10 @@ _COMPILER = (
     "-XX:Tier4InvocationThreshold=50000 -XX:Tier4MinInvocationThreshold=6000 "
     "-XX:Tier4CompileThreshold=150000 -XX:Tier4BackEdgeThreshold=400000"
 )
-# A broken record of Avro may say that a text or an array of two billion follows, for which memory would be taken first.
+# A broken record of Avro may say that an array of a billion follows, for which memory would be taken before it is read.
 _AVRO = " ".join(
     f"-Dorg.apache.avro.limits.{what}.maxLength={most}"
-    for what, most in (("bytes", 64 << 20), ("string", 64 << 20), ("collectionItems", 8 << 20))
+    for what, most in (("bytes", 64 << 20), ("string", 64 << 20), ("collectionItems", 2 << 20))
 )
 _LOOKED_INTO_MOST = ("spark-sql_2.13", "spark-catalyst_2.13", "spark-core_2.13", "scala-library", "spark-sql-api_2.13")
 _COMET = {

@@ -120,7 +120,7 @@ def test_no_broken_record_takes_others_with_it(spark: SparkSession, registry: Re
     registry.add(6, ONE)
     moment = record(at={"type": "long", "logicalType": "timestamp-millis"})
     registry.add(8, moment)
-    two_billion = b"\xfe\xff\xff\xff\x0f"
+    billion = b"\x80\x80\x80\x80\x08"
     values = {
         whole: TEXT,
         whole[:-1]: "invalid_payload: schema 4",
@@ -128,9 +128,9 @@ def test_no_broken_record_takes_others_with_it(spark: SparkSession, registry: Re
         whole[:5]: "invalid_payload: schema 4",
         whole + b"lakehouse record"[:15]: "invalid_payload: schema 4",
         framed(4, b"\xff" * 30): "invalid_payload: schema 4",
-        framed(5, two_billion): "invalid_payload: schema 5",
-        framed(5, b"\0" + two_billion): "invalid_payload: schema 5",
-        framed(6, two_billion + b"abc"): "invalid_payload: schema 6",
+        framed(5, billion): "invalid_payload: schema 5",
+        framed(5, b"\0" + billion): "invalid_payload: schema 5",
+        framed(6, billion + b"abc"): "invalid_payload: schema 6",
         framed(6, b"\x01"): "invalid_payload: schema 6",
         framed(6, b"\x04\xff\xfe"): "invalid_payload: schema 6",  # no UTF-8
         framed(8, b"\xff" * 9 + b"\x01"): "invalid_payload: schema 8",  # beyond all years
