@@ -1,7 +1,7 @@
 """Which texts the records of a topic have: decoded by its format, and again where an earlier look could not."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -44,10 +44,9 @@ def _format(settings: Settings, topic: str) -> str:
 def text(settings: Settings, topic: str, records: DataFrame, pause: Pause | None = None) -> Column | None:
     """The text of each record (`value`), None where it is the value itself.
 
-    Asks the records for the ids of their schemas, and the registry for those (see schema_registry.schema).
+    Of Avro, it asks the records for the ids of their schemas, and the registry for those (see schema_registry.schema).
     """
-    decode = _decoder(settings, topic, records, F.col("value"), pause)
-    return decode(F.col("value")) if decode else None
+    return _text(settings, topic, records, F.col("value"), pause)
 
 
 def again(settings: Settings, topic: str, rows: DataFrame) -> DataFrame:
@@ -58,27 +57,25 @@ def again(settings: Settings, topic: str, rows: DataFrame) -> DataFrame:
     raw, raw_bytes = F.col("raw_payload"), F.col("_raw_bytes")
     is_due = framing.is_undecoded(raw, raw_bytes) | F.coalesce(F.startswith(raw, F.lit("\0")), F.lit(False))
     value = F.coalesce(raw_bytes, raw.cast("binary"))
-    decode = _decoder(settings, topic, rows.where(is_due), value, None)
-    if decode is None:
-        return rows
+    decoded = _text(settings, topic, rows.where(is_due), value)
+    assert decoded is not None
     return rows.withColumns(
         {
-            "raw_payload": F.when(is_due, decode(value)).otherwise(raw),
+            "raw_payload": F.when(is_due, decoded).otherwise(raw),
             "_raw_bytes": F.when(is_due, value).otherwise(raw_bytes),
         }
     )
 
 
-def _decoder(
-    settings: Settings, topic: str, records: DataFrame, value: Column, pause: Pause | None
-) -> Callable[[Column], Column] | None:
+def _text(
+    settings: Settings, topic: str, records: DataFrame, value: Column, pause: Pause | None = None
+) -> Column | None:
     form, most = _format(settings, topic), settings.ingest.max_record_bytes
     if form == _JSON:
         return None
-    if form != _AVRO:
-        return lambda value: framing.json_text(value, most)
-    schemas = _schemas(settings, records, value, pause)
-    return lambda value: framing.avro_text(value, schemas, most)
+    if form == _AVRO:
+        return framing.avro_text(value, _schemas(settings, records, value, pause), most)
+    return framing.json_text(value, most)
 
 
 def _schemas(settings: Settings, records: DataFrame, value: Column, pause: Pause | None) -> dict[int, AvroSchema | str]:

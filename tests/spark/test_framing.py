@@ -232,3 +232,29 @@ def test_a_book_in_avro_is_judged_as_in_json_and_what_cannot_be_decoded_has_one_
         [], ["crossed_book"], ["invalid_payload"], ["invalid_payload"], ["invalid_payload"], ["unknown_schema"],
         ["tombstone"], ["oversized_record"],
     ]  # fmt: skip
+
+
+def test_what_could_not_be_decoded_is_decoded_again_and_nothing_else(spark: SparkSession, registry: Registry) -> None:
+    registry.add(1, ONE)
+    one, unknown, text = avro(1, ONE, {"a": "x"}), avro(2, ONE, {"a": "y"}), framed(1, b'{"b":1}')
+    rows = [
+        ("unknown_schema: 1", one, '{"a":"x"}'),
+        ("oversized_record: 7", one, '{"a":"x"}'),
+        (one.decode(), None, '{"a":"x"}'),  # landed when its topic had no format
+        ("unknown_schema: 2", unknown, "unknown_schema: 2"),
+        ("invalid_payload: not framed", b"{}", "invalid_payload: not framed"),
+        ('{"a":"kept"}', one, '{"a":"kept"}'),
+        ('{"plain":1}', None, '{"plain":1}'),
+        ("unknown_schema: \ufffd", b"unknown_schema: \xff", "unknown_schema: \ufffd"),  # repaired, of no format
+        (None, None, None),
+    ]
+    given = frames.of_rows(
+        spark, [(n, *row[:2]) for n, row in enumerate(rows)], "n int, raw_payload string, _raw_bytes binary"
+    )
+    found = decoding.again(settings_of(registry), "raw_trades", given).orderBy("n").collect()
+    assert [row["raw_payload"] for row in found] == [row[2] for row in rows]
+    assert found[2]["_raw_bytes"] == one
+    as_text = frames.of_rows(spark, [(0, text.decode(), None), (1, "unknown_schema: 1", text)], given.schema)
+    told = decoding.again(settings_of(registry, "json_schema"), "raw_trades", as_text).orderBy("n").collect()
+    assert [row["raw_payload"] for row in told] == ['{"b":1}', '{"b":1}']
+    assert decoding.again(Settings(), "raw_trades", given) is given
