@@ -229,7 +229,9 @@ def make_certificate(spark: SparkSession, settings: Settings, folder: Path) -> t
     subprocess.run([keytool, *made.split(), *held], check=True, capture_output=True)
     told = subprocess.run([keytool, "-exportcert", "-rfc", *held], check=True, capture_output=True, text=True).stdout
     java: Any = spark._jvm
-    password = java.java.lang.String("changeit").toCharArray()
+    password = spark.sparkContext._gateway.new_array(java.char, 8)  # type: ignore[union-attr]
+    for place, character in enumerate("changeit"):
+        password[place] = character
     key = java.java.security.KeyStore.getInstance(java.java.io.File(store), password).getKey("it", password)
     form = java.java.lang.Class.forName("java.security.spec.PKCS8EncodedKeySpec")
     encoded = bytes(java.java.security.KeyFactory.getInstance("EC").getKeySpec(key, form).getEncoded())
