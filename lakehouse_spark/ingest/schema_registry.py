@@ -185,7 +185,7 @@ class _Registry:
     def _odd(self, said: str) -> LakehouseError:
         return LakehouseError(
             f"{self._url} answers {said} where a schema registry would name a schema",
-            "Look at LAKEHOUSE_REGISTRY__URL, which begins what stands before /schemas/ids",
+            "Look at LAKEHOUSE_REGISTRY__URL: it is what stands before /schemas/ids",
         )
 
     def _headers(self) -> dict[str, str]:
