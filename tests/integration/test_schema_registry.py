@@ -129,18 +129,18 @@ def test_the_same_trades_in_avro_are_the_rows_that_they_are_in_json(
 
 @pytest.mark.soak
 def test_a_record_of_an_unknown_schema_counts_once_that_is_known_also_where_all_is_judged_anew(
-    lake: Lake, spark: SparkSession, registry: Registry
+    lake: Lake, registry: Registry
 ) -> None:
     lake = decoding(lake, registry.url)
     lake.ingest("raw_trades", as_avro(1, TRADES, "T1", "1.50"), as_avro(3, LATER, "T3", "2.25", venue="XLON"))
-    rejected.replay(spark, lake.settings, Selection(reason="unknown_schema"))
+    rejected.replay(lake.spark, lake.settings, Selection(reason="unknown_schema"))
     assert [letter[:3] for letter in letters(lake)] == [(1, "OPEN", "unknown_schema")]
     registry.add(3, LATER)
-    rejected.replay(spark, lake.settings, Selection(reason="unknown_schema"))
+    rejected.replay(lake.spark, lake.settings, Selection(reason="unknown_schema"))
     assert ids(lake) == ["T1", "T3"]
     assert [letter[:3] for letter in letters(lake)] == [(1, "REPLAYED", "unknown_schema")]
     before = lake.content("silver.trades"), lake.content("silver._rejected_records")
-    silver_processor.run(spark, lake.settings, ["trades"], rebuild=True)
+    silver_processor.run(lake.spark, lake.settings, ["trades"], rebuild=True)
     assert (lake.content("silver.trades"), lake.content("silver._rejected_records")) == before
 
 
