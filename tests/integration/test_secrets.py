@@ -48,10 +48,12 @@ MOUNTED: Mapping[str, Mapping[str, Any]] = {
     "S3": {"secret_access_key": f"{CANARY}-secret-key"},
     "KAFKA": {"secrets": KAFKA},
     "CATALOG": {"secrets": {"header.X-Api-Key": f"{CANARY}-api-key"}, "credential": f"reader:{CANARY}-credential"},
+    "REGISTRY": {"credential": f"reader:{CANARY}-of-the-registry"},
 }
 IN_ENVIRONMENT = {
     "S3__ACCESS_KEY_ID": f"{CANARY}-key-id",
     "CATALOG__TOKEN": f"{CANARY}-token",
+    "REGISTRY__TOKEN": f"{CANARY}-registry-token",
     "ALERTS__WEBHOOK_URL": f"{{hook}}/{CANARY}-hook?key={CANARY}-hook-key",
     "OPENLINEAGE__URL": f"{{hook}}/{CANARY}-lineage",
     "OPENLINEAGE__API_KEY": f"{CANARY}-lineage-key",
