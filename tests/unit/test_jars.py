@@ -359,6 +359,6 @@ def test_the_lock_holds_every_jar_asked_for_and_each_artifact_once_per_group() -
     lines = [line.split() for line in jars.DIRECT.read_text().splitlines() if line and not line.startswith("#")]
 
     assert {f"{group} {coordinate}" for group, coordinate, *_ in lines} <= held
-    assert list(locked) == ["spark", "s3", "comet", "avro", "broker"]
+    assert list(locked) == ["spark", "s3", "comet", "avro", "broker", "postgresql"]
     for group in locked.values():
         assert len({jar.name for jar in group}) == len(group)
