@@ -14,6 +14,7 @@ import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageMetadata, distributions
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 UNSTATED = "not stated"
+_LONGEST_NAME = 60
+"""Of a licence; what is longer is its text."""
 _LOCKED = re.compile(r"^\w+\s+(?P<coordinate>[\w.:-]+)\s+(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
 _JAR = re.compile(r"(?P<name>.+?)-(?P<version>\d.*)\.jar")
 _TEXTS = (
@@ -49,22 +52,27 @@ class Part:
     licences: tuple[str, ...]
 
 
-def python_packages(report: Mapping[str, Any]) -> Iterator[Part]:
-    """Of what `pip install --report` wrote."""
-    for installed in report["install"]:
-        told = installed["metadata"]
-        sha256 = installed["download_info"]["archive_info"]["hashes"]["sha256"]
-        yield Part("pypi", None, told["name"], told["version"], sha256, _of_metadata(told))
+def python_packages(site: Path, report: Mapping[str, Any]) -> Iterator[Part]:
+    """What is installed in `site`; `report` is what `pip install --report` wrote of it."""
+    sha256 = {each["metadata"]["name"]: _sha256_of_archive(each) for each in report["install"]}
+    for installed in distributions(path=[str(site)]):
+        told = installed.metadata
+        yield Part("pypi", None, told["Name"], told["Version"], sha256[told["Name"]], _of_metadata(told))
 
 
-def _of_metadata(told: Mapping[str, Any]) -> tuple[str, ...]:
-    if expression := told.get("license_expression"):
-        return (expression,)
-    classified = [line.split(" :: ")[-1] for line in told.get("classifier", []) if line.startswith("License :: ")]
+def _sha256_of_archive(installed: Mapping[str, Any]) -> str:
+    archive = installed["download_info"]["archive_info"]
+    return str(archive["hashes"]["sha256"] if "hashes" in archive else archive["hash"].removeprefix("sha256="))
+
+
+def _of_metadata(told: PackageMetadata) -> tuple[str, ...]:
+    if "License-Expression" in told:
+        return (told["License-Expression"],)
+    classified = [line.split(" :: ")[-1] for line in told.get_all("Classifier", []) if line.startswith("License :: ")]
     if classified:
         return tuple(classified)
-    text = (told.get("license") or "").strip()
-    return (text,) if text and len(text) < 60 else (_of_text(text) or UNSTATED,)
+    text = str(told["License"]).strip() if "License" in told else ""
+    return (text,) if text and len(text) < _LONGEST_NAME else (_of_text(text) or UNSTATED,)
 
 
 def of_jars(paths: Sequence[Path], locked: Mapping[str, str]) -> Iterator[Part]:
@@ -158,14 +166,15 @@ def licences(parts: Sequence[Part]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--packages", type=Path, required=True, help="what pip install --report wrote")
+    parser.add_argument("--site", type=Path, required=True, help="the folder of the packages, PySpark among them")
+    parser.add_argument("--report", type=Path, required=True, help="what pip install --report wrote of it")
     parser.add_argument("--locked", type=Path, required=True, help="jars.lock")
-    parser.add_argument("--jars", type=Path, action="append", required=True, help="a folder of jars")
+    parser.add_argument("--jars", type=Path, required=True, help="the folder of the locked jars")
     parser.add_argument("--into", type=Path, required=True, help="the folder of what is written")
     given = parser.parse_args(arguments)
     locked = {match["sha256"]: match["coordinate"] for match in _LOCKED.finditer(given.locked.read_text())}
-    paths = sorted(path for folder in given.jars for path in folder.glob("*.jar"))
-    packages = python_packages(json.loads(given.packages.read_text()))
+    paths = [*given.jars.glob("*.jar"), *(given.site / "pyspark" / "jars").glob("*.jar")]
+    packages = python_packages(given.site, json.loads(given.report.read_text()))
     parts = sorted([*packages, *of_jars(paths, locked)], key=lambda part: (part.origin, part.name.lower(), part.sha256))
     given.into.mkdir(parents=True, exist_ok=True)
     (given.into / "bom.cdx.json").write_text(bill_of_materials(parts))

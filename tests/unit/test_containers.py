@@ -208,12 +208,16 @@ def test_the_bill_of_materials_names_packages_and_jars_by_hash(tmp_path: Path) -
     jar(folder / "org.example_thing-1.0.jar", readme="")
     (thing,) = inventory.of_jars([folder / "org.example_thing-1.0.jar"], {})
     locked.write_text(f"# group  org:name:version  sha256\nspark   org.example:thing:1.0  {thing.sha256}\n")
-    told = {"name": "rich", "version": "15.0.0", "classifier": ["License :: OSI Approved :: MIT License"]}
-    installed = {"metadata": told, "download_info": {"archive_info": {"hashes": {"sha256": "ab" * 32}}}}
-    report = tmp_path / "installed.json"
-    report.write_text(json.dumps({"install": [installed]}))
+    told = tmp_path / "site" / "rich-15.0.0.dist-info" / "METADATA"
+    told.parent.mkdir(parents=True)
+    told.write_text(
+        "Metadata-Version: 2.1\nName: rich\nVersion: 15.0.0\nClassifier: License :: OSI Approved :: MIT License\n"
+    )
+    installed = {"metadata": {"name": "rich"}, "download_info": {"archive_info": {"hashes": {"sha256": "ab" * 32}}}}
+    (tmp_path / "installed.json").write_text(json.dumps({"install": [installed]}))
 
-    given = ["--packages", str(report), "--locked", str(locked), "--jars", str(folder), "--into", str(tmp_path / "out")]
+    given = ["--site", str(tmp_path / "site"), "--report", str(tmp_path / "installed.json"), "--locked", str(locked)]
+    given += ["--jars", str(folder), "--into", str(tmp_path / "out")]
     assert inventory.main(given) == 0
     bill = json.loads((tmp_path / "out" / "bom.cdx.json").read_text())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
