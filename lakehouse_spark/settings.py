@@ -85,6 +85,11 @@ class KafkaSettings(_Part):
     """What the records of a bronze table are, where not plain JSON (json): avro or json_schema, as the serializers of a
     schema registry frame them."""
 
+    @property
+    def has_avro(self) -> bool:
+        """Whether the schemas of any records are needed to read them."""
+        return "avro" in self.formats.values()
+
 
 class RegistrySettings(_Part):
     url: str | None = None

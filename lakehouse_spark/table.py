@@ -176,6 +176,10 @@ class Table:
         """The name Spark knows the table by."""
         return f"{CATALOG}.{self.name}"
 
+    def on_branch(self, branch: str) -> str:
+        """The name Spark knows a branch of the table by."""
+        return f"{self.identifier}.branch_{branch}"
+
     @property
     def column_names(self) -> list[str]:
         return [c.name for c in self.columns]

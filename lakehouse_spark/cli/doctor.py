@@ -121,7 +121,7 @@ def _kafka(settings: Settings) -> Iterator[Check]:
 
 
 def _registry(settings: Settings) -> Iterator[Check]:
-    if "avro" in settings.kafka.formats.values():
+    if settings.kafka.has_avro:
         yield Check("registry", OK, f"{schema_registry.look(settings)} answers")
 
 

@@ -7,8 +7,8 @@ from difflib import get_close_matches
 
 import typer
 
-from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
-from lakehouse_spark.settings import Settings, load, load_target
+from lakehouse_spark.errors import LakehouseError, UsageError, hidden, in_a_sentence
+from lakehouse_spark.settings import load, load_target
 
 
 def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
@@ -16,23 +16,16 @@ def explained(what: str, error: Exception, say: Callable[[str], None]) -> str:
 
     What others say of their failures may repeat a secret: neither does.
     """
-    settings: list[Settings] = []
+    is_debugging = False
     for of_a_place in (load, load_target):
         with suppress(LakehouseError):  # then the wrong settings are the failure
-            settings.append(of_a_place())
-    is_debugging = any(each.debug for each in settings)
-
-    def clean(text: str) -> str:
-        for each in settings:
-            text = each.without_secrets(text)
-        return text
-
+            is_debugging |= of_a_place().debug
     if is_debugging:
-        say(clean("".join(traceback.format_exception(error)).rstrip()))
+        say(hidden("".join(traceback.format_exception(error)).rstrip()))
     also = "".join(f"; also failed: {note}" for note in getattr(error, "__notes__", ()))
     if isinstance(error, LakehouseError):
-        return clean(str(error) + also)
-    return clean(f"{what} failed: {in_a_sentence(error)}{also}") + (
+        return hidden(str(error) + also)
+    return hidden(f"{what} failed: {in_a_sentence(error)}{also}") + (
         "" if is_debugging else " (LAKEHOUSE_DEBUG=true shows the trace)"
     )
 

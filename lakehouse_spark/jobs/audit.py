@@ -33,7 +33,7 @@ def breaking(spark: SparkSession, settings: Settings, table: Table, waits: Held)
     """By check that a commit breaks, the rows which do, as they would be published, and of a query its answer; of a
     check that is gone, none."""
     checked = audit.of(spark, settings.audit, table)
-    staged, checks = f"{table.identifier}.branch_{waits.branch}", checked.checks
+    staged, checks = table.on_branch(waits.branch), checked.checks
     cursor = snapshots.cursor_on(snapshots.load(spark, table).snapshot(waits.snapshot_id))
     answers = {n: checked.answer(spark, n, staged, cursor) for n in waits.broken if n in checked.queries}
     rows = snapshots.at(spark, table, waits.snapshot_id)

@@ -16,7 +16,7 @@ from lakehouse_spark.catalog import BY_NAME, DIMENSIONS, TABLES
 from lakehouse_spark.errors import UsageError, in_a_sentence
 from lakehouse_spark.lake import frames
 from lakehouse_spark.lake.commit import NOTHING, Broken, Checked
-from lakehouse_spark.lake.cursor import Cursor, UpstreamCursor, UpstreamsCursor
+from lakehouse_spark.lake.cursor import Cursor
 from lakehouse_spark.lake.snapshots import as_of, load
 from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.table import Table
@@ -91,12 +91,8 @@ class Audit:
         if name not in self.table.sources:
             sources = ", ".join(self.table.sources)
             raise UsageError(f"{{{name}}} is no source of {self.table.name}, whose sources are: {sources}")
-        source, stamp = BY_NAME[name], None
-        match cursor:
-            case UpstreamsCursor() if name in cursor.upto and source not in _DIMENSIONS:
-                stamp = cursor.upto[name].stamp
-            case UpstreamCursor() if name == cursor.source:
-                stamp = cursor.upto
+        source = BY_NAME[name]
+        stamp = cursor.consumed(name) if cursor and source not in _DIMENSIONS else None
         consumed = as_of(spark, source, stamp) if stamp else None
         return f"{source.identifier} VERSION AS OF {consumed.snapshot_id}" if consumed else source.identifier
 

@@ -126,7 +126,7 @@ def append(
     """
 
     def write(branch: str, cursor: Cursor | None) -> None:
-        writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{branch}")
+        writer = rows.select(*table.column_names).writeTo(table.on_branch(branch))
         assert cursor is not None
         writer.option(f"snapshot-property.{CURSOR}", cursor.to_json()).option("fanout-enabled", "true").append()
 
@@ -160,7 +160,7 @@ def merge(
             on &= target(name) == F.col(f"source.{name}")
         # Not SQL over a temporary view: a view looks its tables up anew, so that the MERGE would not find the rows
         # that are kept in memory, and would compute them again from what the tables hold by then.
-        merging = rows.alias("source").mergeInto(f"{table.identifier}.branch_{branch}", on)
+        merging = rows.alias("source").mergeInto(table.on_branch(branch), on)
         if deletes is not None:
             merging = merging.whenMatched(deletes).delete()
         merging = merging.whenMatched().update({name: F.col(f"source.{name}") for name in updates})
@@ -288,7 +288,7 @@ def update(spark: SparkSession, table: Table, base: State, changes: Mapping[str,
 
     def write(branch: str, cursor: Cursor | None) -> None:
         one = spark.range(1).select(F.lit(1).alias("_one"))
-        updating = one.mergeInto(f"{table.identifier}.branch_{branch}", where).whenMatched()
+        updating = one.mergeInto(table.on_branch(branch), where).whenMatched()
         with _summary(spark, cursor):
             updating.update(dict(changes)).merge()
 
@@ -309,7 +309,7 @@ def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, proper
     else:
         raise _overtaken(table)
     try:
-        writer = rows.select(*table.column_names).writeTo(f"{table.identifier}.branch_{staged}")
+        writer = rows.select(*table.column_names).writeTo(table.on_branch(staged))
         for key, value in properties.items():
             writer = writer.option(f"snapshot-property.{key}", value)
         writer.option("fanout-enabled", "true").overwrite(F.lit(True))
@@ -463,7 +463,7 @@ def _published(
         try:
             with done.phase("write"):
                 _stage(iceberg, branch, start, partial(write, branch, cursor))
-                found = look(f"{table.identifier}.branch_{branch}", cursor) if look and cursor else NOTHING
+                found = look(table.on_branch(branch), cursor) if look and cursor else NOTHING
             if found:
                 broken, look = {**broken, **found}, None
                 drop(iceberg, branch)

@@ -45,6 +45,10 @@ class Cursor:
         """How far it has consumed what it follows; None where that is nothing."""
         return None
 
+    def consumed(self, source: str) -> datetime | None:
+        """The stamp up to which it has consumed a source; None where it does not say."""
+        return None
+
     def says_the_same(self, other: "Cursor") -> bool:
         """Whether a commit that built on one of them may as well build on the other: no rows came in between."""
         return self._progress == other._progress
@@ -134,6 +138,9 @@ class UpstreamCursor(Cursor):
     def place(self) -> object:
         return None if self.after is None and self.upto is None else (self.after, self.upto)
 
+    def consumed(self, source: str) -> datetime | None:
+        return self.upto if source == self.source else None
+
     def _fields(self) -> dict[str, Any]:
         place = {"source": self.source, "from": to_text(self.after), "to": to_text(self.upto)}
         return {"rebuilt": None, **super()._fields(), **place}
@@ -181,6 +188,9 @@ class UpstreamsCursor(Cursor):
     @property
     def place(self) -> object:
         return self.upto
+
+    def consumed(self, source: str) -> datetime | None:
+        return self.upto[source].stamp if source in self.upto else None
 
     def _fields(self) -> dict[str, Any]:
         stamps = {name: to_text(consumed.stamp) for name, consumed in self.upto.items()}

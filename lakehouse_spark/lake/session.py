@@ -247,7 +247,7 @@ def jar_paths(settings: Settings, announce: Callable[[str], None]) -> list[Path]
     """The jars this profile's driver and executors need."""
     wanted = {
         "spark": True, "s3": has_tables_at_s3(settings), "comet": settings.spark.accelerator == "comet",
-        "avro": "avro" in settings.kafka.formats.values(),
+        "avro": settings.kafka.has_avro,
     }  # fmt: skip
     groups = [group for group, is_wanted in wanted.items() if is_wanted]
     found = jars.ensure(groups, settings.jar_cache, settings.java, announce=announce)

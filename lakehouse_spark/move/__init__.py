@@ -134,7 +134,7 @@ class Move:
     def _plan(self, tables: Mapping[str, Held], found: Mapping[str, Held]) -> Plan:
         def planned(table: Held) -> TablePlan:
             there, of = found.get(table.name), table.contents.files
-            is_there = there is not None and _name(there.location) == _name(table.location)
+            is_there = there is not None and there.file_name == table.file_name
             return TablePlan(table.name, len(table.snapshots), len(of), sum(file.size for file in of), is_there)
 
         plans = side_by_side(planned, (tables[name] for name in sorted(tables, key=_appears)))
@@ -146,9 +146,8 @@ class Move:
 
         def carry(file: File) -> tuple[bool, int]:
             move, between = moves[file.table], stores[file.table]
-            if not file.names_files:
-                return between.carry(file.path, file.size, move(file.path)), file.size
-            return False, file.size
+            is_new = not file.names_files and between.carry(file.path, file.size, move(file.path))
+            return is_new, file.size
 
         copied = 0
         for is_new, size in side_by_side(carry, (file for each in tables.values() for file in each.contents.files)):
@@ -202,7 +201,3 @@ def _appears(name: str) -> tuple[int, str]:
         return -1, name
     order = [table.name for table in catalog.TABLES]
     return (order.index(name) if name in order else len(order)), name
-
-
-def _name(location: str) -> str:
-    return location.rpartition("/")[2]

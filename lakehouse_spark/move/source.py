@@ -60,6 +60,11 @@ class Held:
     io: FileIO
 
     @property
+    def file_name(self) -> str:
+        """Of its metadata file, which it keeps wherever the table goes."""
+        return self.location.rpartition("/")[2]
+
+    @property
     def uuid(self) -> str:
         return str(self.said["table-uuid"])
 

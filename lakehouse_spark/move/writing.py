@@ -33,7 +33,7 @@ def write(table: Held, place: Place) -> str:
         return _put(stores, move(path), relocation.of_manifest_list(files.read(table.io, path), move, manifests))
 
     list(side_by_side(of_list, contents.lists))
-    name = table.location.rpartition("/")[2]
+    name = table.file_name
     said = json.dumps(relocation.of_metadata(table.said, move)).encode()
     file = f"{place.location}/metadata/{name}"
     stores.write(file, gzip.compress(said, mtime=0) if name.endswith(_ZIPPED) else said)

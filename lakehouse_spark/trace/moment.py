@@ -71,13 +71,9 @@ class Moment:
 
     def _consumed(self, table: Table) -> snapshots.State:
         now, own = snapshots.state(self._spark, table), self._states[self._table.name].cursor
-        stamp = None
         if table.short_name in DIMENSIONS and isinstance(own, UpstreamsCursor):
             return self._followed_member(table, now, own)
-        if isinstance(own, UpstreamsCursor) and table.name in own.upto:
-            stamp = own.upto[table.name].stamp
-        elif isinstance(own, UpstreamCursor) and own.source == table.name:
-            stamp = own.upto
+        stamp = own.consumed(table.name) if own else None
         if stamp is None or now.stamp is None or now.stamp <= stamp:
             return now
         return self._or_now(snapshots.as_of(self._spark, table, stamp), now, table)

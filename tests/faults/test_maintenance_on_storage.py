@@ -21,9 +21,22 @@ from tests.support.child import MADE, chain, round_of
 from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
 from tests.support.proxy import Answer, Request
-from tests.support.wire import BRANCH, EXPIRE, LOST, PUBLISH, WRITE, Wire, at_random, once, stage_of, strung
+from tests.support.wire import (
+    BRANCH,
+    EXPIRE,
+    HOLD,
+    LOST,
+    PUBLISH,
+    RAW,
+    SILVER,
+    WRITE,
+    Wire,
+    at_random,
+    once,
+    stage_of,
+    strung,
+)
 
-RAW, SILVER = "bronze.raw_trades", "silver.trades"
 EAGER = PolicySettings(settle_minutes=0, snapshot_days=0, min_snapshots=2, min_input_files=2, orphan_days=0)
 ALL_DUE = MaintenanceSettings(
     layers=dict.fromkeys(LAYERS, EAGER), tables={LOG.name: PolicySettings(min_snapshots=1_000)},
@@ -31,10 +44,6 @@ ALL_DUE = MaintenanceSettings(
 )  # fmt: skip
 COMPACTION, EXPIRY, RETENTION, CLEANUP = "compaction", "snapshot_expiration", "bronze_retention", "orphan_cleanup"
 IN_ORDER = (COMPACTION, EXPIRY, RETENTION, CLEANUP)
-HOLD = (
-    ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for,
-    ingestion.activity_follows_from_trades, storage.keys_are_unique, storage.files_exist,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,13 @@ from pyspark.sql import SparkSession
 from lakehouse_spark import verify
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import Settings
-from lakehouse_spark.verify import ingestion, storage
 from tests.support.child import MADE, TABLES, chain, round_of
 from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
-from tests.support.wire import BRANCH, LOST, PUBLISH, WRITE, Wire, at_random, once, strung
+from tests.support.wire import BRANCH, HOLD, LOST, PUBLISH, RAW, SILVER, WRITE, Wire, at_random, once, strung
 
-RAW, SILVER = "bronze.raw_trades", "silver.trades"
 ALL = [(table, stage, how) for table in (RAW, SILVER) for stage in (BRANCH, WRITE, PUBLISH) for how in LOST]
 FEW = [(RAW, BRANCH, "a 503"), (SILVER, WRITE, "cut"), (RAW, PUBLISH, "a 500")]
-HOLD = (
-    ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for,
-    ingestion.activity_follows_from_trades, storage.keys_are_unique, storage.files_exist,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

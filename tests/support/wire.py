@@ -17,6 +17,7 @@ from lakehouse_spark.lake import snapshots
 from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.local.loopback import HOST
 from lakehouse_spark.settings import KafkaSettings, Settings
+from lakehouse_spark.verify import ingestion, storage
 from tests.support import servers
 from tests.support.child import MADE, TABLES, chain
 from tests.support.lake import ALL_TOPICS, Lake, create_tables, enter_exchanges
@@ -24,6 +25,12 @@ from tests.support.object_store import ObjectStore
 from tests.support.proxy import Answer, Cut, Late, Proxy, Request, Rule, undisturbed
 from tests.support.rest_catalog import RestCatalog
 
+RAW, SILVER = "bronze.raw_trades", "silver.trades"
+HOLD = (
+    ingestion.offsets_are_there_once, ingestion.offsets_are_complete, ingestion.rows_are_accounted_for,
+    ingestion.activity_follows_from_trades, storage.keys_are_unique, storage.files_exist,
+)  # fmt: skip
+"""The checks that hold behind whatever happened."""
 BRANCH, WRITE, PUBLISH, EXPIRE = "the branch", "the staged commit", "the fast-forward", "the expiry"
 LOST: dict[str, Answer | Cut] = {"cut": Cut(), "a 500": Answer(500, is_done=True), "a 503": Answer(503, is_done=True)}
 """How the answer to what was done gets lost."""
