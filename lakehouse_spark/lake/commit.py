@@ -38,6 +38,9 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
+_OVERTAKEN = (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required", "older than last sequence number")
+"""What errors say of a change that was made of metadata which is not the current one: the last is a catalog's word on
+a snapshot that was numbered before another writer staged his."""
 _AGAIN = "lakehouse.rewrites"
 """Snapshot property of a compaction that was done again: the staged snapshot."""
 _MERGING = threading.Lock()
@@ -218,19 +221,9 @@ def rewrite(
     branch stays for people to look at, and nothing else has changed. Where others committed meanwhile, each of the
     branch's snapshots is done again on top of theirs; one that replaces files which they changed is given up.
     """
-    iceberg, branch = load(spark, table), staging_branch("compaction")
-    for _ in range(_ATTEMPTS):
-        iceberg.refresh()
-        start = iceberg.currentSnapshot()
-        if branched(iceberg, branch, start.snapshotId()):
-            break
-    else:
-        raise _overtaken(table)
-    try:
+    iceberg = load(spark, table)
+    with _begun(iceberg, table, "compaction") as (branch, start):
         stage(branch)
-    except BaseException:
-        drop(iceberg, branch)
-        raise
     iceberg.refresh()
     staged = [s for s in ancestors(iceberg, iceberg.snapshot(branch)) if s.sequenceNumber() > start.sequenceNumber()]
     if not staged:
@@ -301,14 +294,8 @@ def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, proper
     The `properties` are its snapshot's. Raises RefusedError where a branch or tag of the name is there, and
     LostRaceError where others keep changing the table.
     """
-    staged, iceberg = staging_branch("commit"), load(spark, table)
-    for _ in range(_ATTEMPTS):
-        if branched(iceberg, staged, iceberg.currentSnapshot().snapshotId()):
-            break
-        iceberg.refresh()
-    else:
-        raise _overtaken(table)
-    try:
+    iceberg = load(spark, table)
+    with _begun(iceberg, table, "commit") as (staged, _):
         writer = rows.select(*table.column_names).writeTo(table.on_branch(staged))
         for key, value in properties.items():
             writer = writer.option(f"snapshot-property.{key}", value)
@@ -329,9 +316,6 @@ def branch(spark: SparkSession, table: Table, name: str, rows: DataFrame, proper
             else:
                 return int(snapshot_id)
         raise _overtaken(table)
-    except BaseException:
-        drop(iceberg, staged)
-        raise
 
 
 def require_own(spark: SparkSession, table: Table, name: str, key: str) -> None:
@@ -481,6 +465,8 @@ def _published(
             if isinstance(error, Exception) and _was_dropped(iceberg, branch):
                 continue
             drop(iceberg, branch)
+            if isinstance(error, Exception) and _was_overtaken(error):
+                continue
             raise
         if broken:
             raise _waits(table, name, broken)
@@ -570,6 +556,26 @@ def staging_branch(purpose: str) -> str:
     return f"{purpose}_{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid.uuid4().hex}"
 
 
+@contextmanager
+def _begun(iceberg: Any, table: Table, purpose: str) -> Iterator[tuple[str, Any]]:
+    """A new branch and the current snapshot, at which it begins; work that fails leaves no branch."""
+    branch = staging_branch(purpose)
+    for _ in range(_ATTEMPTS):
+        iceberg.refresh()
+        start = iceberg.currentSnapshot()
+        if branched(iceberg, branch, start.snapshotId()):
+            break
+    else:
+        raise _overtaken(table)
+    try:
+        yield branch, start
+    except BaseException as error:
+        drop(iceberg, branch)
+        if isinstance(error, Exception) and _was_overtaken(error):
+            raise _overtaken(table) from error
+        raise
+
+
 def branched(iceberg: Any, branch: str, start: int) -> bool:
     """Whether the branch is made; it is not if anything at all was committed to the table meanwhile.
 
@@ -610,7 +616,7 @@ def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
 
 def _was_overtaken(error: Exception) -> bool:
     text = str(error)
-    return any(sign in text for sign in (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required"))
+    return any(sign in text for sign in _OVERTAKEN)
 
 
 def _carried_over(iceberg: Any, table: Table, base: State) -> tuple[int, Cursor | None]:

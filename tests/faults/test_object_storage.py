@@ -2,6 +2,7 @@
 get lost, late, or errors. Behind it a run goes on, nothing is lost, nothing is there twice, and no live file is gone.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from lakehouse_spark.settings import Settings
 from tests.support.child import MADE, TABLES, chain, round_of
 from tests.support.faults import ROUNDS
 from tests.support.lake import Lake
-from tests.support.wire import BRANCH, HOLD, LOST, PUBLISH, RAW, SILVER, WRITE, Wire, at_random, once, strung
+from tests.support.proxy import Answer, Request
+from tests.support.wire import BRANCH, HOLD, LOST, PUBLISH, RAW, SILVER, WRITE, Wire, at_random, once, stage_of, strung
 
 ALL = [(table, stage, how) for table in (RAW, SILVER) for stage in (BRANCH, WRITE, PUBLISH) for how in LOST]
 FEW = [(RAW, BRANCH, "a 503"), (SILVER, WRITE, "cut"), (RAW, PUBLISH, "a 500")]
+_NUMBERED = "Cannot add snapshot with sequence number 7 older than last sequence number 7"
+_KIND = "ValidationException"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,28 @@ def test_a_commit_whose_answer_was_lost_is_made_once(wire: Wire) -> None:
         assert struck == [stage], (table, stage, how)
         assert {name: after - before[name] for name, after in wire.commits.items()} == dict.fromkeys(TABLES, 1)
         assert wire.branches == set(), (table, stage, how)
+
+
+def test_a_commit_that_another_writer_numbered_before_is_staged_again(wire: Wire) -> None:
+    """A catalog refuses a snapshot that is numbered like one which came since, though on another branch; servers up to
+    Iceberg 1.10 call that a bad request (apache/iceberg#15001)."""
+    refused = Answer(400, body=json.dumps({"error": {"message": _NUMBERED, "type": _KIND, "code": 400}}).encode())
+    wire.lake.produce("raw_trades", *round_of(500))
+    before = wire.commits
+    told = []
+
+    def rule(request: Request) -> Answer | None:
+        for table in (RAW, SILVER):
+            if stage_of(request, table) == WRITE and table not in told:
+                told.append(table)
+                return refused
+        return None
+
+    with wire.disturbed(catalog=rule):
+        assert wire.run() is None
+    assert told == [RAW, SILVER]
+    assert {name: after - before[name] for name, after in wire.commits.items()} == dict.fromkeys(TABLES, 1)
+    assert wire.branches == set()
 
 
 def test_answers_that_are_late_lost_or_errors_at_random_change_nothing(wire: Wire) -> None:

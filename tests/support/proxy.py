@@ -26,6 +26,7 @@ class Answer:
 
     status: int
     is_done: bool = False
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _pass(client: BaseHTTPRequestHandler, server: int, rule: Rule) -> None:
     body = _body(client)
     fate = rule(Request(client.command, client.path, body))
     if isinstance(fate, Answer) and not fate.is_done:
-        _reply(client, fate.status, [], b"")
+        _reply(client, fate.status, [], fate.body)
         return
     try:
         status, headers, said = _asked(client, server, body)
@@ -109,7 +110,7 @@ def _pass(client: BaseHTTPRequestHandler, server: int, rule: Rule) -> None:
             client.close_connection = True
             return
         case Answer():
-            status, headers, said = fate.status, [], b""
+            status, headers, said = fate.status, [], fate.body
         case Late():
             time.sleep(fate.seconds)
     with suppress(OSError):
