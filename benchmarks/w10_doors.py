@@ -4,17 +4,22 @@ import ctypes
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import ClassVar
 
-from benchmarks import w8_peers
+from benchmarks import lake, w8_peers
 from benchmarks.contents import Result
-from benchmarks.plan import Case, Contender, Curve, Results, Verdict, Workload, by_parameter, within
-from benchmarks.w9_inputs import DAYS, NEWEST_DAY, OF_A_DAY, inputs, of_beat, own_broker
+from benchmarks.plan import Case, Contender, Curve, Inputs, Results, Verdict, Workload, by_parameter, within
+from benchmarks.w9_inputs import DAYS, NEWEST_DAY, OF_A_DAY, inputs, of_beat, own_broker, publish
 
 _ADOPT_ORPHANS = 36
 """PR_SET_CHILD_SUBREAPER of Linux."""
+_START = "from lakehouse_spark.cli import main; main()"
+_NEW = 1_000
+"""Events of an increment, which only `Diff` takes in."""
 
 
 class Door(Contender):
@@ -24,15 +29,14 @@ class Door(Contender):
     waited for.
     """
 
-    arguments: ClassVar[Sequence[str]]
+    arguments: Sequence[str]
     goal: ClassVar[float]
 
     def open(self) -> None:
         ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
 
     def work(self) -> None:
-        start = "from lakehouse_spark.cli import main; main()"
-        self.answer = w8_peers.run_python(self.job, self.name, "-c", start, *self.arguments)
+        self.answer = w8_peers.run_python(self.job, self.name, "-c", _START, *self.arguments)
         with suppress(ChildProcessError):
             while True:
                 os.wait()
@@ -68,6 +72,22 @@ class Trace(Door):
     goal = 20
 
 
+class Diff(Door):
+    name = "lakehouse diff"
+    note = "of the symbols' summaries, since before an increment of 1,000 events"
+    goal = 20
+
+    def open(self) -> None:
+        super().open()
+        since = datetime.now(UTC).isoformat()
+        publish(Path(self.job.inputs["folder"]), self.job.inputs["servers"], 1)
+        w8_peers.run_python(self.job, "the increment", "-c", _START, "run", "pipeline")
+        self.arguments = ("diff", "gold.daily_trading_summary", "--since", since)
+
+    def close(self) -> None:
+        lake.rewind(Path(self.job.inputs["home"]), self.job.inputs["snapshots"])
+
+
 class Verify(Door):
     name = "lakehouse verify"
     note = "of all there is"
@@ -86,7 +106,7 @@ class NothingNew(Door):
         return replace(found, digests=of_beat(0, found.digests))
 
 
-CONTENDERS: tuple[type[Door], ...] = (Status, Rejected, Query, Trace, Verify, NothingNew)
+CONTENDERS: tuple[type[Door], ...] = (Status, Rejected, Query, Trace, Diff, Verify, NothingNew)
 _GOAL = "10 days"
 """As many events as the demo has."""
 
@@ -99,6 +119,10 @@ def cases(size: str, runs: int) -> Sequence[Case]:
     if size == "tiny":
         return [case("1 small day", 1, 2_500)]
     return [case(name, days) for name, days in DAYS.items() if size != "small" or name == _GOAL]
+
+
+def _with_increments(case: Case, folder: Path) -> AbstractContextManager[Inputs]:
+    return inputs(replace(case, params={**case.params, "records": _NEW}), folder)
 
 
 def judge(results: Results) -> list[Verdict]:
@@ -123,7 +147,7 @@ WORKLOAD = Workload(
     name="W10",
     title="the doors, cold",
     cases=cases,
-    inputs=inputs,
+    inputs=_with_increments,
     judge=judge,
     beside=own_broker,
     curves=(Curve("wall seconds", "days of history", by_parameter("days", "wall", tuple(DAYS))),),

@@ -97,7 +97,7 @@ def _of_the_cluster(exchange: Exchange, setup: Setup) -> Iterator[Limit]:
 
     yield Limit(
         f"silver.orderbook_snapshots: local disk of {setup.cores} cores for the last beat's look", disk,
-        setup.disk_gib * setup.cores, "GiB", "change: bound the look by the batch's own times, not by its days",
+        setup.disk_gib * setup.cores, "GiB", "more disk for each core, or more cores",
     )  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from lakehouse_spark.catalog import BY_NAME
 MILLION, HOUR = 1_000_000, 3_600
 PIECE = 200_000
 """Records that a task reads of Kafka at most, and so writes into one file (`lakehouse_spark/ingest/kafka.py`)."""
+SLOT = 15
+"""Minutes within which books, bars and facts are looked for (`lakehouse_spark/lake/pruning.py`)."""
 BUCKETS = 16
 FILE = 512 * MIB
 """Where Iceberg begins another file: its default, for the tables set none."""
@@ -66,11 +68,9 @@ class Setup:
     disk_gib: float = 25
     """Local disk of a core, for shuffles and spills."""
     history_days: int = 90
-    is_bounded: bool = False
-    """Not built: whether keys are looked for within the times of a batch, not within its days."""
 
 
-TUNED = Setup(most_offsets=200_000_000, shuffle_partitions=5_000)
+TUNED = Setup(most_offsets=200_000_000, shuffle_partitions=500)
 """What this page arrives at for a day of 1x."""
 
 
@@ -109,12 +109,12 @@ class Day:
 
     @property
     def looked_through(self) -> float:
-        """How often, where each beat looks through what the day had before it."""
+        """How often, where each beat looks through what its quarter of an hour had before it."""
         return self._before_the_last / 2
 
     @property
     def _before_the_last(self) -> int:
-        return 0 if self.setup.is_bounded else self.beats - 1
+        return max(0, SLOT // self.setup.beat_minutes - 1)
 
     @cached_property
     def steps(self) -> Sequence[Step]:
@@ -175,9 +175,10 @@ class Day:
 
     def _silver(self) -> Iterator[Step]:
         for kind, topic, name, records in self.feeds():
-            # Books and bars are looked for within their days, trades within their ids; a MERGE looks at the days.
+            # Books and bars are looked for within their times, trades within their ids; a MERGE looks at the times.
             looks = {"raw_trades": 1, "raw_orderbook": 1, "raw_marketdata": 2}[topic]
-            older = 0 if self.exchange.ids_grow or topic != "raw_trades" else records * self.setup.history_days
+            before = self.setup.history_days + 0.5  # the day itself is half over in the mean
+            older = 0 if self.exchange.ids_grow or topic != "raw_trades" else records * before
             yield self._keyed(f"silver.{name}", records, f"bronze.{topic}", f"{kind} to silver", looks, older)
         trades, groups = self.exchange.trades, self.exchange.holdings
         cpu = trades / MILLION * value("trades read for trader_activity")
@@ -193,8 +194,8 @@ class Day:
         older: float = 0,
         shuffled: float | None = None,
     ) -> Step:
-        """A batch that looks for its keys in what is held: `looks` times through the day so far, and through `older`
-        rows."""
+        """A batch that looks for its keys in what is held: `looks` times through what has its times, and through
+        `older` rows."""
         held = value("held rows looked through for a key") / MILLION
         once, through = rows / MILLION * value(figure), looks * self.looked_through * rows + older * self.beats
         last = looks * rows * self._before_the_last / self.beats + older

@@ -205,15 +205,13 @@ def cost() -> str:
 
 
 def beats() -> str:
-    """The same day on other beats, and with a change that is not built."""
+    """The same day on other beats."""
     rows = []
     for minutes in (5, 15, 30, 65, 390):
-        for is_bounded in (False, True):
-            day = Day(Exchange(), replace(TUNED, beat_minutes=minutes, is_bounded=is_bounded))
-            disk = sum(step.disk for step in day.steps)
-            rows.append((minutes, day.beats, "within its own times" if is_bounded else "within its days",
-                         short(day.cpu / HOUR), short(day.cores), size(disk)))  # fmt: skip
-    head = "minutes a beat | beats | keys of a batch are looked for | core hours | cores for the last beat | shuffles"
+        day = Day(Exchange(), replace(TUNED, beat_minutes=minutes))
+        disk = sum(step.disk for step in day.steps)
+        rows.append((minutes, day.beats, short(day.cpu / HOUR), short(day.cores), size(disk)))
+    head = "minutes a beat | beats | core hours | cores for the last beat | shuffles"
     return grid(head, rows)
 
 
@@ -222,7 +220,9 @@ def volumes() -> str:
     for factor in FACTORS:
         day = Day(
             Exchange().times(factor),
-            replace(TUNED, most_offsets=TUNED.most_offsets * factor, shuffle_partitions=5_000 * factor),
+            replace(
+                TUNED, most_offsets=TUNED.most_offsets * factor, shuffle_partitions=TUNED.shuffle_partitions * factor
+            ),
         )
         profile = Day(Exchange().times(factor), Setup())
         kept = sum(step.bytes_out for step in day.steps if step.table.startswith(("bronze", "silver", "gold.fact")))

@@ -37,8 +37,10 @@ class Fact:
         return tuple(dimension for dimension in self.references.values() if dimension.is_versioned)
 
     def members(self, rows: DataFrame) -> DataFrame:
-        """What the silver rows refer to and when; grain: one row per `day` (UTC) and referring columns."""
-        return rows.select(*self.references, F.to_date(self.source_time).alias("day")).distinct()
+        """What the silver rows refer to and when, from the `first` instant to the `last`; grain: one row per `day`
+        (UTC) and referring columns."""
+        by_day = rows.groupBy(*self.references, F.to_date(self.source_time).alias("day"))
+        return by_day.agg(F.min(self.source_time).alias("first"), F.max(self.source_time).alias("last"))
 
     def touched(self, rows: DataFrame, reference: str, changed: DataFrame) -> DataFrame:
         """The silver rows whose facts may differ: `changed` has each changed member by the name of the column that

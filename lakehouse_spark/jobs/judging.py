@@ -1,6 +1,6 @@
 """What silver's judging asks of the data itself: how far a batch's keys reach."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from lakehouse_spark.lake import audit, payload_drift
 from lakehouse_spark.lake.audit import Verdict
-from lakehouse_spark.lake.pruning import MOST_RANGES, Days, day_predicate, days_of, ranges
+from lakehouse_spark.lake.pruning import MOST_RANGES, around, slot
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.settings import AuditSettings
 from lakehouse_spark.silver import judging
@@ -17,10 +17,12 @@ from lakehouse_spark.silver.feed import Feed
 from lakehouse_spark.transforms import dedup, drift
 
 
-def decide(feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, days: Days | None = None) -> DataFrame:
+def decide(
+    feed: Feed, judged: DataFrame, rows: DataFrame, *, from_start: bool, slots: Sequence[int] | None = None
+) -> DataFrame:
     """`judging.decide`, of which the `rows` of the silver table are looked at only where the batch's own keys and
-    `days` can be; the days are asked for where they are not known."""
-    held = rows.where(_within_reach(feed, judging.good(judged), days))
+    `slots` can be; they are asked for where they are not known."""
+    held = rows.where(_within_reach(feed, judged, slots))
     return judging.decide(feed, judged, held, from_start=from_start)
 
 
@@ -42,10 +44,10 @@ def decided(
     feed: Feed, judged: DataFrame, rows: DataFrame, audits: AuditSettings, *, from_start: bool
 ) -> Iterator[Decided]:
     """The judged records, decided beside the `rows` of the silver table."""
-    with measured(judged, days=judging.good_days(feed), **drift.measures()) as (records, seen):
+    with measured(judged, slots=_slots_of_good(feed), **drift.measures()) as (records, seen):
         found = payload_drift.Found(seen["readable"], seen["has"] or 0, seen["drifted"], records)
         judged = records.drop(*drift.COLUMNS)
-        outcomes = decide(feed, judged, rows, from_start=from_start, days=ranges(seen["days"]))
+        outcomes = decide(feed, judged, rows, from_start=from_start, slots=seen["slots"])
         checked, measures = audit.of(records.sparkSession, audits, feed.table), judging.counts()
         checks = checked.measures(F.col(dedup.ROW).isNotNull() & F.col(dedup.STANDS).isNull())
         with measured(outcomes, **measures, **checks) as (once, counted):
@@ -54,16 +56,21 @@ def decided(
             yield Decided(once, counts, found, verdict)
 
 
-def _within_reach(feed: Feed, good: DataFrame, days: Days | None) -> Column:
+def _slots_of_good(feed: Feed) -> Column:
+    return F.collect_set(F.when(judging.is_good(), slot(feed.event_time)))
+
+
+def _within_reach(feed: Feed, judged: DataFrame, slots: Sequence[int] | None) -> Column:
     """A literal predicate that holds for every row of the table under one of the batch's keys.
 
-    Keys that contain the event's time cannot lie outside the batch's days. A trade_id may: it is looked for by the
+    Keys that contain the event's time cannot lie outside the batch's slots. A trade_id may: it is looked for by the
     ranges of ids that occur together, day by day, and the statistics of the files tell which ones can hold it.
     """
     if not feed.key_repeats_across_days:
-        return day_predicate(feed.event_time, days_of(good, feed.event_time) if days is None else days)
+        slots = judged.agg(_slots_of_good(feed)).collect()[0][0] if slots is None else slots
+        return around(feed.event_time, slots)(F.col)
     reach = F.lit(False)
-    for low, high in _key_ranges(good, feed):
+    for low, high in _key_ranges(judging.good(judged), feed):
         reach = reach | F.col(feed.key).between(low, high)
     return reach
 

@@ -20,7 +20,7 @@ from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import commit, dead_letters, payload_drift, snapshots, upstream
 from lakehouse_spark.lake.commit import Checked
 from lakehouse_spark.lake.cursor import FeedCursor, UpstreamCursor, rows_removed
-from lakehouse_spark.lake.pruning import days_of, unit_predicate, unit_set, units, within_days
+from lakehouse_spark.lake.pruning import around, time_set, unit_predicate, unit_set, units
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.settings import AuditSettings, Settings
@@ -179,10 +179,10 @@ def write(
     rows = dedup.to_write(decided).withColumn(str(table.stamp), stamp)
     if not counts["updated"]:
         return commit.append(spark, table, rows, base, cursor, checked)
-    days = days_of(rows, feed.event_time)
+    times = rows.agg(time_set(feed.event_time)).collect()[0][0]
     return commit.merge(
         spark, table, rows.select(*table.column_names), base, cursor,
-        bounds=within_days(feed.event_time, days),
+        bounds=around(feed.event_time, times),
         updates=[*feed.changing, str(table.stamp)],
         checked=checked,
     )  # fmt: skip

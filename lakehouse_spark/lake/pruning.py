@@ -1,8 +1,10 @@
-"""Literal predicates that let a read or a MERGE look at few partitions and files: days and keys."""
+"""Literal predicates that let a read or a MERGE look at few partitions and files: days, slots of a day and keys."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -13,6 +15,9 @@ Bounds = Callable[[Callable[[str], Column]], Column]
 MOST_RANGES = 64
 """Literal ranges a predicate may hold; beyond that one range covers all."""
 
+_MOST_SPANS = 16
+"""Ranges of slots a predicate may hold: unlike days, which are partitions, they are compared row by row."""
+
 MOST_KEYS = 500
 """Literal keys a predicate may hold; beyond that the keys are joined."""
 
@@ -22,6 +27,9 @@ _FEW_KEYS = 8
 
 Days = Sequence[tuple[date, date]]
 """Inclusive ranges of days, in order."""
+
+Spans = Sequence[tuple[datetime, datetime]]
+"""Ranges of instants, from the first of each to before the second, in order."""
 
 
 def day_set(column: str | Column) -> Column:
@@ -45,6 +53,51 @@ def ranges(days: Iterable[date]) -> Days:
     return found if len(found) <= MOST_RANGES else [(found[0][0], found[-1][1])]
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLOT = timedelta(minutes=15)
+"""As long as a beat of live mode: then a batch looks at nobody's times but its own."""
+
+
+def time_set(column: str) -> Column:
+    """The times of the rows as an aggregate that `around` takes: days of a column of dates, named `…_date`, slots
+    of one of instants."""
+    return day_set(column) if _is_of_dates(column) else F.collect_set(slot(column))
+
+
+def slot(column: str) -> Column:
+    """Which quarter of an hour since 1970 it is."""
+    return F.floor(F.unix_seconds(column) / _SLOT.total_seconds())
+
+
+def around(name: str, times: Iterable[Any]) -> Bounds:
+    """The times as literals that prune partitions and files: no row of one of them is outside."""
+    return within_days(name, ranges(times)) if _is_of_dates(name) else within_spans(name, spans(times))
+
+
+def spans(slots: Iterable[int]) -> Spans:
+    """Slots as ranges; where these would be many, those that are nearest to each other are one."""
+    ordered = sorted(slots)
+    widest = sorted(range(1, len(ordered)), key=lambda n: ordered[n - 1] - ordered[n])[: _MOST_SPANS - 1]
+    cuts = [0, *sorted(n for n in widest if ordered[n] - ordered[n - 1] > 1), len(ordered)] if ordered else []
+    return [(_EPOCH + ordered[low] * _SLOT, _EPOCH + (ordered[high - 1] + 1) * _SLOT) for low, high in pairwise(cuts)]
+
+
+def _is_of_dates(name: str) -> bool:
+    return name.endswith("_date")
+
+
+def within_spans(name: str, wanted: Iterable[tuple[Any, Any]]) -> Bounds:
+    """From the first of each to before the second."""
+
+    def bounds(column: Callable[[str], Column]) -> Column:
+        inside = F.lit(False)
+        for low, high in wanted:
+            inside |= (column(name) >= F.lit(low)) & (column(name) < F.lit(high))
+        return inside
+
+    return bounds
+
+
 def midnight(day: date) -> datetime:
     """When a UTC day begins."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -52,17 +105,8 @@ def midnight(day: date) -> datetime:
 
 def within_days(name: str, days: Days) -> Bounds:
     """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
-
-    def start(day: date) -> Column:
-        return F.lit(day if name.endswith("_date") else midnight(day))
-
-    def bounds(column: Callable[[str], Column]) -> Column:
-        inside = F.lit(False)
-        for low, high in days:
-            inside |= (column(name) >= start(low)) & (column(name) < start(high + timedelta(days=1)))
-        return inside
-
-    return bounds
+    start: Callable[[date], date] = (lambda day: day) if _is_of_dates(name) else midnight
+    return within_spans(name, [(start(low), start(high + timedelta(days=1))) for low, high in days])
 
 
 def day_predicate(name: str, days: Days) -> Column:

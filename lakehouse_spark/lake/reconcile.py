@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import cache
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from lakehouse_spark.lake import audit, commit
 from lakehouse_spark.lake.cursor import Cursor
-from lakehouse_spark.lake.pruning import Bounds, day_set, keys_of, ranges, within_days
+from lakehouse_spark.lake.pruning import Bounds, around, keys_of, time_set
 from lakehouse_spark.lake.queries import measured
 from lakehouse_spark.lake.snapshots import State
 from lakehouse_spark.settings import AuditSettings
@@ -83,7 +83,7 @@ def settle(
     """
     checked = audit.of(spark, audits, table)
     counted, checks = measures(), checked.measures(~F.col("_gone"))
-    with measured(differences(table, fresh, held), **counted, **checks, days=_days(table)) as (rows, found):
+    with measured(differences(table, fresh, held), **counted, **checks, times=_times(table)) as (rows, found):
         counts = {name: found[name] for name in counted}
         verdict = checked.verdict(spark, found.asDict(), counts["updated"] + counts["deleted"])
         consumed = base.cursor.place if base.cursor else None
@@ -98,7 +98,7 @@ def settle(
         else:
             state = commit.merge(
                 spark, table, stamped, base, cursor,
-                bounds=_bounds(table, rows, found["days"]),
+                bounds=_bounds(table, rows, found["times"]),
                 updates=[name for name in table.column_names if name not in table.key],
                 deletes=F.col("source._gone"),
                 checked=verdict.checked,
@@ -107,18 +107,19 @@ def settle(
     return Done(counts, state.snapshot_id, notes, tuple(verdict.warnings))
 
 
-def _days(table: Table) -> Column:
-    """The days of differing rows as they will be and as they are, as an aggregate: a row may move to another day."""
+def _times(table: Table) -> Column:
+    """The times of differing rows as they will be and as they are, as an aggregate: a row may move to another day."""
     day = table.day_column
     if day is None:
         return F.lit(None)
-    return F.array_union(day_set(day), day_set(f"_was.{day}"))
+    return F.array_union(time_set(day), time_set(f"_was.{day}"))
 
 
-def _bounds(table: Table, rows: DataFrame, days: Iterable[date] | None) -> Bounds:
-    """Literals that prune the partitions to those of differing rows: their days, or their keys if they are few."""
+def _bounds(table: Table, rows: DataFrame, times: Iterable[Any] | None) -> Bounds:
+    """Literals that prune partitions and files to those of differing rows: their times, or their keys if they are
+    few."""
     if table.day_column is not None:
-        return within_days(table.day_column, ranges(days or ()))
+        return around(table.day_column, times or ())
     key = table.key[0]
     found = keys_of(rows, key)
     return lambda column: F.lit(True) if found is None else column(key).isin(*found)

@@ -22,15 +22,11 @@ def set_aside(raw: DataFrame, letters: DataFrame) -> tuple[DataFrame, DataFrame]
 
 def good(judged: DataFrame) -> DataFrame:
     """The judged records without a reason to reject them."""
-    return judged.where(_is_good())
+    return judged.where(is_good())
 
 
-def good_days(feed: Feed) -> Column:
-    """The days of the good ones among judged records, as an aggregate."""
-    return F.collect_set(F.when(_is_good(), F.to_date(feed.event_time)))
-
-
-def _is_good() -> Column:
+def is_good() -> Column:
+    """Whether a judged record has no reason to be rejected."""
     return F.size("_reasons") == 0
 
 

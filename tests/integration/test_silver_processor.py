@@ -12,7 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark import verify
-from lakehouse_spark.bronze import raw_marketdata, raw_trades
+from lakehouse_spark.bronze import raw_marketdata, raw_orderbook, raw_trades
 from lakehouse_spark.catalog import BY_NAME, FEEDS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.iceberg import letters
@@ -30,6 +30,11 @@ from tests.support.lake import NOON, TABLES, TOPICS, Lake, arrive, bar, book, en
 
 TRADE_TABLES = (
     "bronze.raw_trades", "silver.trades", "silver.trader_activity", "silver._rejected_records", "dim.dim_exchange",
+    "_metadata.payload_drift",
+)  # fmt: skip
+
+BOOK_TABLES = (
+    "bronze.raw_orderbook", "silver.orderbook_snapshots", "silver._rejected_records", "dim.dim_exchange",
     "_metadata.payload_drift",
 )  # fmt: skip
 
@@ -164,6 +169,33 @@ def test_the_files_looked_into_do_not_grow_with_history(lake: Lake, monkeypatch:
     assert process(lake) == counts(records=11, accepted=10, duplicates=1, rows=10, inserted=10)
     assert lake.spark.table("lake.silver.trades.files").count() == days + 1
     assert looked_into == [1]
+
+
+def test_of_the_day_a_book_is_looked_for_in_files_of_its_own_time(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake.new(spark, "127.0.0.1:9", tmp_path / "home", BOOK_TABLES)
+
+    def come(minutes: int, *times: str) -> dict[str, int]:
+        books = [book(snapshot_time=f"2025-01-15T{time}Z") for time in times]
+        arrive(lake, *books, at=NOON + timedelta(minutes=minutes), topic=raw_orderbook.TOPIC)
+        [done] = silver_processor.run(lake.spark, lake.settings, ["orderbook_snapshots"])
+        return done.counts
+
+    come(0, "09:00:00", "09:14:59.999999"), come(1, "11:00:00"), come(2, "23:59:59.999999")
+    monkeypatch.setitem(snapshots.SMALL_FILES, "file-open-cost", "134217728")
+    looked_into: list[int] = []
+    classify = dedup.classify
+
+    def counted(records: DataFrame, held: DataFrame, **given: Any) -> DataFrame:
+        looked_into.append(held.rdd.getNumPartitions())
+        return classify(records, held, **given)
+
+    monkeypatch.setattr(dedup, "classify", counted)
+    assert come(3, "09:14:59.999999", "09:20:00") == counts(records=2, accepted=1, duplicates=1, rows=1, inserted=1)
+    assert come(4, "23:59:59.999999", "11:00:00") == counts(records=2, duplicates=2)
+    assert come(5, "15:00:00") == counts(records=1, accepted=1, rows=1, inserted=1)
+    assert looked_into == [1, 2, 0]
 
 
 def test_compaction_and_expiry_between_any_two_batches_change_nothing(lake: Lake) -> None:

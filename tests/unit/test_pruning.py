@@ -1,8 +1,8 @@
-"""Days as the ranges that a predicate holds, and days with their keys."""
+"""Days and slots as the ranges that a predicate holds, and days with their keys."""
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
-from lakehouse_spark.lake.pruning import ranges, units
+from lakehouse_spark.lake.pruning import ranges, spans, units
 
 FRIDAY = date(2025, 2, 28)
 
@@ -20,6 +20,34 @@ def test_more_ranges_than_a_predicate_holds_become_one() -> None:
     every_other = [FRIDAY + timedelta(days=2 * number) for number in range(65)]
     assert len(ranges(every_other[:64])) == 64
     assert ranges(every_other) == [(FRIDAY, date(2025, 7, 6))]
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+NOON = 4 * 24 * 20_147 + 4 * 12
+"""The slot that begins at noon of 2025-02-28."""
+
+
+def test_slots_that_follow_each_other_are_one_span_whatever_their_order() -> None:
+    assert spans([NOON + 2, NOON, NOON + 1, NOON - 4]) == [
+        (at("2025-02-28 11:00"), at("2025-02-28 11:15")),
+        (at("2025-02-28 12:00"), at("2025-02-28 12:45")),
+    ]
+
+
+def test_no_slot_is_no_span_and_one_before_1970_is_one() -> None:
+    assert spans([]) == []
+    assert spans([-1]) == [(at("1969-12-31 23:45"), at("1970-01-01"))]
+
+
+def test_of_more_spans_than_a_predicate_holds_the_nearest_become_one() -> None:
+    daily = [NOON + 96 * number for number in range(16)]
+    assert len(spans(daily)) == 16
+    merged = spans([*daily, NOON + 2])
+    assert merged[0] == (at("2025-02-28 12:00"), at("2025-02-28 12:45"))
+    assert merged[1:] == spans(daily[1:])
 
 
 def found(*days: tuple[date, int]) -> list[tuple[date, str]]:

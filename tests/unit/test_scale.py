@@ -49,20 +49,23 @@ def test_both_settings_leave_a_commit_a_beat_and_a_file_for_each_200_000_records
 
 def test_a_row_of_the_day_is_derived_again_with_every_beat_that_follows() -> None:
     day = Day(Exchange(), TUNED)
-    assert (day.read_again, day.looked_through) == (13.5, 12.5)
+    assert day.read_again == 13.5
     assert day.step("silver.trader_activity").rows_in == 6_750_000_000
-    assert day.step("silver.orderbook_snapshots").rows_in == 67_500_000_000
-    assert day.step("gold.fact_trades").rows_in == 19_250_000_000
 
 
-def test_a_batch_that_is_looked_for_within_its_own_times_looks_through_nothing_else() -> None:
-    day = Day(Exchange(), replace(TUNED, is_bounded=True))
+def test_a_batch_looks_for_its_keys_in_its_own_quarter_of_an_hour() -> None:
+    day = Day(Exchange(), TUNED)
+    assert day.looked_through == 0
     assert day.step("silver.orderbook_snapshots").rows_in == 5_000_000_000
+    often = Day(Exchange(), replace(TUNED, beat_minutes=5))
+    assert often.looked_through == 1
+    assert often.step("silver.orderbook_snapshots").rows_in == 10_000_000_000
+    assert often.step("gold.fact_trades").rows_in == 2_000_000_000
 
 
 def test_ids_that_do_not_grow_are_looked_for_in_all_history() -> None:
     day = Day(Exchange(ids_grow=False), TUNED)
-    assert day.step("silver.trades").rows_in == 6_750_000_000 + 26 * 90 * 500_000_000
+    assert day.step("silver.trades").rows_in == 500_000_000 + 26 * 90.5 * 500_000_000
 
 
 def test_silver_and_facts_write_a_file_for_each_bucket_of_the_day() -> None:
