@@ -57,7 +57,7 @@ def test_a_service_is_of_a_pinned_image_or_one_of_ours(service: Mapping[str, Any
     if "build" not in service:
         assert re.search(r":(v?\d+\.\d+|RELEASE\.\d)", service["image"])
         return
-    assert service["image"] in {"lakehouse-spark", "lakehouse-catalog"}
+    assert service["image"] in {"lakehouse-spark", "lakehouse-catalog", "lakehouse-dagster"}
     assert (DOCKER / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
     assert f" AS {service['build']['target']}\n" in (DOCKER / "Dockerfile").read_text()
 
@@ -122,8 +122,12 @@ def test_what_watches_and_works_is_started_by_profile_alone() -> None:
     by_profile = {name: each["profiles"] for name, each in COMPOSE["services"].items() if "profiles" in each}
 
     assert by_profile == {
-        "jobs": ["jobs"], "live": ["live", "monitoring"], "prometheus": ["monitoring"], "grafana": ["monitoring"],
-    }  # fmt: skip
+        "jobs": ["jobs"],
+        "live": ["live", "monitoring"],
+        "dagster": ["dagster"],
+        "prometheus": ["monitoring"],
+        "grafana": ["monitoring"],
+    }
 
 
 def test_prometheus_finds_live_mode_in_the_network() -> None:
