@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from lakehouse_spark.gold import (
     daily_trading_summary,
@@ -189,11 +190,12 @@ def test_positions_take_the_price_of_the_day_before_from_the_positions_then(spar
 
 
 def test_a_fact_is_touched_from_the_day_on_from_which_a_version_can_differ(spark: SparkSession) -> None:
-    rows = books(spark, ("AAA", at(FRIDAY)), ("AAA", at(MONDAY, 0)), ("BBB", at(MONDAY)))
+    rows = books(spark, ("AAA", at(FRIDAY)), ("AAA", at(MONDAY, 0)), ("AAA", at(MONDAY, 9)), ("BBB", at(MONDAY)))
     changed = members(spark, "symbol", ("AAA", MONDAY))
     touched = fact_orderbook.FACT.touched(rows, "symbol", changed)
     assert touched.columns == ["symbol", "snapshot_time"]
-    assert found(fact_orderbook.FACT.members(touched)) == [("AAA", MONDAY)]
+    members_of = fact_orderbook.FACT.members(touched).select("symbol", "day", F.hour("first"), F.hour("last"))
+    assert found(members_of) == [("AAA", MONDAY, 0, 9)]
     assert [d.name for d in fact_trades.FACT.versioned] == ["dim_symbol", "dim_trader"]
 
 
