@@ -34,6 +34,7 @@ class Door(Contender):
 
     def open(self) -> None:
         ctypes.CDLL(None).prctl(_ADOPT_ORPHANS, 1)
+        lake.rewind(Path(self.job.inputs["home"]), self.job.inputs["snapshots"])
 
     def work(self) -> None:
         self.answer = w8_peers.run_python(self.job, self.name, "-c", _START, *self.arguments)
@@ -83,9 +84,6 @@ class Diff(Door):
         publish(Path(self.job.inputs["folder"]), self.job.inputs["servers"], 1)
         w8_peers.run_python(self.job, "the increment", "-c", _START, "run", "pipeline")
         self.arguments = ("diff", "gold.daily_trading_summary", "--since", since)
-
-    def close(self) -> None:
-        lake.rewind(Path(self.job.inputs["home"]), self.job.inputs["snapshots"])
 
 
 class Verify(Door):

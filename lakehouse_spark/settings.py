@@ -440,6 +440,9 @@ def _secrets(part: object) -> Iterator[str]:
                 yield from _secrets(value)
 
 
+_OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_[A-Z]+(_[A-Z]+)?)?)$")
+
+
 def conf_dir() -> Path:
     """The folder of profiles, lock file and reference data: LAKEHOUSE_CONF_DIR, else the package's own."""
     given = os.environ.get("LAKEHOUSE_CONF_DIR")
@@ -465,7 +468,7 @@ def load_target(profile: str | None = None, home: Path | None = None) -> Setting
 def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
     known = {prefix + name.upper() for name in Settings.model_fields} | {f"{prefix}SECRETS_DIR"}
     named = [name for name in os.environ if name.startswith(prefix) and name.startswith(TARGET) == (prefix == TARGET)]
-    strange = [name for name in named if name.split("__")[0] not in known]
+    strange = [name for name in named if name.split("__")[0] not in known and not _is_of_a_service(name)]
     if strange:
         raise UsageError(f"unknown settings in the environment: {', '.join(sorted(strange))}; known: {sorted(known)}")
     try:
@@ -475,6 +478,11 @@ def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
         raise UsageError("wrong settings: " + "; ".join(lines)) from None
     hide_by(prefix, loaded.without_secrets)
     return loaded
+
+
+def _is_of_a_service(name: str) -> bool:
+    """Whether Kubernetes tells a pod so where a service is, one that happens to be named lakehouse-…"""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and _OF_A_SERVICE.search(name) is not None
 
 
 def _profile_file(variable: str, profile: str) -> Path:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial, reduce
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -17,7 +18,7 @@ from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, dimension_members, frames, snapshots, upstream
-from lakehouse_spark.lake.pruning import Days, Spans, day_set, keys_of, of_keys, ranges, slot, spans, within_spans
+from lakehouse_spark.lake.pruning import Days, around, day_set, keys_of, midnight, of_keys, ranges, slot
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
@@ -78,25 +79,19 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         fresh = fact.build(rows, looked_up, settings.gold.commission_bps)
         held = snapshots.at(spark, fact.table, base.snapshot_id)
         if not news.is_whole:
-            key, times = fact.table.key[0], _times(found)
-            held = held.where(within_spans(fact.fact_time, times)(F.col))
-            held = held.join(rows.select(key), on=key, how="left_semi")
-        is_held = _has_facts(spark, fact, base, None if news.is_whole else times) and not held.isEmpty()
+            key, slots = fact.table.key[0], {slot for low, high in found["slots"] for slot in range(low, high + 1)}
+            held = held.where(around(fact.fact_time, slots)(F.col)).join(rows.select(key), on=key, how="left_semi")
+        is_held = _has_facts(spark, fact, base, None if news.is_whole else days) and not held.isEmpty()
         return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor, settings.audit)
 
 
-def _times(found: Row) -> Spans:
-    """From the first to the last slot of what each member has on a day."""
-    return spans({slot for first, last in found["slots"] for slot in range(first, last + 1)})
-
-
-def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, times: Spans | None) -> bool:
-    """Whether there may be facts from the first of the times to the last (None: any at all); runs no query."""
-    if times is None:
+def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days | None) -> bool:
+    """Whether there may be facts from the first of the days to the last (None: any at all); runs no query."""
+    if days is None:
         return snapshots.has_files(spark, fact.table, base)
-    if not times:
+    if not days:
         return False
-    since, until = times[0][0], times[-1][1]
+    since, until = midnight(days[0][0]), midnight(days[-1][1] + timedelta(days=1))
     return snapshots.has_files(spark, fact.table, base, (fact.fact_time, ">=", since), (fact.fact_time, "<=", until))
 
 
@@ -125,10 +120,11 @@ def _touched(fact: Fact, news: Upstream) -> Iterator[DataFrame]:
 
 
 def _members(fact: Fact, news: Upstream, rows: DataFrame) -> AbstractContextManager[tuple[DataFrame, Row]]:
-    """What the rows refer to and when, their `days`, the first and last `slots` of each on a day, and, of facts that
-    refer to them, the `exchanges` they name."""
-    members = fact.members(rows)
-    measures = {"days": day_set("day"), "slots": F.collect_set(F.struct(slot("first"), slot("last")))}
+    """What the rows refer to and when, their `days`, of news the first and last `slots` of each on a day, and, of facts
+    that refer to them, the `exchanges` they name."""
+    members, measures = fact.members(rows), {"days": day_set("day")}
+    if not news.is_whole:
+        measures["slots"] = F.collect_set(F.struct(slot("first"), slot("last")))
     for reference, dimension in fact.references.items():
         if dimension is dim_exchange.DIMENSION:
             known = F.broadcast(news.rows(dimension.table).select(*market_hours.EXCHANGE_COLUMNS))

@@ -38,9 +38,6 @@ Result = TypeVar("Result")
 
 _ATTEMPTS = 5
 _NOT_AHEAD = "Cannot fast-forward"
-_OVERTAKEN = (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required", "older than last sequence number")
-"""What errors say of a change that was made of metadata which is not the current one: the last is a catalog's word on
-a snapshot that was numbered before another writer staged his."""
 _AGAIN = "lakehouse.rewrites"
 """Snapshot property of a compaction that was done again: the staged snapshot."""
 _MERGING = threading.Lock()
@@ -465,7 +462,7 @@ def _published(
             if isinstance(error, Exception) and _was_dropped(iceberg, branch):
                 continue
             drop(iceberg, branch)
-            if isinstance(error, Exception) and _was_overtaken(error):
+            if _was_numbered_before(error):
                 continue
             raise
         if broken:
@@ -571,8 +568,8 @@ def _begun(iceberg: Any, table: Table, purpose: str) -> Iterator[tuple[str, Any]
         yield branch, start
     except BaseException as error:
         drop(iceberg, branch)
-        if isinstance(error, Exception) and _was_overtaken(error):
-            raise _overtaken(table) from error
+        if _was_numbered_before(error):
+            raise LostRaceError(f"{table.name}: another writer staged a commit meanwhile; run the job again") from error
         raise
 
 
@@ -616,7 +613,14 @@ def _fast_forwarded(iceberg: Any, branch: str, staged: int) -> bool:
 
 def _was_overtaken(error: Exception) -> bool:
     text = str(error)
-    return any(sign in text for sign in _OVERTAKEN)
+    return any(sign in text for sign in (_NOT_AHEAD, "CommitFailedException", "metadata refresh is required"))
+
+
+def _was_numbered_before(error: BaseException) -> bool:
+    """Whether a catalog refused a snapshot for its number, which another writer's took that was staged since."""
+    with suppress(Exception):  # of an error of Java's, the JVM is asked for the text
+        return "older than last sequence number" in str(error)
+    return False
 
 
 def _carried_over(iceberg: Any, table: Table, base: State) -> tuple[int, Cursor | None]:

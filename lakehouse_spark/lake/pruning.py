@@ -71,7 +71,12 @@ def slot(column: str) -> Column:
 
 def around(name: str, times: Iterable[Any]) -> Bounds:
     """The times as literals that prune partitions and files: no row of one of them is outside."""
-    return within_days(name, ranges(times)) if _is_of_dates(name) else within_spans(name, spans(times))
+    if _is_of_dates(name):
+        return within_days(name, ranges(times))
+    slots = list(times)
+    days = within_days(name, ranges({(_EPOCH + slot * _SLOT).date() for slot in slots}))
+    near = _within(name, spans(slots))
+    return lambda column: days(column) & near(column)
 
 
 def spans(slots: Iterable[int]) -> Spans:
@@ -86,7 +91,7 @@ def _is_of_dates(name: str) -> bool:
     return name.endswith("_date")
 
 
-def within_spans(name: str, wanted: Iterable[tuple[Any, Any]]) -> Bounds:
+def _within(name: str, wanted: Iterable[tuple[Any, Any]]) -> Bounds:
     """From the first of each to before the second."""
 
     def bounds(column: Callable[[str], Column]) -> Column:
@@ -106,7 +111,7 @@ def midnight(day: date) -> datetime:
 def within_days(name: str, days: Days) -> Bounds:
     """The days as literals that prune partitions; for columns of instants and, named `…_date`, of dates."""
     start: Callable[[date], date] = (lambda day: day) if _is_of_dates(name) else midnight
-    return within_spans(name, [(start(low), start(high + timedelta(days=1))) for low, high in days])
+    return _within(name, [(start(low), start(high + timedelta(days=1))) for low, high in days])
 
 
 def day_predicate(name: str, days: Days) -> Column:

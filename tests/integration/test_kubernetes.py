@@ -59,6 +59,8 @@ def test_an_application_gives_spark_what_spark_submit_is_given(
 def test_every_manifest_names_its_own_namespace_and_no_secret() -> None:
     found = [each for name in ("access", "migration", *SCHEDULED) for each in manifests(name)]
     assert {each["metadata"].get("namespace") for each in found if each["kind"] != "Namespace"} == {"lakehouse"}
+    # Of a name that begins so, each pod is told where its service is, in a variable that looks like a setting.
+    assert [each["metadata"]["name"] for each in found if each["metadata"]["name"].startswith("lakehouse-")] == []
     assert "Secret" not in {each["kind"] for each in found}
 
 

@@ -326,6 +326,22 @@ def test_a_target_has_variables_of_its_own_and_none_of_the_source(
     assert settings.load_target("local", tmp_path).warehouse == f"file://{tmp_path}/warehouse"
 
 
+def test_what_kubernetes_says_of_services_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    of_services = {
+        "LAKEHOUSE_PORT": "tcp://10.0.0.1:80", "LAKEHOUSE_UI_SVC_SERVICE_HOST": "10.0.0.1",
+        "LAKEHOUSE_UI_SVC_SERVICE_PORT_HTTP": "80", "LAKEHOUSE_UI_SVC_PORT_4040_TCP_ADDR": "10.0.0.1",
+    }  # fmt: skip
+    for name, value in of_services.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="LAKEHOUSE_PORT, LAKEHOUSE_UI_SVC_PORT_4040_TCP_ADDR, "):
+        settings.load()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    settings.load()
+    monkeypatch.setenv("LAKEHOUSE_BROKER", "x")
+    with pytest.raises(UsageError, match="unknown settings in the environment: LAKEHOUSE_BROKER; known"):
+        settings.load()
+
+
 def test_a_name_that_no_setting_of_a_target_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEHOUSE_TO_HOEM", "/backup")
     settings.load()
