@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from functools import partial, reduce
 
 from pyspark.sql import DataFrame, Row, SparkSession
@@ -18,7 +17,7 @@ from lakehouse_spark.jobs import steps
 from lakehouse_spark.jobs.steps import Step
 from lakehouse_spark.jobs.summary import Summary
 from lakehouse_spark.lake import calendar, dimension_members, frames, snapshots, upstream
-from lakehouse_spark.lake.pruning import Days, around, day_set, keys_of, midnight, of_keys, ranges, slot
+from lakehouse_spark.lake.pruning import Days, Spans, around, day_set, keys_of, of_keys, ranges, slot, spans
 from lakehouse_spark.lake.queries import kept, measured
 from lakehouse_spark.lake.reconcile import Done, settle
 from lakehouse_spark.lake.upstream import Upstream
@@ -77,21 +76,22 @@ def _load(spark: SparkSession, settings: Settings, fact: Fact, rebuild: bool) ->
         calendar.fill(spark, {day.year for day in found["days"]})
         looked_up = {**_complete(spark, fact, members, days, settings.audit), **_looked_up(fact, news, found, days)}
         fresh = fact.build(rows, looked_up, settings.gold.commission_bps)
-        held = snapshots.at(spark, fact.table, base.snapshot_id)
+        held, times = snapshots.at(spark, fact.table, base.snapshot_id), None
         if not news.is_whole:
             key, slots = fact.table.key[0], {slot for low, high in found["slots"] for slot in range(low, high + 1)}
             held = held.where(around(fact.fact_time, slots)(F.col)).join(rows.select(key), on=key, how="left_semi")
-        is_held = _has_facts(spark, fact, base, None if news.is_whole else days) and not held.isEmpty()
+            times = spans(slots)
+        is_held = _has_facts(spark, fact, base, times) and not held.isEmpty()
         return settle(spark, fact.table, fresh, held if is_held else None, base, news.cursor, settings.audit)
 
 
-def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, days: Days | None) -> bool:
-    """Whether there may be facts from the first of the days to the last (None: any at all); runs no query."""
-    if days is None:
+def _has_facts(spark: SparkSession, fact: Fact, base: snapshots.State, times: Spans | None) -> bool:
+    """Whether there may be facts from the first of the times to the last (None: any at all); runs no query."""
+    if times is None:
         return snapshots.has_files(spark, fact.table, base)
-    if not days:
+    if not times:
         return False
-    since, until = midnight(days[0][0]), midnight(days[-1][1] + timedelta(days=1))
+    since, until = times[0][0], times[-1][1]
     return snapshots.has_files(spark, fact.table, base, (fact.fact_time, ">=", since), (fact.fact_time, "<=", until))
 
 

@@ -203,7 +203,7 @@ def test_what_a_late_trade_costs(beats: dict[str, Beat]) -> None:
             "dim.dim_exchange": (1, 1, 0),
             "silver.trades": (4, 6, 1),
             "silver.trader_activity": (3, 7, 1),
-            "gold.fact_trades": (5, 13, 1),
+            "gold.fact_trades": (4, 11, 1),
             "gold.daily_trading_summary": (6, 22, 1),
             "gold.market_overview": (3, 8, 1),
             "gold.trade_analytics": (5, 10, 1),
