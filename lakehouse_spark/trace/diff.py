@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import Any
 from unicodedata import category
 
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse_spark.catalog import DIMENSIONS, FEEDS
@@ -28,7 +28,7 @@ from lakehouse_spark.silver.feed import PLACE, Feed
 from lakehouse_spark.table import Table
 from lakehouse_spark.trace import records
 from lakehouse_spark.trace.moment import Moment
-from lakehouse_spark.trace.origins import ORIGINS, Origin
+from lakehouse_spark.trace.origins import ORIGINS, Origin, Use, all_of
 from lakehouse_spark.transforms import attributes
 from lakehouse_spark.transforms.quality import folded
 
@@ -44,6 +44,8 @@ _BRONZE = rejected_records.PLACE[: len(PLACE)]
 """The place of a record, as bronze and dead letters name it."""
 _MOST = 1_000
 """Records that are named at most as causes of one row."""
+_FEW = 5_000
+"""Rows of silver that are looked through without a query."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def diff(
     before, after = (
         snapshots.state_of(spark, table, iceberg, iceberg.snapshot(end.said["current-snapshot-id"])) for end in ends
     )
-    differing = _differing(spark, table, iceberg, before, after)
+    was, now = (snapshots.at(spark, table, each.snapshot_id) for each in (before, after))
+    differing = _differing(table, was, now, _written_since(table, iceberg, before, after))
     counts = dict(zip((APPEARED, CHANGED, WENT), measures().values(), strict=True))
     with measured(differing, **counts) as (rows, found):
         first = rows.orderBy(*table.key).limit(limit).collect()
@@ -114,13 +117,18 @@ def diff(
     return Changes(table, {kind: found[kind] for kind in counts}, told, because.notes)
 
 
-def _differing(spark: SparkSession, table: Table, iceberg: Any, before: State, after: State) -> DataFrame:
-    """See reconcile.differences; where no row went, only those that were written since are looked at."""
-    was, now = (_as_today(table, snapshots.at(spark, table, each.snapshot_id)) for each in (before, after))
-    if table.stamp and before.stamp is not None and _none_went(iceberg, before, after):
-        now = now.where(F.col(table.stamp) > F.lit(before.stamp)).localCheckpoint()
+def _differing(table: Table, was: DataFrame, now: DataFrame, since: datetime | None) -> DataFrame:
+    """See reconcile.differences; only rows that were written `since` are looked at (None: all)."""
+    was, now = _as_today(table, was), _as_today(table, now)
+    if since is not None:
+        now = now.where(F.col(str(table.stamp)) > F.lit(since)).localCheckpoint()
         was = was.join(now.select(*table.key), on=list(table.key), how="left_semi").select(*was.columns)
     return differences(table, now, was)
+
+
+def _written_since(table: Table, iceberg: Any, before: State, after: State) -> datetime | None:
+    """The stamp behind which all rows that differ were written; None where rows may have gone."""
+    return before.stamp if table.stamp and _none_went(iceberg, before, after) else None
 
 
 def _as_today(table: Table, rows: DataFrame) -> DataFrame:
@@ -148,6 +156,67 @@ def _none_went(iceberg: Any, before: State, after: State) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class _Moved:
+    """The rows of a silver table that are others than before."""
+
+    key: str
+    frame: DataFrame
+    """See reconcile.differences."""
+    rows: Mapping[str, Mapping[str, Any]] | None
+    """The same by their key, of few (None: they are many)."""
+
+    def named(self, uses: Sequence[Use], time: str, *, now: bool) -> list[str]:
+        """The keys of those that the uses name, as they are `now`, or as they were."""
+        if self.rows is None:
+            return _keys(records.chosen(self._side(now), uses, time), self.key)
+        found: list[str] = []
+        sides = ((key, _now(row) if now else row["_was"]) for key, row in self.rows.items())
+        there = {key: side for key, side in sides if side is not None}
+        for use in uses:
+            near = [key for key, side in there.items() if _is_near(use, side, time)]
+            since = use.since if near else None
+            near = [key for key in near if since is None or since <= there[key][time].date()]
+            if near and (use.symbols is not None or use.rows is not all_of):
+                of_near = self._side(now).where(F.col(self.key).isin(*near))
+                near = _keys(records.chosen(of_near, [use], time), self.key)
+            found += near
+        return found
+
+    def of(self, keys: Sequence[str]) -> list[Mapping[str, Any]]:
+        """Those of these keys, of many the first."""
+        if self.rows is not None:
+            return [self.rows[key] for key in keys if key in self.rows]
+        of_keys = self.frame.where(F.col(self.key).isin(*keys[:_MOST])).collect()
+        return [row.asDict() for row in of_keys]
+
+    def _side(self, now: bool) -> DataFrame:
+        if now:
+            return self.frame.where(~F.col("_gone")).drop("_gone", "_new", "_was")
+        return self.frame.where(~F.col("_new")).select("_was.*")
+
+
+def _keys(rows: DataFrame, key: str) -> list[str]:
+    return [row[0] for row in rows.select(key).distinct().limit(_MOST).collect()]
+
+
+def _now(row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return None if row["_gone"] else row
+
+
+def _is_near(use: Use, row: Mapping[str, Any], time: str) -> bool:
+    """Whether a row may be one of the use, as far as it says without a query."""
+    return row[time].date() <= use.last and all(row[name] == text for name, text in use.like.items())
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """What landed in between: the places of records; by key and status, that of the first."""
+
+    places: frozenset[str]
+    statuses: Mapping[tuple[str, str], str]
+
+
 @dataclass
 class _Because:
     """Why rows of a table differ between two moments."""
@@ -158,6 +227,9 @@ class _Because:
     was: Moment
     now: Moment
     since: datetime
+    _moved: dict[str, _Moved] = field(default_factory=dict)
+    _landed: dict[str, _Arrived] = field(default_factory=dict)
+    _news: dict[str, DataFrame | None] = field(default_factory=dict)
 
     @property
     def notes(self) -> list[str]:
@@ -178,8 +250,7 @@ class _Because:
             return [Cause(CALENDAR, detail="made of exchange-calendars' XNYS")]
         if self.table.name in _FEEDS:
             feed = _FEEDS[self.table.name]
-            mine = F.col(feed.key) == row[feed.key]
-            found = [*self._of_silver(feed, *(self._rows(of, feed.table).where(mine) for of in (self.was, self.now)))]
+            found = self._of_silver(feed, [row[feed.key]])
         elif self.table.short_name in DIMENSIONS:
             dimension = DIMENSIONS[self.table.short_name]
             found = [*self._of_members(dimension, [row[dimension.natural_key]], by_key=True)]
@@ -191,93 +262,105 @@ class _Because:
 
     def _of_derived(self, origin: Origin, row: Mapping[str, Any]) -> Iterator[Cause]:
         tables = {table.name: table for table in (trades.TABLE, orderbook_snapshots.TABLE)}
-        used: list[dict[str, DataFrame]] = []
+        used: dict[str, dict[str, None]] = {}
         for moment in (self.was, self.now):
             silver = {name: self._rows(moment, table) for name, table in tables.items()}
             subject = origin.subject(row, silver)
             named = origin.members(subject)
             members = {name: self._rows_of(moment, DIMENSIONS[name], keys) for name, keys in named.items()}
-            uses = origin.uses(subject, silver, members)
-            used.append(
-                {name: records.chosen(silver[name], each, _FEEDS[name].event_time) for name, each in uses.items()}
-            )
+            for name, uses in origin.uses(subject, silver, members).items():
+                feed = _FEEDS[name]
+                found = self._all_moved(feed).named(uses, feed.event_time, now=moment is self.now)
+                used.setdefault(name, {}).update(dict.fromkeys(found))
         for name, keys in named.items():
             yield from self._of_members(DIMENSIONS[name], keys)
-        for name in dict.fromkeys([*used[0], *used[1]]):
-            nothing = next(each[name] for each in used if name in each).where(F.lit(False))
-            yield from self._of_silver(_FEEDS[name], *(each.get(name, nothing).drop("_use") for each in used))
+        for name, moved in used.items():
+            yield from self._of_silver(_FEEDS[name], [*moved])
 
     def _rows(self, moment: Moment, table: Table) -> DataFrame:
         """The rows of a silver table as they were consumed, or as they were; none where nothing of it was."""
+        rows = moment.rows(table)
+        return rows.where(F.lit(False)) if self._had_none(moment, table) else rows
+
+    def _had_none(self, moment: Moment, table: Table) -> bool:
         own = moment.state(self.table).cursor
         consumed = isinstance(own, UpstreamsCursor) and table.name in own.upto and own.upto[table.name].stamp is None
-        rows = moment.rows(table)
-        return rows.where(F.lit(False)) if own is None or consumed else rows
+        return own is None or consumed
 
     def _rows_of(self, moment: Moment, dimension: Dimension, keys: Sequence[str]) -> DataFrame:
         """The members of the keys; of accounts, those of the traders."""
         owner = "trader_id" if dimension is dim_account.DIMENSION else dimension.natural_key
         return moment.rows(dimension.table).where(F.col(owner).isin(*keys))
 
-    def _of_silver(self, feed: Feed, was: DataFrame, now: DataFrame) -> Iterator[Cause]:
-        """Of rows of a silver table that are used: which of them are others than before, by the records behind them."""
-        differing = differences(feed.table, now.dropDuplicates([feed.key]), was.dropDuplicates([feed.key]))
-        rows = differing.limit(_MOST).collect()
-        if not rows:
-            return
-        keys = [row[feed.key] for row in rows]
-        of_keys = self._all_of(feed, keys)
-        real = [row for row in rows if of_keys[0].get(row[feed.key]) != of_keys[1].get(row[feed.key])]
-        arrived = self._arrived(feed, [row[feed.key] for row in real], of_keys[1]) if real else []
-        for row in real:
-            yield self._of_row(feed, of_keys[0].get(row[feed.key]), of_keys[1].get(row[feed.key]), arrived)
+    def _all_moved(self, feed: Feed) -> _Moved:
+        if feed.table.name not in self._moved:
+            table, since = feed.table, None
+            if not self._had_none(self.was, table) and not self._had_none(self.now, table):
+                iceberg = snapshots.load(self.spark, table)
+                since = _written_since(table, iceberg, self.was.state(table), self.now.state(table))
+            was, now = self._rows(self.was, table), self._rows(self.now, table)
+            frame = _differing(table, was, now, since).localCheckpoint()
+            few = frame.limit(_FEW + 1).collect()
+            rows = {row[feed.key]: row.asDict() for row in few} if len(few) <= _FEW else None
+            self._moved[table.name] = _Moved(feed.key, frame, rows)
+        return self._moved[feed.table.name]
 
-    def _all_of(self, feed: Feed, keys: Sequence[str]) -> list[dict[str, Row]]:
-        """By key, the rows of the silver table, used or not: as they were, and as they are."""
-        columns = [name for name in feed.table.column_names if name != feed.table.stamp]
-        return [
-            {
-                row[feed.key]: row
-                for row in _as_today(feed.table, self._rows(moment, feed.table))
-                .where(F.col(feed.key).isin(*keys)).select(*columns).collect()
-            }
-            for moment in (self.was, self.now)
-        ]  # fmt: skip
+    def _of_silver(self, feed: Feed, keys: Sequence[str]) -> list[Cause]:
+        """Of rows of a silver table: which of them are others than before, by the records behind them."""
+        found = self._all_moved(feed).of(keys) if keys else []
+        if not found:
+            return []
+        arrived = self._arrived_of(feed, keys)
+        return [self._of_row(feed, row["_was"], _now(row), arrived) for row in found]
 
-    def _arrived(self, feed: Feed, keys: Sequence[str], now: Mapping[str, Row]) -> list[Row]:
-        """The records that landed in between and are in the place of a row of these keys, or of a status under one of
-        them, in the order in which they arrived: `_place`, `_key` and `_status`."""
+    def _arrived_of(self, feed: Feed, keys: Sequence[str]) -> _Arrived:
+        """Of few rows all at once."""
+        moved = self._all_moved(feed)
+        if moved.rows is None:
+            return self._arrived(feed, moved.frame.where(F.col(feed.key).isin(*keys[:_MOST])))
+        if feed.table.name not in self._landed:
+            self._landed[feed.table.name] = self._arrived(feed, moved.frame)
+        return self._landed[feed.table.name]
+
+    def _arrived(self, feed: Feed, rows: DataFrame) -> _Arrived:
+        """What landed in between of the rows (see reconcile.differences) or of a status under one of their keys."""
         bronze, upto = self.now.records(feed), self._upto(feed)
         landed = bronze if upto is None else bronze.where(F.col("_ingested_at") > F.lit(upto))
-        place = F.concat_ws("/", *(F.col(name).cast("string") for name in _BRONZE))
-        chosen, key, status = place.isin(*(_place(now[key]) for key in keys if key in now)), F.lit(None), F.lit(None)
+        key, status = F.regexp_replace(feed.key, records.BLANKS, ""), F.lit(None)
         if feed.status:
-            key = F.regexp_replace(feed.key, records.BLANKS, "")
             status = F.coalesce(folded(F.get_json_object("raw_payload", f"$.{feed.status}")), F.lit("EXECUTED"))
-            chosen = chosen | key.isin(*(_bare(each) for each in keys))
-        found = landed.where(chosen).select(
-            place.alias("_place"), key.cast("string").alias("_key"), status.cast("string").alias("_status"),
-            "_ingested_at", *_BRONZE[1:],
+        told = landed.select(
+            _of_place(_BRONZE).alias("_place"), (key if feed.status else F.lit(None)).cast("string").alias("_key"),
+            status.cast("string").alias("_status"), "_ingested_at", *_BRONZE[1:],
         )  # fmt: skip
-        return found.orderBy("_ingested_at", *_BRONZE[1:]).collect()
+        wanted = rows.select(key.alias("_key"), F.when(~F.col("_gone"), _of_place(PLACE)).alias("_place"))
+        found = [told.join(F.broadcast(wanted.select(name).distinct()), on=name, how="left_semi").select(*told.columns)
+                 for name in ("_place", "_key")]  # fmt: skip
+        arrived = reduce(DataFrame.unionByName, found).orderBy("_ingested_at", *_BRONZE[1:]).collect()
+        first: dict[tuple[str, str], str] = {}
+        for row in arrived:
+            first.setdefault((row["_key"], row["_status"]), row["_place"])
+        return _Arrived(frozenset(row["_place"] for row in arrived), first)
 
     def _upto(self, feed: Feed) -> datetime | None:
         """How much of bronze silver had consumed before."""
         cursor = self.was.state(feed.table).cursor
         return cursor.upto if isinstance(cursor, UpstreamCursor) else None
 
-    def _of_row(self, feed: Feed, was: Row | None, now: Row | None, arrived: Sequence[Row]) -> Cause:
+    def _of_row(
+        self, feed: Feed, was: Mapping[str, Any] | None, now: Mapping[str, Any] | None, arrived: _Arrived
+    ) -> Cause:
         key = (now or was)[feed.key]  # type: ignore[index]
         if now is None:
             return Cause(AGAIN, detail=f"{key} is no row of {feed.table.name} any more")
         if was is not None and feed.status and was[feed.status] != now[feed.status]:
-            moved = [r["_place"] for r in arrived if (r["_key"], r["_status"]) == (_bare(key), now[feed.status])]
+            moved = arrived.statuses.get((_bare(key), now[feed.status]))
             detail = f"{key}: {was[feed.status]} → {now[feed.status]}"
             if moved:
-                return Cause(STATUS, moved[0], detail)
+                return Cause(STATUS, moved, detail)
             return Cause(REPLAYED if self._replayed else AGAIN, detail=detail)
         record = _place(now)
-        if record not in {row["_place"] for row in arrived}:
+        if record not in arrived.places:
             return Cause(REPLAYED if record in self._replayed else AGAIN, record, str(key))
         if was is not None:
             return Cause(RESTATED if feed.restates else AGAIN, record, str(key))
@@ -288,26 +371,36 @@ class _Because:
     def _replayed(self) -> frozenset[str]:
         """The places of records that were replayed since."""
         letters = self.spark.table(rejected_records.TABLE.identifier)
-        place = F.concat_ws("/", *(F.col(name).cast("string") for name in _BRONZE))
         is_replayed = (F.col("status") == rejected_records.REPLAYED) & F.col("resolution").isin("inserted", "updated")
         resolved = letters.where(is_replayed & (F.col("_resolved_at") > F.lit(self.since)))
-        return frozenset(row[0] for row in resolved.select(place).collect())
+        return frozenset(row[0] for row in resolved.select(_of_place(_BRONZE)).collect())
 
     def _of_members(self, dimension: Dimension, keys: Sequence[str], *, by_key: bool = False) -> Iterator[Cause]:
         """The records about members that were followed in between."""
-        log, followed = self.now.log(dimension), self.was.followed(dimension)
+        news = self._followed_since(dimension)
+        if news is None:
+            return
         if dimension is dim_account.DIMENSION and not by_key:
+            log = self.now.log(dimension)
             owned = log.where(attributes.text(F.col("attributes"), "trader_id").isin(*keys)).select("natural_key")
             rows = self._rows_of(self.was, dimension, keys).select(F.col(dimension.natural_key).alias("natural_key"))
-            log = log.join(owned.unionByName(rows).distinct(), on="natural_key", how="left_semi").select(*log.columns)
+            about = owned.unionByName(rows).distinct()
+            news = news.join(about, on="natural_key", how="left_semi").select(*news.columns)
         else:
-            log = log.where(F.col("natural_key").isin(*keys))
-        if followed is not None:
-            log = log.where(F.col(str(LOG.stamp)) > F.lit(followed))
-        for row in records.of_members(dimension, log).where(F.col("fate") != records.REFUSED).limit(_MOST).collect():
+            news = news.where(F.col("natural_key").isin(*keys))
+        for row in records.of_members(dimension, news).where(F.col("fate") != records.REFUSED).limit(_MOST).collect():
             source = row["source"] if row["partition"] is not None else f"raw_reference/{row['source']}"
             middle = "" if row["partition"] is None else f"/{row['partition']}"
             yield Cause(MEMBER, f"{source}{middle}/{row['position']}", f"{row['key']} {row['fate']}")
+
+    def _followed_since(self, dimension: Dimension) -> DataFrame | None:
+        """Of the change log; None where that is nothing."""
+        if dimension.name not in self._news:
+            log, followed = self.now.log(dimension), self.was.followed(dimension)
+            news = log if followed is None else log.where(F.col(str(LOG.stamp)) > F.lit(followed))
+            news = news.localCheckpoint()
+            self._news[dimension.name] = None if news.isEmpty() else news
+        return self._news[dimension.name]
 
     def _of_rules(self) -> Iterator[Cause]:
         """What moves rows without a record of their own: newer rules, and sources that were derived anew."""
@@ -335,8 +428,13 @@ def _rules(spark: SparkSession, table: Table, before: State, after: State) -> li
     return [before.rules or 1, *reversed(found)]
 
 
-def _place(row: Row) -> str:
+def _place(row: Mapping[str, Any]) -> str:
     return "/".join(str(row[name]) for name in PLACE)
+
+
+def _of_place(names: Sequence[str]) -> Column:
+    """The same of columns."""
+    return F.concat_ws("/", *(F.col(name).cast("string") for name in names))
 
 
 def _bare(key: str) -> str:

@@ -7,6 +7,7 @@ than the table holds, either the table is wrong or the trace is.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from functools import cache
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -44,22 +45,31 @@ Choice = Callable[[DataFrame], DataFrame]
 _DAY = timedelta(days=1)
 
 
+def all_of(rows: DataFrame) -> DataFrame:
+    return rows
+
+
 @dataclass(frozen=True)
 class Use:
     """Rows of a silver table that a row is made of: what they are there for, and which they are.
 
-    All of them are of a day from `first` (None: any) to `last`, have the texts `like` in these columns, and are of the
-    `symbols` (None: of any): by that, files and records are left out before they are read.
+    All of them are of a day from `since` (None: any) to `last`, have the texts `like` in these columns, and are of the
+    `symbols` (None: of any): by that, files and records are left out before they are read. Where it takes a query to
+    say that, or which of them are the `rows`, it is asked when it is needed.
     """
 
     what: str
     last: date
-    first: date | None = None
+    first: date | Callable[[], date | None] | None = None
     like: Mapping[str, str] = field(default_factory=dict)
     symbols: DataFrame | None = None
-    rows: Choice = lambda rows: rows
+    rows: Choice = all_of
     columns: frozenset[str] = frozenset()
     """The columns that need them; none: all."""
+
+    @property
+    def since(self) -> date | None:
+        return self.first() if callable(self.first) else self.first
 
 
 @dataclass(frozen=True)
@@ -117,20 +127,28 @@ def _before(day: date) -> Column:
     return F.col("trade_timestamp") < F.lit(midnight(day))
 
 
-def _last_before(held: DataFrame, symbols: DataFrame, day: date, what: str, *columns: str) -> Use:
+def _last_before(held: DataFrame, symbols: DataFrame, day: date, what: str, *columns: str, **like: str) -> Use:
     """Of each of the `symbols` the last trade that counts of before a day, and what is cancelled of after it."""
     named = symbols.select("symbol").distinct()
-    counts = live(held).where(_before(day)).join(F.broadcast(named), on="symbol", how="left_semi")
-    last = named.join(counts.groupBy("symbol").agg(F.max(trades.place()).alias("_last")), on="symbol", how="left")
-    last = last.localCheckpoint()
-    is_missing = F.col("_last").isNull()
-    lacking, first = last.agg(F.count_if(is_missing), F.min(F.to_date("_last.trade_timestamp"))).collect()[0]
+
+    @cache
+    def last() -> DataFrame:
+        counts = live(held).where(_before(day)).join(F.broadcast(named), on="symbol", how="left_semi")
+        found = counts.groupBy("symbol").agg(F.max(trades.place()).alias("_last"))
+        return named.join(found, on="symbol", how="left").localCheckpoint()
+
+    @cache
+    def first() -> date | None:
+        of_all = (F.count_if(F.col("_last").isNull()), F.min(F.to_date("_last.trade_timestamp")))
+        lacking, earliest = last().agg(*of_all).collect()[0]
+        return None if lacking else earliest
 
     def rows(of: DataFrame) -> DataFrame:
-        found = of.where(_before(day)).join(F.broadcast(last), on="symbol", how="inner")
-        return found.where(is_missing | (F.col("_last") <= trades.place())).select(*of.columns)
+        found = of.where(_before(day)).join(F.broadcast(last()), on="symbol", how="inner")
+        counts = F.col("_last").isNull() | (F.col("_last") <= trades.place())
+        return found.where(counts).select(*of.columns)
 
-    return Use(what, day - _DAY, None if lacking else first, symbols=named, rows=rows, columns=frozenset(columns))
+    return Use(what, day - _DAY, first, like, named, rows, frozenset(columns))
 
 
 class Activity(Origin):
@@ -184,7 +202,7 @@ class Summary(Origin):
         day, symbol = subject["summary_date"], subject["symbol"]
         of_day = _of_day(day, "trade of the day", symbol=symbol)
         mine = held[trades.TABLE.name].where(F.col("symbol") == symbol)
-        base = _last_before(mine, mine, day, "last close before", "price_change_pct")
+        base = _last_before(mine, mine, day, "last close before", "price_change_pct", symbol=symbol)
         return {
             trades.TABLE.name: [of_day, base],
             orderbook_snapshots.TABLE.name: [_of_day(day, "order book of the day", "avg_spread", symbol=symbol)],
@@ -326,14 +344,15 @@ class Positions(_OfLots):
         booked = _booked_until(subject, self._account(subject, members), day, "trade of the account")
         theirs = booked.rows(traded.where((F.col("trader_id") == subject["trader_id"]) & _before(day + _DAY)))
         symbols = live(theirs).select("symbol").distinct().localCheckpoint()
-        own = replace(booked, what="trade of the position", like={**booked.like, "symbol": subject["symbol"]})
+        mine = {"symbol": subject["symbol"]}
+        own = replace(booked, what="trade of the position", like={**booked.like, **mine})
         others = replace(
             booked,
             what="trade of the account's other positions",
             rows=lambda of: booked.rows(of).where(~symbol),
             columns=frozenset({"weight_pct"}),
         )
-        price = _last_before(traded, symbols.where(symbol), day + _DAY, "last price", *_OF_PRICE)
+        price = _last_before(traded, symbols.where(symbol), day + _DAY, "last price", *_OF_PRICE, **mine)
         prices = _last_before(
             traded, symbols.where(~symbol), day + _DAY, "last price of another position", "weight_pct"
         )
@@ -365,10 +384,14 @@ def _booked_until(subject: Subject, account: Column, day: date, what: str, **lik
 
 def _witness(traded: DataFrame, day: date) -> Use:
     """One trade by which there is a day at all."""
-    of_day = live(traded).where(~_before(day) & _before(day + _DAY))
-    found = of_day.agg(F.min(trades.place())).collect()[0][0]
-    chosen = F.lit(False) if found is None else F.col("trade_id") == found["trade_id"]
-    return Use("witness that there was trading on the day", day, day, rows=lambda of: of.where(chosen))
+
+    @cache
+    def chosen() -> Column:
+        of_day = live(traded).where(~_before(day) & _before(day + _DAY))
+        found = of_day.agg(F.min(trades.place())).collect()[0][0]
+        return F.lit(False) if found is None else F.col("trade_id") == found["trade_id"]
+
+    return Use("witness that there was trading on the day", day, day, rows=lambda of: of.where(chosen()))
 
 
 def _only(spark: SparkSession, day: date) -> DataFrame:

@@ -67,8 +67,8 @@ def _code(name: str) -> Column:
 
 
 def _of_days(use: Use, time: str) -> Column:
-    until = F.col(time) < F.lit(midnight(use.last + timedelta(days=1)))
-    return until if use.first is None else until & (F.col(time) >= F.lit(midnight(use.first)))
+    until, since = F.col(time) < F.lit(midnight(use.last + timedelta(days=1))), use.since
+    return until if since is None else until & (F.col(time) >= F.lit(midnight(since)))
 
 
 def with_same_keys(feed: Feed, bronze: DataFrame, around: DataFrame, *rows: DataFrame) -> DataFrame:

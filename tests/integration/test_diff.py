@@ -16,6 +16,7 @@ from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.trace.diff import Changes, diff
 from tests.support import lake
+from tests.support.executions import counted
 from tests.support.histories import STATUSES, histories
 from tests.support.lake import Lake, arrive, bring_up, moment, table
 from tests.support.market import Market, change, market
@@ -66,8 +67,12 @@ def made(begun: tuple[Lake, datetime], tmp_path: Path) -> tuple[Lake, datetime]:
     return begun[0].copy(tmp_path / "home"), begun[1]
 
 
-def test_a_late_record_changes_a_day_and_the_change_of_the_day_after(made: tuple[Lake, datetime]) -> None:
+@pytest.mark.parametrize("few", [5_000, 0])
+def test_a_late_record_changes_a_day_and_the_change_of_the_day_after(
+    made: tuple[Lake, datetime], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     lake, at = made
+    monkeypatch.setattr("lakehouse_spark.trace.diff._FEW", few)
     bring_up(lake, sent(trade_id="T4", price=11, quantity=50, timestamp="2025-01-15T16:00:00Z"), gold=[SUMMARY])
     found = since(lake, at, SUMMARY)
     assert found.numbers == {"appeared": 0, "changed": 2, "went": 0}
@@ -77,6 +82,20 @@ def test_a_late_record_changes_a_day_and_the_change_of_the_day_after(made: tuple
     assert first[1]["close_price"] == ("10.000000", "11.000000")
     assert (second[1], second[2]) == ({"price_change_pct": ("20.0000", "9.0909")}, [cause])
     assert [cause.record for cause in since(lake, at, "silver.trades").rows[0].causes] == ["trades/0/3"]
+
+
+def test_what_it_costs_to_explain_a_new_day_does_not_grow_with_its_rows(made: tuple[Lake, datetime]) -> None:
+    lake, at = made
+    new = [sent(trade_id=f"N{number}", symbol=f"S{number}", timestamp="2025-01-17T15:00:00Z") for number in range(6)]
+    bring_up(lake, *new, gold=[SUMMARY])
+    with counted(lake.spark) as counter:
+        one = diff(lake.spark, lake.settings, table(SUMMARY), at, limit=1)
+        of_one = counter.spent()
+        six = diff(lake.spark, lake.settings, table(SUMMARY), at, limit=6)
+        of_six = counter.spent()
+    assert (len(one.rows), len(six.rows)) == (1, 6)
+    assert [[cause.record for cause in row.causes] for row in six.rows] == [[f"trades/0/{n}"] for n in range(3, 9)]
+    assert len(of_six.executions) == len(of_one.executions), of_six
 
 
 def test_a_cancellation_takes_a_day_away(made: tuple[Lake, datetime]) -> None:
