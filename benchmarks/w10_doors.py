@@ -75,7 +75,7 @@ class Trace(Door):
 
 class Diff(Door):
     name = "lakehouse diff"
-    note = "of the symbols' summaries, since before an increment of 1,000 events"
+    note = "of the symbols' summaries, since before an increment of 1,000 events; cold is with the increment"
     goal = 20
 
     def open(self) -> None:
