@@ -178,8 +178,7 @@ class _Moved:
             since = use.since if near else None
             near = [key for key in near if since is None or since <= there[key][time].date()]
             if near and (use.symbols is not None or use.rows is not all_of):
-                of_near = self._side(now).where(F.col(self.key).isin(*near))
-                near = _keys(records.chosen(of_near, [use], time), self.key)
+                near = _keys(records.chosen(self._side(now), [use], time), self.key)
             found += near
         return found
 
@@ -344,7 +343,7 @@ class _Because:
 
     def _upto(self, feed: Feed) -> datetime | None:
         """How much of bronze silver had consumed before."""
-        cursor = self.was.state(feed.table).cursor
+        cursor = None if self._had_none(self.was, feed.table) else self.was.state(feed.table).cursor
         return cursor.upto if isinstance(cursor, UpstreamCursor) else None
 
     def _of_row(
@@ -396,7 +395,8 @@ class _Because:
     def _followed_since(self, dimension: Dimension) -> DataFrame | None:
         """Of the change log; None where that is nothing."""
         if dimension.name not in self._news:
-            log, followed = self.now.log(dimension), self.was.followed(dimension)
+            was_made = self.was.state(self.table).cursor is not None
+            log, followed = self.now.log(dimension), self.was.followed(dimension) if was_made else None
             news = log if followed is None else log.where(F.col(str(LOG.stamp)) > F.lit(followed))
             news = news.localCheckpoint()
             self._news[dimension.name] = None if news.isEmpty() else news

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse_spark.bronze import raw_orderbook
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs import rejected
 from lakehouse_spark.lake import commit
@@ -18,7 +19,7 @@ from lakehouse_spark.trace.diff import Changes, diff
 from tests.support import lake
 from tests.support.executions import counted
 from tests.support.histories import STATUSES, histories
-from tests.support.lake import Lake, arrive, bring_up, moment, table
+from tests.support.lake import Lake, arrive, book, bring_up, moment, table
 from tests.support.market import Market, change, market
 from tests.support.scd_changes import drawn
 from tests.support.shell import Terminal
@@ -83,6 +84,16 @@ def test_a_late_record_changes_a_day_and_the_change_of_the_day_after(
         patch.setattr("lakehouse_spark.trace.diff._FEW", 0)
         assert told(since(lake, at, SUMMARY)) == [first, second]
     assert [cause.record for cause in since(lake, at, "silver.trades").rows[0].causes] == ["trades/0/3"]
+
+
+def test_the_first_book_of_all_is_a_record_that_came(made: tuple[Lake, datetime]) -> None:
+    lake, at = made
+    arrive(lake, book(snapshot_time="2025-01-16T15:30:00Z"), topic=raw_orderbook.TOPIC)
+    bring_up(lake, gold=[SUMMARY])
+    (row,) = told(since(lake, at, SUMMARY))
+    assert [*row[1]] == ["avg_spread"]
+    ((what, record, detail),) = row[2]
+    assert (what, record, detail.endswith(" of 2025-01-16 15:30:00 UTC")) == ("late record", "orderbook/0/0", True)
 
 
 def test_what_it_costs_to_explain_a_new_day_does_not_grow_with_its_rows(made: tuple[Lake, datetime]) -> None:
