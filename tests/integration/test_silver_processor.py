@@ -144,6 +144,20 @@ def test_a_trade_id_that_comes_back_on_another_day_is_a_conflict(lake: Lake) -> 
     assert held(lake) == [("T1", 0, "EXECUTED")]
 
 
+def counting_files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of each batch from here on, how many files of silver are looked into for its keys: a task opens one alone."""
+    monkeypatch.setitem(snapshots.SMALL_FILES, "file-open-cost", "134217728")
+    looked_into: list[int] = []
+    classify = dedup.classify
+
+    def counted(records: DataFrame, held: DataFrame, **given: Any) -> DataFrame:
+        looked_into.append(held.rdd.getNumPartitions())
+        return classify(records, held, **given)
+
+    monkeypatch.setattr(dedup, "classify", counted)
+    return looked_into
+
+
 @pytest.mark.parametrize("days", [3, 30])
 def test_the_files_looked_into_do_not_grow_with_history(lake: Lake, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
     def of_day(day: int, *numbers: int) -> list[bytes]:
@@ -155,16 +169,7 @@ def test_the_files_looked_into_do_not_grow_with_history(lake: Lake, monkeypatch:
     assert lake.spark.table("lake.silver.trades.files").count() == days
     rows = snapshots.at(lake.spark, trades.TABLE, lake.state("silver.trades").snapshot_id)
     assert rows.rdd.getNumPartitions() == 1
-    # a file of its own for each task, so that tasks count files
-    monkeypatch.setitem(snapshots.SMALL_FILES, "file-open-cost", "134217728")
-    looked_into: list[int] = []
-    classify = dedup.classify
-
-    def counted(records: DataFrame, held: DataFrame, **given: Any) -> DataFrame:
-        looked_into.append(held.rdd.getNumPartitions())
-        return classify(records, held, **given)
-
-    monkeypatch.setattr(dedup, "classify", counted)
+    looked_into = counting_files(monkeypatch)
     arrive(lake, *of_day(days, *range(10)), *of_day(1, 2), at=NOON + timedelta(minutes=1))
     assert process(lake) == counts(records=11, accepted=10, duplicates=1, rows=10, inserted=10)
     assert lake.spark.table("lake.silver.trades.files").count() == days + 1
@@ -183,15 +188,7 @@ def test_of_the_day_a_book_is_looked_for_in_files_of_its_own_time(
         return done.counts
 
     come(0, "09:00:00", "09:14:59.999999"), come(1, "11:00:00"), come(2, "23:59:59.999999")
-    monkeypatch.setitem(snapshots.SMALL_FILES, "file-open-cost", "134217728")
-    looked_into: list[int] = []
-    classify = dedup.classify
-
-    def counted(records: DataFrame, held: DataFrame, **given: Any) -> DataFrame:
-        looked_into.append(held.rdd.getNumPartitions())
-        return classify(records, held, **given)
-
-    monkeypatch.setattr(dedup, "classify", counted)
+    looked_into = counting_files(monkeypatch)
     assert come(3, "09:14:59.999999", "09:20:00") == counts(records=2, accepted=1, duplicates=1, rows=1, inserted=1)
     assert come(4, "23:59:59.999999", "11:00:00") == counts(records=2, duplicates=2)
     assert come(5, "15:00:00") == counts(records=1, accepted=1, rows=1, inserted=1)
