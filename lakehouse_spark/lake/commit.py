@@ -549,8 +549,12 @@ def _overtaken(table: Table) -> LostRaceError:
 
 
 def staging_branch(purpose: str) -> str:
-    """A name for a new branch, of the time at which it is made and of nobody else's."""
-    return f"{purpose}_{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid.uuid4().hex}"
+    """A name for a new branch, of the time at which it is made and of nobody else's.
+
+    Spark asks the catalog whether a table is named so before it takes it for a branch, and some catalogs refuse to look
+    for a name with capitals.
+    """
+    return f"{purpose}_{datetime.now(UTC):%Y%m%dt%H%M%S}_{uuid.uuid4().hex}"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ CURSOR = "lakehouse.cursor"
 BROKEN = "broken"
 """In the notes of a commit that was held back, and may have been published since: the checks that it breaks, and how
 many rows do."""
-HELD = re.compile(r"audit_(\d{8}T\d{6})_[0-9a-f]{32}")
+HELD = re.compile(r"audit_(\d{8}[Tt]\d{6})_[0-9a-f]{32}")
 """The names of branches on which commits are held back; the time is when they were begun."""
 
 _REBUILT = " rebuilt"

@@ -22,7 +22,7 @@ _STALE = timedelta(days=1)
 """A partition that never settles is compacted once what it gathered is as old."""
 _MANIFESTS = 20
 """With fewer manifests, rewriting them gains a reader nothing."""
-_STAGED = re.compile(r"(?:commit|compaction)_(?:(\d{8}T\d{6})_)?[0-9a-f]{32}")
+_STAGED = re.compile(r"(?:commit|compaction)_(?:(\d{8}[Tt]\d{6})_)?[0-9a-f]{32}")
 """Branches on which writers stage; the time is when it was made."""
 
 
@@ -504,7 +504,7 @@ def _is_past_its_age(ref: Ref, health: Health, given: Circumstances) -> bool:
 
 def _began(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return datetime.strptime(text, "%Y%m%dt%H%M%S").replace(tzinfo=UTC)
     except ValueError:  # a name that a user gave
         return None
 

@@ -344,7 +344,7 @@ def test_what_a_killed_writer_staged_is_invisible_and_named_by_its_time(
         with pytest.raises(KeyboardInterrupt):
             add(session, table, base, minute(10), "dead", 0)
     (left,) = session.table(f"{table.identifier}.refs").where("name != 'main'").collect()
-    assert re.fullmatch(rf"commit_{datetime.now(UTC):%Y}\d{{4}}T\d{{6}}_[0-9a-f]{{32}}", left["name"])
+    assert re.fullmatch(rf"commit_{datetime.now(UTC):%Y}\d{{4}}t\d{{6}}_[0-9a-f]{{32}}", left["name"])
     assert session.table(table.identifier).count() == 2
     assert session.table(f"{table.identifier}.branch_{left['name']}").count() == 3
     assert snapshots.state(session, table) == base
