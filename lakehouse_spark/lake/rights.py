@@ -42,7 +42,7 @@ def _ask_store(spark: SparkSession, table: Table, iceberg: Any) -> None:
     if io.getClass().getSimpleName() != "S3FileIO":
         return
     bucket, _, folder = place.partition("://")[2].partition("/")
-    name = f"{folder}/metadata/{uuid.uuid4()}.asked"
+    name = f"{folder}/metadata/{uuid.uuid4()}-m0.avro"  # as a manifest: some stores take nothing else in a table
     client = io.client(place)
     try:
         begun = client.createMultipartUpload(
@@ -52,7 +52,7 @@ def _ask_store(spark: SparkSession, table: Table, iceberg: Any) -> None:
         if _status(error) in (_UNAUTHORIZED, _FORBIDDEN):
             raise LakehouseError(
                 f"{table.name}: the store does not let us write to {place}: {in_a_sentence(error)}",
-                "Let the key that LAKEHOUSE_S3__… names write there, or name another one",
+                "Let the key that LAKEHOUSE_S3__… names, or the catalog gives, write there, or name another one",
             ) from error
         return
     request = model.AbortMultipartUploadRequest.builder().bucket(bucket).key(name).uploadId(begun.uploadId())

@@ -108,7 +108,9 @@ def test_a_key_that_may_only_read_ends_every_job_before_it_works(doors: Doors) -
         f"bronze.raw_trades: the store does not let us write to {place}: "
         "software.amazon.awssdk.services.s3.model.AccessDeniedException: Access Denied. "
     )
-    assert said["bronze_writer"].endswith(". Let the key that LAKEHOUSE_S3__… names write there, or name another one")
+    assert said["bronze_writer"].endswith(
+        ". Let the key that LAKEHOUSE_S3__… names, or the catalog gives, write there, or name another one"
+    )
     assert {name: sentence.partition(":")[0] for name, sentence in said.items()} == ASKED_FOR
     assert [sentence for sentence in said.values() if "\n" in sentence] == []
 
