@@ -81,16 +81,19 @@ def _sql(settings: Settings, mode: str, is_new: bool) -> Catalog:
 
 
 def _rest(settings: Settings, properties: Mapping[str, str]) -> Catalog:
-    from pyiceberg.catalog.rest import RestCatalog
+    from pyiceberg.catalog.rest import SIGV4, RestCatalog
 
     if not (settings.catalog.uri and settings.catalog.warehouse):
         raise UsageError(settings.lacks_server)
-    return RestCatalog(
-        CATALOG,
-        uri=str(settings.catalog.uri),
-        warehouse=settings.warehouse,
-        **{**_s3(settings.s3), **properties, **settings.catalog.properties, **settings.catalog.revealed()},
-    )
+    given = {
+        "uri": str(settings.catalog.uri), "warehouse": settings.warehouse, **_s3(settings.s3), **properties,
+        **settings.catalog.properties, **settings.catalog.revealed(),
+    }  # fmt: skip
+    if given.get("rest.auth.type") == "sigv4" or given.get(SIGV4) == "true":
+        from lakehouse_spark.iceberg.sigv4 import SignedCatalog
+
+        return SignedCatalog(CATALOG, **{**given, SIGV4: "true"})
+    return RestCatalog(CATALOG, **given)
 
 
 def _s3(s3: S3Settings) -> Mapping[str, str]:
