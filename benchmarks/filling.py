@@ -40,7 +40,7 @@ def bronze(rows: DataFrame, stamp: datetime) -> DataFrame:
     named = {
         "timestamp": F.col("moment"), "raw_payload": F.col("payload"), "_ingested_at": F.lit(stamp).cast("timestamp"),
         "_kafka_topic": F.lit("trades"), "_kafka_partition": F.col("place"), "_kafka_offset": F.col("following"),
-        "_raw_bytes": F.lit(None),
+        "_raw_bytes": F.lit(None), "_kafka_headers": F.lit(None),
     }  # fmt: skip
     return as_rows(rows, raw_trades.TABLE.schema, named)
 

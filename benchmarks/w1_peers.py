@@ -112,6 +112,7 @@ class PyIcebergLoop(Contender):
             "_kafka_partition": pa.array([message.partition() for message in messages], pa.int32()),
             "_kafka_offset": pa.array([message.offset() for message in messages], pa.int64()),
             "_raw_bytes": pa.nulls(len(values), pa.binary()),
+            "_kafka_headers": pa.nulls(len(values), pa.list_(pa.struct({"key": pa.string(), "value": pa.binary()}))),
         }
         return pa.table({name: columns[name] for name in TABLE.column_names})
 

@@ -84,6 +84,8 @@ class KafkaSettings(_Part):
     formats: Mapping[str, Literal["json", "avro", "json_schema"]] = {}
     """What the records of a bronze table are, where not plain JSON (json): avro or json_schema, as the serializers of a
     schema registry frame them."""
+    headers: tuple[str, ...] = ()
+    """The bronze tables whose records keep their Kafka headers (raw_trades …), as they were sent, secrets included."""
 
     @property
     def has_avro(self) -> bool:

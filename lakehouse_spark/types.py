@@ -21,3 +21,5 @@ RATE = T.DecimalType(5, 4)
 """A share between 0 and 1."""
 
 TEXTS = T.ArrayType(T.StringType())
+HEADERS = T.ArrayType(T.StructType([T.StructField("key", T.StringType()), T.StructField("value", T.BinaryType())]))
+"""The headers of a Kafka record in its order: a key may be there twice, a value be empty or NULL."""

@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS lake.bronze.raw_trades (
   `_kafka_topic` string COMMENT 'Source Kafka topic',
   `_kafka_partition` int COMMENT 'Kafka partition',
   `_kafka_offset` bigint COMMENT 'Kafka offset (for exactly-once tracking)',
-  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL'
+  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL',
+  `_kafka_headers` array<struct<key:string,value:binary>> COMMENT 'Kafka headers as sent, in order; NULL where not asked for, or none'
 )
 USING iceberg
 PARTITIONED BY (days(`timestamp`))
@@ -46,7 +47,8 @@ CREATE TABLE IF NOT EXISTS lake.bronze.raw_orderbook (
   `_kafka_topic` string COMMENT 'Source Kafka topic',
   `_kafka_partition` int COMMENT 'Kafka partition',
   `_kafka_offset` bigint COMMENT 'Kafka offset (for exactly-once tracking)',
-  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL'
+  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL',
+  `_kafka_headers` array<struct<key:string,value:binary>> COMMENT 'Kafka headers as sent, in order; NULL where not asked for, or none'
 )
 USING iceberg
 PARTITIONED BY (days(`snapshot_time`))
@@ -80,7 +82,8 @@ CREATE TABLE IF NOT EXISTS lake.bronze.raw_marketdata (
   `_kafka_topic` string COMMENT 'Source Kafka topic',
   `_kafka_partition` int COMMENT 'Kafka partition',
   `_kafka_offset` bigint COMMENT 'Kafka offset (for exactly-once tracking)',
-  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL'
+  `_raw_bytes` binary COMMENT 'The exact bytes where they are not valid UTF-8, else NULL',
+  `_kafka_headers` array<struct<key:string,value:binary>> COMMENT 'Kafka headers as sent, in order; NULL where not asked for, or none'
 )
 USING iceberg
 PARTITIONED BY (days(`tick_time`))

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from lakehouse_spark.table import Table, column
 from lakehouse_spark.transforms import fields, payload
 from lakehouse_spark.transforms.fields import Kinds
-from lakehouse_spark.types import BYTES, INSTANT, INTEGER, LONG, TEXT
+from lakehouse_spark.types import BYTES, HEADERS, INSTANT, INTEGER, LONG, TEXT
 
 RECORD_COLUMNS = (
     column("raw_payload", TEXT, "Full JSON payload; NULL for a tombstone; repaired text where not valid UTF-8"),
@@ -19,6 +19,7 @@ RECORD_COLUMNS = (
     column("_kafka_partition", INTEGER, "Kafka partition"),
     column("_kafka_offset", LONG, "Kafka offset (for exactly-once tracking)"),
     column("_raw_bytes", BYTES, "The exact bytes where they are not valid UTF-8, else NULL"),
+    column("_kafka_headers", HEADERS, "Kafka headers as sent, in order; NULL where not asked for, or none"),
 )
 KEY = ("_kafka_topic", "_kafka_partition", "_kafka_offset", "_ingested_at")
 
@@ -55,13 +56,15 @@ class Topic:
 
 
 def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int, text: Column | None = None) -> DataFrame:
-    """One row per Kafka record (`value`, `topic`, `partition`, `offset`): nothing dropped, nothing rejected.
+    """One row per Kafka record (`value`, `topic`, `partition`, `offset`, and `headers` where they were asked for):
+    nothing dropped, nothing rejected.
 
     Typed columns hold the value where it parses, else NULL; all of them are NULL where the payload is not one JSON
     object, is nested too deeply for the parser or has more than `max_bytes`; a field that holds half of a surrogate
     pair is no text. `text` is the payload of a topic whose values are not texts themselves (see framing).
     """
     kept = payload.landed(F.col("value"), text)
+    headers = F.col("headers") if "headers" in records.columns else F.lit(None).cast(HEADERS)
     decoded = records.select(
         kept["raw_payload"].alias("raw_payload"),
         F.lit(stamp).cast("timestamp").alias("_ingested_at"),
@@ -69,6 +72,7 @@ def build(records: DataFrame, topic: Topic, stamp: datetime, max_bytes: int, tex
         F.col("partition").alias("_kafka_partition"),
         F.col("offset").alias("_kafka_offset"),
         kept["_raw_bytes"].alias("_raw_bytes"),
+        headers.alias("_kafka_headers"),
     )
     read = topic.with_fields(decoded, max_bytes)
     trimmed = {name: F.col(f"t_{name}") for name in topic.fields}

@@ -68,6 +68,8 @@ def text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, list):
         return ", ".join(map(text, value))
+    if isinstance(value, tuple):  # a struct
+        return f"({', '.join('NULL' if part is None else text(part) for part in value)})"
     return str(value)
 
 

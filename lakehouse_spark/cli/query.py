@@ -127,4 +127,4 @@ def _by_name(columns: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
     """A row as JSON has it: of two columns that are alike, the last."""
     from pyspark.sql import Row
 
-    return row.asDict(recursive=True) if isinstance(row, Row) else dict(zip(columns, row, strict=True))
+    return (row if isinstance(row, Row) else Row(*columns)(*row)).asDict(recursive=True)

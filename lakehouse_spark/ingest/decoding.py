@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.avro.functions import from_avro
 
+from lakehouse_spark.bronze.topic import Topic
 from lakehouse_spark.catalog import TOPICS
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.ingest import schema_registry
@@ -23,7 +24,7 @@ MOST_IDS = 500
 of its records. Records of others wait as those of unknown ids do."""
 
 _JSON, _AVRO = "json", "avro"
-_readable: dict[schema_registry.Schema, AvroSchema | str] = {}
+_readable: dict[tuple[schema_registry.Schema, tuple[str, ...]], AvroSchema | str] = {}
 
 
 def check(settings: Settings, topics: Iterable[str]) -> None:
@@ -74,35 +75,44 @@ def _text(
     if form == _JSON:
         return None
     if form == _AVRO:
-        return framing.avro_text(value, _schemas(settings, records, value, pause), most)
+        source = TOPICS[topic]
+        arrays = source.array_fields if isinstance(source, Topic) else ()
+        return framing.avro_text(value, _schemas(settings, records, value, arrays, pause), most)
     return framing.json_text(value, most)
 
 
-def _schemas(settings: Settings, records: DataFrame, value: Column, pause: Pause | None) -> dict[int, AvroSchema | str]:
+def _schemas(
+    settings: Settings, records: DataFrame, value: Column, arrays: tuple[str, ...], pause: Pause | None
+) -> dict[int, AvroSchema | str]:
     """The schemas of these records by id, of those that the registry has."""
     due = records.where(framing.is_framed(value) & (F.octet_length(value) <= settings.ingest.max_record_bytes))
     counted = due.groupBy(framing.schema_id(value).alias("id")).agg(F.count("*").alias("records"))
     ids = [row["id"] for row in counted.orderBy(F.desc("records"), "id").limit(MOST_IDS).collect()]
     found = {identity: schema_registry.schema(settings, identity, pause) for identity in ids}
     spark = records.sparkSession
-    return {identity: _read(spark, schema) for identity, schema in found.items() if schema is not None}
+    return {identity: _read(spark, schema, arrays) for identity, schema in found.items() if schema is not None}
 
 
-def _read(spark: SparkSession, schema: schema_registry.Schema) -> AvroSchema | str:
+def _read(spark: SparkSession, schema: schema_registry.Schema, arrays: tuple[str, ...]) -> AvroSchema | str:
     """The schema as Spark reads it, or why it does not."""
-    if schema not in _readable:
-        _readable[schema] = _look(spark, schema) if schema.type == "AVRO" else f"is of type {schema.type}"
-    return _readable[schema]
+    key = schema, arrays
+    if key not in _readable:
+        _readable[key] = _look(spark, schema, arrays) if schema.type == "AVRO" else f"is of type {schema.type}"
+    return _readable[key]
 
 
-def _look(spark: SparkSession, schema: schema_registry.Schema) -> AvroSchema | str:
+def _look(spark: SparkSession, schema: schema_registry.Schema, arrays: tuple[str, ...]) -> AvroSchema | str:
     try:
         types = [json.loads(each) for each in schema.references]
         envelope = json.dumps(framing.envelope(json.loads(schema.text), types))
         read = spark.range(0).select(from_avro(F.lit(b""), envelope)["payload"].alias("payload"))
         kind = read.schema["payload"].dataType
+        if not isinstance(kind, T.StructType):
+            return "is not of a record"
+        found = AvroSchema(envelope, kind, bool(types), arrays)
+        spark.range(0).select(framing.avro_text(F.lit(b""), {0: found}, 0))  # refused for names that differ in case
     except ValueError:
         return "is no JSON"
     except (PySparkException, Py4JJavaError):
         return "cannot be read by Spark"
-    return AvroSchema(envelope, kind, bool(types)) if isinstance(kind, T.StructType) else "is not of a record"
+    return found

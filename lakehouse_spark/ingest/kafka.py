@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse_spark.catalog import FEEDS
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError, in_a_sentence, is_caused_by
 from lakehouse_spark.lake.snapshots import each
 from lakehouse_spark.settings import Settings
@@ -56,6 +57,14 @@ def bootstrap_servers(settings: Settings) -> str:
             "no Kafka broker is configured: set LAKEHOUSE_KAFKA__BOOTSTRAP_SERVERS, or let `lakehouse demo` start one"
         )
     return settings.kafka.bootstrap_servers
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises UsageError where headers are asked for that no table keeps."""
+    tables = [feed.topic.name for feed in FEEDS.values()]
+    if unknown := set(settings.kafka.headers) - set(tables):
+        named = ", ".join(sorted(unknown))
+        raise UsageError(f"LAKEHOUSE_KAFKA__HEADERS: no headers are kept in {named}; tables: {', '.join(tables)}")
 
 
 def exists(spark: SparkSession, settings: Settings, topic: str) -> bool:
@@ -177,14 +186,18 @@ def starting_offsets(found: Offered, cursor: Offsets) -> str:
     return _as_option(found.topic, {p: cursor.get(p, _EARLIEST) for p in sorted(found.earliest)})
 
 
-def stream(spark: SparkSession, settings: Settings, found: Offered, cursor: Offsets) -> DataFrame:
-    """The topic's records from the cursor on, transactions read committed."""
+def stream(
+    spark: SparkSession, settings: Settings, found: Offered, cursor: Offsets, *, headers: bool = False
+) -> DataFrame:
+    """The topic's records from the cursor on, transactions read committed; with their `headers`, NULL where a record
+    has none."""
     reader = spark.readStream.format("kafka").options(**_options(settings))
     return (
         reader.option("subscribe", found.topic)
         .option("startingOffsets", starting_offsets(found, cursor))
         .option("maxOffsetsPerTrigger", str(settings.ingest.max_offsets_per_trigger))
         .option("maxRecordsPerPartition", str(_PIECE))
+        .option("includeHeaders", str(headers).lower())
         .option("failOnDataLoss", "true")
         .load()
     )

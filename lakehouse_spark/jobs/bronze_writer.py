@@ -51,6 +51,7 @@ def run(
     if unknown := set(tables) - set(TOPICS):
         raise UsageError(f"bronze_writer: no such table {', '.join(sorted(unknown))}; tables: {', '.join(TOPICS)}")
     chosen = list(dict.fromkeys(tables)) or there(spark, settings)
+    kafka.check_settings(settings)
     decoding.check(settings, chosen)
     ending = _Ending(stop or threading.Event())
     writers = [_open(spark, settings, TOPICS[name], accept_gap, ending, report) for name in chosen]
@@ -153,7 +154,8 @@ class _Writer:
 
     def start(self, spark: SparkSession, settings: Settings, continuous: bool) -> None:
         self.scratch = settings.scratch / f"{self.source.name}-{uuid.uuid4().hex}"
-        records = kafka.stream(spark, settings, self.found, self.following)
+        has_headers = self.source.name in settings.kafka.headers
+        records = kafka.stream(spark, settings, self.found, self.following, headers=has_headers)
         every = f"{settings.ingest.trigger_seconds} seconds"
         writer = records.writeStream.queryName(f"{JOB} {self.source.name}").foreachBatch(
             lambda batch, number: self.write(batch, number, settings)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
-from pyspark.sql.types import ArrayType, BinaryType, DataType, DecimalType
+from pyspark.sql.types import ArrayType, BinaryType, DataType, DecimalType, Row
 
 from lakehouse_spark.catalog import BY_NAME
 from lakehouse_spark.iceberg import live_files, metadata, rows
@@ -31,6 +31,7 @@ from lakehouse_spark.query.typed import (
     Range,
 )
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.types import HEADERS
 
 MOST_FILES, MOST_ROWS, MOST_BYTES = 1_000, 3_000_000, 128_000_000
 """Of the tables that a statement reads; to read more takes about as long as Spark does to start."""
@@ -45,7 +46,11 @@ _TYPES: Mapping[str, tuple[DataType, pa.DataType]] = {
     "date": (DATE, pa.date32()),
     "timestamptz": (TIMESTAMP, pa.timestamp("us")),
 }
-_TEXTS = (ArrayType(STRING), pa.list_(pa.string()))
+_LISTS: Mapping[str, tuple[DataType, pa.DataType]] = {
+    "string": (ArrayType(STRING), pa.list_(pa.string())),
+    "key string, value binary": (HEADERS, pa.list_(pa.struct({"key": pa.string(), "value": pa.binary()}))),
+}
+"""By what stands in a list: a type, or the fields of a struct."""
 _DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
 _FIRST_INSTANT = datetime(1970, 1, 1)
 _CONFIG = {
@@ -109,7 +114,10 @@ def _types(of: Metadata) -> Mapping[str, tuple[DataType, pa.DataType]]:
 
 def _type(said: Any) -> tuple[DataType, pa.DataType]:
     if isinstance(said, dict):
-        return _TEXTS if (said["type"], said.get("element")) == ("list", "string") else (UNKNOWN, pa.null())
+        element = said.get("element", "")  # of a list
+        if isinstance(element, dict):
+            element = ", ".join(f"{field['name']} {field['type']}" for field in element.get("fields", ()))
+        return _LISTS.get(element, (UNKNOWN, pa.null()))
     if decimal := _DECIMAL.fullmatch(said):
         precision, scale = map(int, decimal.groups())
         return DecimalType(precision, scale), pa.decimal128(precision, scale)
@@ -178,10 +186,12 @@ def _rows(of: Metadata, files: Sequence[LiveFile], columns: Sequence[str]) -> pa
 
 
 def _shown(kind: DataType) -> Callable[[Any], Any]:
-    """How a value is returned: an instant as text, all else as it is, if Python has room for it."""
+    """How a value is returned: an instant as text, a header as a row, all else as it is, if Python has room for it."""
     if isinstance(kind, DecimalType):
         # Spark hands a decimal to Python with an exponent of three digits each: 3.3E-7 as 330E-9, which is 3.30E-7.
         return lambda value: None if value is None else Decimal(value.to_eng_string())
+    if kind == HEADERS:
+        return lambda value: None if value is None else [Row(**header) for header in value]
     if kind not in (DATE, TIMESTAMP):
         return lambda value: value
     expected = date if kind == DATE else datetime

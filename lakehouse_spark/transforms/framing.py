@@ -21,6 +21,9 @@ FRAME_BYTES = 5
 UNKNOWN, INVALID, OVERSIZED = "unknown_schema", "invalid_payload", "oversized_record"
 """Why a record has no JSON as its text: codes of `transforms.reasons`."""
 
+LEVEL = ("price", "quantity")
+"""The fields of a record that is a level of an order book, which in JSON is an array of the two."""
+
 _NUL = b"\0"
 _REPLACED = "\ufffd"
 _MARKED = rf"^(?:{UNKNOWN}|{INVALID}|{OVERSIZED}): "
@@ -34,11 +37,19 @@ _SKIP_BROKEN = {"mode": "PERMISSIVE"}
 
 @dataclass(frozen=True)
 class AvroSchema:
-    """A schema as `envelope` encloses it, and the type of its records."""
+    """A schema as `envelope` encloses it, and the type of its records, of which the fields `arrays` may hold levels."""
 
     envelope: str
     kind: T.StructType
     has_types: bool
+    arrays: tuple[str, ...] = ()
+
+    @property
+    def levels(self) -> Mapping[str, T.StructType]:
+        """The fields whose levels are records, with the types of these."""
+        arrays = ((name, self.kind[name].dataType) for name in self.arrays if name in self.kind.names)
+        of_records = {name: of.elementType for name, of in arrays if isinstance(of, T.ArrayType)}
+        return {name: of for name, of in of_records.items() if isinstance(of, T.StructType) and {*LEVEL} <= {*of.names}}
 
 
 def is_framed(value: Column) -> Column:
@@ -111,9 +122,45 @@ def _record(value: Column, schema: AvroSchema) -> Column:
     def text(found: Column) -> Column:
         record = found["payload"]
         is_whole = record.isNotNull() & (found["end"] == F.lit(_END)) & is_valid(record, schema.kind)
-        return F.when(is_whole, F.to_json(record, _JSON))
+        return F.when(is_whole, _json(record, schema))
 
     return payload.once(read, text)
+
+
+def _json(record: Column, schema: AvroSchema) -> Column:
+    """The record as JSON, in which levels that are records are arrays, `[price, quantity]`.
+
+    What else they have is a field of its own, `bids.orders`, with a value for each level: it is seen as payload drift,
+    and is no other's name, since names in Avro have no dots.
+    """
+    levels = schema.levels
+    if not levels:
+        return F.to_json(record, _JSON)
+    others = [record[name].alias(name) for name in schema.kind.names if name not in levels]
+    others += [
+        record[name][part].alias(f"{name}.{part}")
+        for name, level in levels.items()
+        for part in level.names
+        if part not in LEVEL
+    ]
+    sides = [F.concat(F.lit(f'"{name}":'), _levels(record[name])) for name in levels]  # NULL where there are none
+
+    def joined(text: Column) -> Column:
+        fields = F.when(text != "{}", F.substr(text, F.lit(2), F.length(text) - 2))
+        return F.concat(F.lit("{"), F.concat_ws(",", fields, *sides), F.lit("}"))
+
+    return payload.once(F.to_json(F.struct(*others), _JSON), joined)
+
+
+def _levels(levels: Column) -> Column:
+    """Levels that are records as a JSON array of arrays: put together as text, for an array of Spark's has one type."""
+
+    def text(level: Column) -> Column:
+        price, quantity = (F.to_json(F.array(level[name]), _JSON) for name in LEVEL)
+        pair = F.concat(F.regexp_replace(price, r"\]\z", ","), F.substr(quantity, F.lit(2)))
+        return F.when(level.isNull(), F.lit("null")).otherwise(pair)
+
+    return F.concat(F.lit("["), F.array_join(F.transform(levels, text), ","), F.lit("]"))
 
 
 def is_valid(value: Column, kind: T.DataType) -> Column:

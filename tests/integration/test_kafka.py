@@ -144,12 +144,19 @@ def test_batches_of_every_codec_on_fifty_partitions_land_with_their_tombstones(
         assert producer.flush(30) == 0
     producer.produce(topic, None, key=b"gone", partition=0)
     assert producer.flush(30) == 0
-    kafka_settings = KafkaSettings(bootstrap_servers=servers, topics={"raw_trades": topic})
+    kafka_settings = KafkaSettings(bootstrap_servers=servers, topics={"raw_trades": topic}, headers=("raw_trades",))
     given = with_kafka(empty, kafka_settings)
     assert bronze_writer.run(empty.spark, given, ["raw_trades"])[0].counts == {"records": 51}
     found = empty.rows("bronze.raw_trades", "trade_id", "_kafka_partition")
     wanted = {(f"{codec}-{number}", place * 10 + number) for place, codec in enumerate(CODECS) for number in range(10)}
     assert {*found} == {*wanted, (None, 0)}
+    kept = empty.spark.table("lake.bronze.raw_trades").selectExpr(
+        "left(trade_id, length(trade_id) - 2)", "_kafka_headers.key", "CAST(_kafka_headers[0].value AS STRING)"
+    )
+    assert {(row[0], *(row[1] or ()), row[2]) for row in kept.collect()} == {
+        ("none", "source", "none"), ("gzip", "source", "gzip"), ("snappy", "source", "snappy"),
+        ("lz4", "source", "lz4"), ("zstd", "source", "zstd"), (None, None),
+    }  # fmt: skip
     assert bronze_writer.run(empty.spark, given, ["raw_trades"])[0].snapshot_id is None
 
 

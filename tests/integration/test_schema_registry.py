@@ -16,13 +16,15 @@ from pydantic import SecretStr
 from pyspark.sql import SparkSession
 
 from lakehouse_spark import jars
+from lakehouse_spark.bronze import raw_orderbook
 from lakehouse_spark.errors import LakehouseError
 from lakehouse_spark.jobs import rejected, silver_processor
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.loopback import free_port
 from lakehouse_spark.settings import RegistrySettings, Settings
+from lakehouse_spark.silver import orderbook_snapshots
 from tests.support import apicurio
-from tests.support.lake import TRADE, Lake, arrive, trade
+from tests.support.lake import TRADE, Lake, arrive, book, trade
 from tests.support.schema_registry import Registry, avro, framed, serving
 
 DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 18, "scale": 2}
@@ -125,6 +127,55 @@ def test_the_same_trades_in_avro_are_the_rows_that_they_are_in_json(
         (5, "OPEN", "unknown_schema", "unknown_schema: 3"),
     ]  # fmt: skip
     assert [letter[:3] for letter in letters(lake)[4:]] == [(6, "OPEN", "invalid_price")]
+
+
+def test_books_whose_levels_are_records_are_the_rows_that_they_are_in_json(
+    lake: Lake, spark: SparkSession, registry: Registry, tmp_path: Path
+) -> None:
+    plain = Lake.new(spark, "127.0.0.1:9", tmp_path / "plain")
+    same = {"snapshot_time": "2025-01-15T15:30:00.000005Z", "asks": [[187.52, 50]]}
+    arrive(plain, book(bids=[[187.5, 100], [187.49, 9007199254740993]], **same), topic=raw_orderbook.TOPIC)
+    plain.silver("orderbook_snapshots")
+
+    level = {"type": "record", "name": "Level", "fields": [
+        {"name": "price", "type": DECIMAL}, {"name": "quantity", "type": "long"}, {"name": "orders", "type": "int"},
+    ]}  # fmt: skip
+    levels = {"type": "array", "items": "Level"}
+    fields = [
+        {"name": "symbol", "type": "string"}, {"name": "snapshot_time", "type": MICROS},
+        {"name": "bids", "type": {"type": "array", "items": level}}, {"name": "asks", "type": ["null", levels]},
+        {"name": "exchange", "type": "string"},
+    ]  # fmt: skip
+    schema = {"type": "record", "name": "Book", "fields": fields}
+    registry.add(5, schema)
+
+    def side(*given: tuple[str, int]) -> list[dict[str, Any]]:
+        return [{"price": Decimal(price), "quantity": quantity, "orders": 2} for price, quantity in given]
+
+    sent = {"symbol": "AAPL", "snapshot_time": AT, "asks": side(("187.52", 50)), "exchange": "NASDAQ"}
+    value = avro(5, schema, {**sent, "bids": side(("187.50", 100), ("187.49", 9007199254740993))})
+    kafka = lake.settings.kafka.model_copy(update={"formats": {"raw_orderbook": "avro"}})
+    update = {"kafka": kafka, "registry": RegistrySettings(url=registry.url)}
+    lake = Lake(lake.spark, lake.settings.model_copy(update=update))
+    crossed = avro(5, schema, {**sent, "bids": side(("187.53", 1))})
+    worthless = avro(5, schema, {**sent, "bids": side(("0.00", 1))})
+    lake.ingest("raw_orderbook", value, crossed, worthless, avro(5, schema, {**sent, "bids": [], "asks": None}))
+
+    (kept, *_) = lake.rows("bronze.raw_orderbook", "raw_payload", "_raw_bytes", "bids", "asks", order="_kafka_offset")
+    assert tuple(kept) == (
+        '{"symbol":"AAPL","snapshot_time":"2025-01-15T15:30:00.000005Z","exchange":"NASDAQ","bids.orders":[2,2],'
+        '"asks.orders":[2],"bids":[[187.50,100],[187.49,9007199254740993]],"asks":[[187.52,50]]}',
+        value, "[[187.5,100],[187.49,9007199254740993]]", "[[187.52,50]]",
+    )  # fmt: skip
+    business = [name for name in orderbook_snapshots.TABLE.column_names if not name.startswith("_")]
+    (found,), (wanted,) = (each.rows("silver.orderbook_snapshots", *business) for each in (lake, plain))
+    assert found == wanted
+    assert (str(found["best_bid_price"]), found["best_bid_qty"]) == ("187.500000", 100)
+    assert lake.rejects("raw_orderbook") == [["crossed_book"], ["invalid_level"], ["missing_asks"]]
+    drift = lake.rows("_metadata.payload_drift", "name", "change", "json_type", "records", order="name")
+    assert [tuple(row) for row in drift] == [
+        ("asks.orders", "UNKNOWN", "array", 3), ("bids.orders", "UNKNOWN", "array", 4),
+    ]  # fmt: skip
 
 
 @pytest.mark.soak

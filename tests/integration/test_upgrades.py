@@ -50,7 +50,7 @@ def upgraded(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> t
     unpack("7e782d6", home)
     settings = Settings(home=home, kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"))
     lake = Lake(connect(spark, home), settings)
-    assert migrate(lake) == ["V002", "V003", "V004", "V005", "V006", "V007"]
+    assert migrate(lake) == ["V002", "V003", "V004", "V005", "V006", "V007", "V008"]
     return lake, {summary.table: summary for summary in run_all(lake)}
 
 
@@ -274,7 +274,7 @@ def test_a_ledger_of_versions_reads_on_as_one_of_operations(grown: Lake) -> None
     rows = grown.rows("_metadata.schema_migrations", "version", "operation_index", "class", "major")
     first, *later = sorted((tuple(row) for row in rows), key=lambda row: (row[0], row[1] or 0))
     assert first == ("V001", None, None, None)
-    operations = {"V002": 1, "V003": 1, "V004": 11, "V005": 3, "V006": 4, "V007": 1, NEXT.version: 2}
+    operations = {"V002": 1, "V003": 1, "V004": 11, "V005": 3, "V006": 4, "V007": 1, "V008": 3, NEXT.version: 2}
     numbers = [(version, number + 1) for version, count in operations.items() for number in range(count)]
     breaking = (5, 6)  # a name, and a column, that someone may have read
     kinds = [(KINDS.version, n, "breaking" if n in breaking else "additive", 2) for n in range(1, 10)]

@@ -74,9 +74,11 @@ def settings_of(registry: Registry, form: str = "avro", topic: str = "raw_trades
     return made.model_copy(update={"ingest": made.ingest.model_copy(update=ingest)})
 
 
-def texts(spark: SparkSession, settings: Settings, values: Sequence[bytes | None]) -> list[str | None]:
+def texts(
+    spark: SparkSession, settings: Settings, values: Sequence[bytes | None], topic: str = "raw_trades"
+) -> list[str | None]:
     rows = frames.of_rows(spark, list(enumerate(values)), "place int, value binary")
-    text = decoding.text(settings, "raw_trades", rows)
+    text = decoding.text(settings, topic, rows)
     assert text is not None
     return [row[0] for row in rows.select(text.alias("text"), "place").orderBy("place").collect()]
 
@@ -141,6 +143,20 @@ def test_no_broken_record_takes_others_with_it(spark: SparkSession, registry: Re
         framed(2**32 - 1, b"abc"): "unknown_schema: 4294967295",
     }
     assert dict(zip(values, texts(spark, settings_of(registry), list(values)), strict=True)) == values
+
+
+def test_names_that_differ_in_case_alone_are_no_schema_that_spark_reads(
+    spark: SparkSession, registry: Registry
+) -> None:
+    registry.add(1, record(symbol="string", Symbol="string"))
+    registry.add(2, ONE)
+    values = [
+        avro(1, record(symbol="string", Symbol="string"), {"symbol": "a", "Symbol": "b"}),
+        avro(2, ONE, {"a": "x"}),
+    ]
+    assert texts(spark, settings_of(registry), values) == [
+        "invalid_payload: schema 1 cannot be read by Spark", '{"a":"x"}',
+    ]  # fmt: skip
 
 
 def test_a_schema_that_refers_to_others_is_read_with_them(spark: SparkSession, registry: Registry) -> None:
@@ -232,6 +248,77 @@ def test_a_book_in_avro_is_judged_as_in_json_and_what_cannot_be_decoded_has_one_
         [], ["crossed_book"], ["invalid_payload"], ["invalid_payload"], ["invalid_payload"], ["unknown_schema"],
         ["tombstone"], ["oversized_record"],
     ]  # fmt: skip
+
+
+def levels(*fields: dict[str, Any], name: str = "Level") -> dict[str, Any]:
+    return {"type": "array", "items": {"type": "record", "name": name, "fields": [*fields]}}
+
+
+PRICE, QUANTITY, ORDERS = (
+    {"name": "price", "type": DECIMAL}, {"name": "quantity", "type": "long"},
+    {"name": "orders", "type": ["null", "int"], "default": None},
+)  # fmt: skip
+
+
+def level(price: str, quantity: int | None, **more: Any) -> dict[str, Any]:
+    return {"price": Decimal(price), "quantity": quantity, **more}
+
+
+def test_levels_that_are_records_become_arrays_digit_by_digit(spark: SparkSession, registry: Registry) -> None:
+    sides = record(symbol="string", bids=levels(PRICE, QUANTITY), asks=optional(levels(QUANTITY, PRICE, name="Ask")))
+    lone = record(bids=levels(PRICE, QUANTITY))
+    texts_ = record(bids=levels({"name": "price", "type": "string"}, {"name": "quantity", "type": "double"}))
+    gaps = record(
+        bids={
+            "type": "array",
+            "items": ["null", levels(PRICE, {"name": "quantity", "type": ["null", "long"]})["items"]],
+        }
+    )
+    for number, schema in enumerate((sides, lone, texts_, gaps), 1):
+        registry.add(number, schema)
+    bids = [level("1.50", 2**62), level("0.01", 0)]
+    values = {
+        avro(1, sides, {"symbol": "A", "bids": bids, "asks": [level("1.60", 7)]}): (
+            '{"symbol":"A","bids":[[1.50,4611686018427387904],[0.01,0]],"asks":[[1.60,7]]}'
+        ),
+        avro(1, sides, {"symbol": "A", "bids": [], "asks": None}): '{"symbol":"A","bids":[]}',
+        avro(2, lone, {"bids": bids[:1]}): '{"bids":[[1.50,4611686018427387904]]}',
+        avro(3, texts_, {"bids": [{"price": '1.5",][', "quantity": 1.5}]}): '{"bids":[["1.5\\",][",1.5]]}',
+        avro(4, gaps, {"bids": [None, level("1.50", None)]}): '{"bids":[null,[1.50,null]]}',
+        avro(2, lone, {"bids": bids})[:-1]: "invalid_payload: schema 2",
+    }
+    found = texts(spark, settings_of(registry, topic="raw_orderbook"), list(values), "raw_orderbook")
+    assert dict(zip(values, found, strict=True)) == values
+
+
+def test_what_else_a_level_has_stands_in_a_field_of_its_own(spark: SparkSession, registry: Registry) -> None:
+    venue = {"name": "venue", "type": "string"}
+    more = record(bids=levels(PRICE, ORDERS, QUANTITY, venue), symbol="string")
+    registry.add(1, more)
+    bids = [level("1.50", 7, orders=3, venue="X"), level("1.49", 8, orders=None, venue="Y")]
+    values = [avro(1, more, {"bids": bids, "symbol": "A"}), avro(1, more, {"bids": [], "symbol": "A"})]
+    assert texts(spark, settings_of(registry, topic="raw_orderbook"), values, "raw_orderbook") == [
+        '{"symbol":"A","bids.orders":[3,null],"bids.venue":["X","Y"],"bids":[[1.50,7],[1.49,8]]}',
+        '{"symbol":"A","bids.orders":[],"bids.venue":[],"bids":[]}',
+    ]
+
+
+def test_records_that_are_no_levels_stay_records(spark: SparkSession, registry: Registry) -> None:
+    short, other = record(bids=levels(PRICE)), record(rungs=levels(PRICE, QUANTITY), bids="string")
+    registry.add(1, short)
+    registry.add(2, other)
+    values = [
+        avro(1, short, {"bids": [{"price": Decimal("1.50")}]}),
+        avro(2, other, {"rungs": [level("1.50", 7)], "bids": "no"}),
+    ]
+    expected = ['{"bids":[{"price":1.50}]}', '{"rungs":[{"price":1.50,"quantity":7}],"bids":"no"}']
+    assert texts(spark, settings_of(registry, topic="raw_orderbook"), values, "raw_orderbook") == expected
+    sides = record(bids=levels(PRICE, QUANTITY))
+    registry.add(3, sides)
+    books, trades = (settings_of(registry, topic=topic) for topic in ("raw_orderbook", "raw_trades"))
+    value = [avro(3, sides, {"bids": [level("1.50", 7)]})]
+    assert texts(spark, books, value, "raw_orderbook") == ['{"bids":[[1.50,7]]}']
+    assert texts(spark, trades, value) == ['{"bids":[{"price":1.50,"quantity":7}]}']  # trades have no levels
 
 
 def test_what_could_not_be_decoded_is_decoded_again_and_nothing_else(spark: SparkSession, registry: Registry) -> None:

@@ -100,8 +100,9 @@ VERSIONS = [
     ("V005", "settlement date", "2025-06-01 12:00:00"),
     ("V006", "control tables described anew", "2025-06-01 12:00:00"),
     ("V007", "payload drift", "2025-06-01 12:00:00"),
+    ("V008", "kafka headers", "2025-06-01 12:00:00"),
 ]
-RELEASED = ["V001", "V002", "V003", "V004", "V005", "V006", "V007"]
+RELEASED = ["V001", "V002", "V003", "V004", "V005", "V006", "V007", "V008"]
 
 
 def test_a_migrated_lakehouse_holds_the_exchanges_last_year_and_this_one(migrated: SparkSession) -> None:
@@ -132,7 +133,7 @@ def test_pyiceberg_reads_every_table_of_a_new_lakehouse(migrated: SparkSession) 
     rows = {table.name: catalog.load_table(table.name).scan().to_arrow() for table in TABLES}
     filled = {name: found.num_rows for name, found in rows.items() if found.num_rows}
     assert filled == {
-        "_metadata.schema_migrations": 7, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
+        "_metadata.schema_migrations": 8, "_metadata.surrogate_keys": 1, "bronze.raw_reference": 17,
         "dim.dim_exchange": 17, "dim.dim_time": 731 * 1440,
     }  # fmt: skip
     for found in rows.values():

@@ -18,6 +18,7 @@ from lakehouse_spark.errors import UsageError
 from lakehouse_spark.query import embedded, of_spark
 from lakehouse_spark.query.typed import NotExactError
 from lakehouse_spark.settings import Settings
+from lakehouse_spark.types import HEADERS
 from tests.support import lakehouses
 
 TRADES = [
@@ -47,8 +48,11 @@ def released(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> t
     like.crossJoin(odd).select(columns).coalesce(1).writeTo("silver.trades").append()
     doubles = [float("nan"), -0.0, float("-inf"), 1e22, 1e-7, 0.1 + 0.2]
     prices = own.createDataFrame([(each,) for each in doubles], "price double")
+    own.sql("ALTER TABLE bronze.raw_trades ADD COLUMN _kafka_headers array<struct<key:string,value:binary>>")
     raw = own.table("bronze.raw_trades")
-    like = raw.where("_kafka_offset = 0").drop("price", "_raw_bytes").withColumn("_raw_bytes", F.unhex(F.lit("00ff41")))
+    headers = "array(('a', X'00ff'), ('a', X''), ('é', NULL))"
+    given = {"_raw_bytes": F.unhex(F.lit("00ff41")), "_kafka_headers": F.expr(headers).cast(HEADERS)}
+    like = raw.where("_kafka_offset = 0").drop("price", *given).withColumns(given)
     like.crossJoin(prices).select(raw.columns).coalesce(1).writeTo("bronze.raw_trades").append()
     own.sql("ALTER TABLE silver.trades SET TBLPROPERTIES ('write.delete.mode' = 'merge-on-read')")
     own.sql("DELETE FROM silver.trades WHERE trade_id IN ('T4', 'T5', 'T13')")
@@ -71,6 +75,8 @@ def printed(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, in_order: 
         "SELECT * FROM gold.daily_trading_summary",
         "SELECT reasons, _raw_bytes, status FROM silver._rejected_records",
         "SELECT price, _raw_bytes, _kafka_offset, timestamp FROM bronze.raw_trades",
+        "SELECT * FROM bronze.raw_trades",
+        "SELECT _kafka_offset, _kafka_headers FROM bronze.raw_trades WHERE _kafka_headers IS NOT NULL",
         # names
         "SELECT SYMBOL, t.Price, count(*), COUNT(t.Account_Id), Sum(T.quantity), MIN(`trade_id`), count(DISTINCT "
         "Symbol), 'x', 7, -7, 1.50 "

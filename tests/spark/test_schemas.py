@@ -112,9 +112,9 @@ SEED = {
 
 # Columns that SEMANTICS.md and DESIGN.md add.
 ADDED = {
-    "bronze.raw_trades": "_raw_bytes binary",
-    "bronze.raw_orderbook": "_raw_bytes binary",
-    "bronze.raw_marketdata": "_raw_bytes binary",
+    "bronze.raw_trades": "_raw_bytes binary, _kafka_headers array<struct<key:string,value:binary>>",
+    "bronze.raw_orderbook": "_raw_bytes binary, _kafka_headers array<struct<key:string,value:binary>>",
+    "bronze.raw_marketdata": "_raw_bytes binary, _kafka_headers array<struct<key:string,value:binary>>",
     "bronze.raw_reference": (
         "dimension string, natural_key string, attributes map<string,string>, effective_date date, sequence long, "
         "is_deleted boolean, source string, raw_payload string, _ingested_at timestamp, _kafka_topic string, "

@@ -218,7 +218,11 @@ def test_a_lakehouse_of_the_first_release_lacks_what_was_added_since_and_nothing
     *gained, said = migrations.migrations()[3].operations
     checksum = migrations.migrations()[5].operations[2]
     assert (ledger.operations, ledger.unmendable) == ((*gained, checksum, said), ())
+    headers = "_kafka_headers (array<struct<key:string,value:binary>>) at the end, NULL in the rows it has"
     assert [sentence for changed in changes.values() for sentence in changed.sentences] == [
+        f"bronze.raw_trades gains {headers}",
+        f"bronze.raw_orderbook gains {headers}",
+        f"bronze.raw_marketdata gains {headers}",
         "dim.dim_exchange gains settlement_days (int) after mic, NULL in the rows it has",
         "gold.fact_trades gains settlement_date (date) after status, NULL in the rows it has",
     ]

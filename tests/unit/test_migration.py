@@ -53,6 +53,7 @@ def test_lakehouses_of_earlier_code_hold_checksums_of_sources_and_new_ones_those
             (),
         ),
         ("V007", "payload drift", "fb02ac78336acec2ab2105de6fe35580581361659b2190d3ec3c8965dee6d650", ()),
+        ("V008", "kafka headers", "d411a2d8e708e91df809156ad1a963a8a5aa626e44110aec3cae13c029ba1dd8", ()),
     ]  # fmt: skip
     for migration in migrations.migrations():
         assert migration.is_recorded_as(migration.checksum)

@@ -116,7 +116,7 @@ def test_it_names_what_is_pending_and_what_is_derived_whole(ask: Ask, home: Path
         "gold.fact_orderbook (1 rows), gold.daily_trading_summary (4 rows), gold._open_lots (21 rows), "
         "gold.trader_performance (5 rows), gold.market_overview (4 rows), gold.portfolio_positions (11 rows), "
         "gold.trade_analytics (6 rows)",
-        "6 migrations are pending: lakehouse migrate",
+        "7 migrations are pending: lakehouse migrate",
     ]
     assert (home / "catalog.db").read_bytes() == before
 
@@ -216,7 +216,7 @@ def test_a_draft_holds_what_would_mend_the_drift(ask: Ask, home: Path, tmp_path:
     with catalog(home).load_table("gold.fact_trades").update_schema() as schema:
         schema.rename_column("quantity", "qty").update_column("price", doc="Hm")
     options = ("--draft", "mend fact-trades", "--into", str(tmp_path))
-    file = tmp_path / "V008__mend_fact_trades.py"
+    file = tmp_path / "V009__mend_fact_trades.py"
 
     assert ask(home, *options) == (
         0,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from lakehouse_spark import cli
-from lakehouse_spark.iceberg import rows
+from lakehouse_spark.iceberg import pyiceberg, rows
 from lakehouse_spark.iceberg.live_files import LiveFile
 from lakehouse_spark.iceberg.metadata import Metadata
 from lakehouse_spark.query import embedded
@@ -375,6 +375,32 @@ def test_the_command_prints_who_answered_and_writes_nothing(
     ]
     assert said.err == "answered by DuckDB\n"
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_headers_of_records_are_printed_as_pairs_and_as_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lakehouses.unpack("7e782d6", tmp_path)
+    raw = pyiceberg.open_catalog(Settings(home=tmp_path)).load_table("bronze.raw_trades")
+    headers = pa.list_(pa.struct({"key": pa.string(), "value": pa.binary()}))
+    with raw.update_schema() as schema:
+        schema.union_by_name(pa.schema({"_kafka_headers": headers}))
+    sent = [[("trace", b"two"), ("trace", b""), ("null", None)]]
+    unknown = pa.nulls(1, pa.timestamp("us", tz="UTC"))
+    raw.append(pa.table({"trade_id": ["H1"], "timestamp": unknown, "_kafka_headers": pa.array(sent, headers)}))
+    monkeypatch.setenv("LAKEHOUSE_HOME", str(tmp_path))
+    sql = "SELECT trade_id, _kafka_headers FROM bronze.raw_trades WHERE trade_id IN ('H1', 'T2') ORDER BY trade_id"
+
+    assert lakehouse("query", sql, "--engine", "duckdb", monkeypatch=monkeypatch) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[2:] == ["H1 │ (trace, 74776f), (trace, ), (null, NULL)", "T2 │ NULL"]
+
+    assert lakehouse("query", sql, "--engine", "duckdb", "--json", monkeypatch=monkeypatch) == 0
+    trace, empty, null = ({"key": k, "value": v} for k, v in (("trace", "74776f"), ("trace", ""), ("null", None)))
+    assert json.loads(capsys.readouterr().out) == [
+        {"trade_id": "H1", "_kafka_headers": [trace, empty, null]},
+        {"trade_id": "T2", "_kafka_headers": None},
+    ]
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(

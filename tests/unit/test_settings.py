@@ -165,6 +165,13 @@ def test_the_jar_of_avro_comes_where_a_topic_needs_it(monkeypatch: pytest.Monkey
         profile(monkeypatch, "local", KAFKA__FORMATS='{"raw_trades": "protobuf"}')
 
 
+def test_the_tables_that_keep_headers_are_a_list_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert profile(monkeypatch, "local").kafka.headers == ()
+    assert profile(monkeypatch, "local", KAFKA__HEADERS='["raw_trades"]').kafka.headers == ("raw_trades",)
+    with pytest.raises(UsageError, match=r"^wrong settings: kafka\.headers: "):
+        profile(monkeypatch, "local", KAFKA__HEADERS='{"raw_trades": true}')
+
+
 def test_no_secret_is_shown_or_stands_on_a_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [] for group in groups})
     loaded = profile(
