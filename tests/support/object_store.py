@@ -69,11 +69,15 @@ class ObjectStore:
         """What puts a lakehouse there."""
         return self.environment_of("lakehouse")
 
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.ports['s3.port']}"
+
     def environment_of(self, name: str) -> dict[str, str]:
         key, secret = self.keys[name]
         return {
             "LAKEHOUSE_CATALOG__WAREHOUSE": "s3://warehouse/",
-            "LAKEHOUSE_S3__ENDPOINT": f"http://127.0.0.1:{self.ports['s3.port']}",
+            "LAKEHOUSE_S3__ENDPOINT": self.endpoint,
             "LAKEHOUSE_S3__ACCESS_KEY_ID": key,
             "LAKEHOUSE_S3__SECRET_ACCESS_KEY": secret,
         }
@@ -83,11 +87,15 @@ class ObjectStore:
         return self._files()
 
     def _files(self, attempts: int = 3) -> fs.S3FileSystem:
-        key, secret = self.keys["lakehouse"]
+        return self.files_of(*self.keys["lakehouse"], attempts=attempts)
+
+    def files_of(self, key: str, secret: str, token: str | None = None, attempts: int = 3) -> fs.S3FileSystem:
+        """Its files, for who has this key."""
         return fs.S3FileSystem(
             access_key=key,
             secret_key=secret,
-            endpoint_override=self.environment_of("lakehouse")["LAKEHOUSE_S3__ENDPOINT"],
+            session_token=token,
+            endpoint_override=self.endpoint,
             region="us-east-1",
             retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         )
@@ -167,12 +175,6 @@ class VendingStore(ObjectStore):
             "LAKEHOUSE_CATALOG__WAREHOUSE": "s3://lake/",
         }
 
-    def files_of(self, key: str, secret: str, token: str | None = None) -> fs.S3FileSystem:
-        return fs.S3FileSystem(
-            access_key=key, secret_key=secret, session_token=token, region="us-east-1",
-            endpoint_override=self.environment_of("catalog")["LAKEHOUSE_S3__ENDPOINT"],
-        )  # fmt: skip
-
     @property
     def _identities(self) -> dict[str, Any]:
         """With the role that the catalog takes on, of which it cuts out one table."""
@@ -202,7 +204,7 @@ class VendingStore(ObjectStore):
         return [
             "-tableBucket=lake", f"-s3.iam.config={identities}", f"-s3.iceberg.credentialRole={ROLE}",
             "-s3.iceberg.credentialDurationSeconds=900",
-            f"-s3.externalUrl={self.environment_of('catalog')['LAKEHOUSE_S3__ENDPOINT']}",
+            f"-s3.externalUrl={self.endpoint}",
         ]  # fmt: skip
 
     def _writes(self) -> bool:
