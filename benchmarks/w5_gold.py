@@ -1,4 +1,7 @@
-"""W5, gold: fifteen minutes of new silver rows into all gold tables, on histories of different lengths."""
+"""W5, gold: what is new in silver into all gold tables.
+
+It is fifteen minutes of rows, on histories of different lengths, or a trade of thirty days ago that is cancelled.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,11 +55,12 @@ class OursWithComet(Ours):
 ALL = (Ours, OursNothingNew, Rebuild, DuckDbRecompute, ChangedDay)
 CONTENDERS = (*ALL, OursWithComet)
 _DAYS = {"1 day": 1, "10 days": 10, "60 days": 60, "250 days": 250}
+_CANCELLED = "60 days, a trade cancelled"
 
 
 def cases(size: str, runs: int) -> Sequence[Case]:
     lengths, children = {"tiny": 1, "small": 3, "default": 3, "full": 4}[size], 2 if size == "full" else 1
-    return [
+    histories = [
         Case(
             name,
             {"records": TRADES + SNAPSHOTS, "days": days},
@@ -67,6 +71,9 @@ def cases(size: str, runs: int) -> Sequence[Case]:
         )
         for name, days in list(_DAYS.items())[:lengths]
     ]
+    if size in {"tiny", "small"}:
+        return histories
+    return [*histories, Case(_CANCELLED, {"records": 1, "days": 60, "cancelled": 1}, (Ours,), runs, 420, children)]
 
 
 def judge(results: Results) -> list[Verdict]:
@@ -92,7 +99,12 @@ def judge(results: Results) -> list[Verdict]:
     ]
     if longest != "60 days":
         ratios = [replace(verdict, met=None) for verdict in ratios]
-    return [*ratios, _nothing_new(results, longest)]
+    late = compared(
+        "a trade of thirty days ago that is cancelled costs at most 1.3x the CPU seconds of fifteen minutes",
+        *(results.median(_CANCELLED, Ours.name, "cpu"), results.median("60 days", Ours.name, "cpu")),
+        lambda ratio: ratio <= 1.3,
+    )
+    return [*ratios, late, _nothing_new(results, longest)]
 
 
 def _nothing_new(results: Results, longest: str) -> Verdict:

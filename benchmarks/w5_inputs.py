@@ -1,4 +1,5 @@
-"""What W5 starts from: days of silver with gold built of them, and fifteen minutes more of silver in the last day.
+"""What W5 starts from: days of silver with gold built of them, and what is new in silver since: fifteen minutes more
+in the last day, or a trade of thirty days ago that is cancelled.
 
 Run as a module it fills the tables, in a process whose JVM ends with it.
 """
@@ -32,6 +33,7 @@ from lakehouse_spark.gold import (
 from lakehouse_spark.jobs import gold_aggregator
 from lakehouse_spark.lake import commit, snapshots
 from lakehouse_spark.lake.cursor import UpstreamCursor
+from lakehouse_spark.lake.pruning import around, time_set
 from lakehouse_spark.lake.session import open_session
 from lakehouse_spark.metadata import retired_keys, surrogate_keys
 from lakehouse_spark.migrations import baseline
@@ -56,6 +58,10 @@ LAST_DAY = "2025-03-06"
 
 TRADES, SNAPSHOTS = 200, 40
 """Of fifteen minutes: a 26th of a session."""
+
+CANCELLED = "T20250204-000002"
+"""Thirty days before the last: it opened what another trade closed on the day after, so that its trader is short of it
+on every day since."""
 
 _SYMBOLS, _TRADERS, _QUARTERS = 40, 200, 26
 
@@ -194,14 +200,19 @@ _OVERVIEW_TRUTH = """
 
 @contextmanager
 def inputs(case: Case, folder: Path) -> Iterator[Inputs]:
-    """Gold knows the history; the fifteen minutes are in silver only."""
-    days = case.params["days"]
+    """Gold knows the history; what is new is in silver only."""
+    cancels = "cancelled" in case.params
     files = {}
     for name, query, each in (("trades", _TRADES, TRADES), ("books", _SNAPSHOTS, SNAPSHOTS)):
         files[name] = folder / f"{name}.parquet"
-        told = {"days": days, "per_day": each * _QUARTERS}
-        duckdb.execute(f"COPY ({query} ORDER BY moment) TO '{files[name]}' (FORMAT parquet)", told)
-    values = in_process("benchmarks.w5_inputs", {"folder": str(folder)})
+        told = {"days": case.params["days"], "per_day": each * _QUARTERS}
+        rows = f"SELECT * FROM ({query}) WHERE NOT late" if cancels else query
+        duckdb.execute(f"COPY ({rows} ORDER BY moment) TO '{files[name]}' (FORMAT parquet)", told)
+    values = in_process("benchmarks.w5_inputs", {"folder": str(folder), "cancels": cancels})
+    if cancels:
+        counted = folder / "counted.parquet"
+        duckdb.execute(f"COPY (FROM '{files['trades']}' WHERE trade_id <> '{CANCELLED}') TO '{counted}'")
+        files["trades"] = counted
     yield Inputs(values, _truth(files))
 
 
@@ -234,16 +245,34 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     baseline.seed_exchanges(spark, conf_dir())
     before = datetime.fromisoformat(LAST_DAY).replace(tzinfo=UTC) + timedelta(hours=20, minutes=45)
     _fill_dimensions(spark, before)
-    for late, stamp in ((False, before), (True, before + timedelta(minutes=15))):
+    now = before + timedelta(minutes=15)
+
+    def bring(stamp: datetime, *, late: bool) -> None:
         for table, name, build in ((SILVER, "trades", silver), (BOOKS, "books", _books)):
             rows = with_instants(spark.read.parquet(str(folder / f"{name}.parquet")))
             _append(spark, table, build(rows.where(F.col("late") == late), stamp), stamp)
-        if not late:
-            gold_aggregator.run(spark, settings)
-            catalog = contents.catalog(home)
-            snapshots = {t.name: catalog.load_table(t.name).metadata.current_snapshot_id for t in GOLD}
+
+    bring(before, late=False)
+    gold_aggregator.run(spark, settings)
+    catalog = contents.catalog(home)
+    known = {t.name: catalog.load_table(t.name).metadata.current_snapshot_id for t in GOLD}
+    if given["cancels"]:
+        _cancel(spark, now)
+    else:
+        bring(now, late=True)
     spark.stop()
-    return {"home": str(home), "snapshots": snapshots}
+    return {"home": str(home), "snapshots": known}
+
+
+def _cancel(spark: SparkSession, stamp: datetime) -> None:
+    held = spark.table(SILVER.identifier).where(F.col("trade_id") == CANCELLED)
+    times = held.agg(time_set("trade_timestamp")).collect()[0][0]
+    base = snapshots.state(spark, SILVER)
+    commit.merge(
+        spark, SILVER, held.withColumns({"status": F.lit("CANCELLED"), "_processed_at": F.lit(stamp)}), base,
+        UpstreamCursor(stamp=stamp, source=SILVER.sources[0], after=base.stamp, upto=stamp),
+        bounds=around("trade_timestamp", times), updates=["status", "_processed_at"],
+    )  # fmt: skip
 
 
 def _fill_dimensions(spark: SparkSession, stamp: datetime) -> None:

@@ -279,12 +279,7 @@ class _Because:
     def _rows(self, moment: Moment, table: Table) -> DataFrame:
         """The rows of a silver table as they were consumed, or as they were; none where nothing of it was."""
         rows = moment.rows(table)
-        return rows.where(F.lit(False)) if self._had_none(moment, table) else rows
-
-    def _had_none(self, moment: Moment, table: Table) -> bool:
-        own = moment.state(self.table).cursor
-        consumed = isinstance(own, UpstreamsCursor) and table.name in own.upto and own.upto[table.name].stamp is None
-        return own is None or consumed
+        return rows.where(F.lit(False)) if moment.had_none(table) else rows
 
     def _rows_of(self, moment: Moment, dimension: Dimension, keys: Sequence[str]) -> DataFrame:
         """The members of the keys; of accounts, those of the traders."""
@@ -294,7 +289,7 @@ class _Because:
     def _all_moved(self, feed: Feed) -> _Moved:
         if feed.table.name not in self._moved:
             table, since = feed.table, None
-            if not self._had_none(self.was, table) and not self._had_none(self.now, table):
+            if not self.was.had_none(table) and not self.now.had_none(table):
                 iceberg = snapshots.load(self.spark, table)
                 since = _written_since(table, iceberg, self.was.state(table), self.now.state(table))
             was, now = self._rows(self.was, table), self._rows(self.now, table)
@@ -343,7 +338,7 @@ class _Because:
 
     def _upto(self, feed: Feed) -> datetime | None:
         """How much of bronze silver had consumed before."""
-        cursor = None if self._had_none(self.was, feed.table) else self.was.state(feed.table).cursor
+        cursor = None if self.was.had_none(feed.table) else self.was.state(feed.table).cursor
         return cursor.upto if isinstance(cursor, UpstreamCursor) else None
 
     def _of_row(

@@ -37,6 +37,12 @@ class Moment:
             self._states[table.name] = self._consumed(table)
         return self._states[table.name]
 
+    def had_none(self, table: Table) -> bool:
+        """Whether nothing of it was consumed yet."""
+        own = self.state(self._table).cursor
+        consumed = isinstance(own, UpstreamsCursor) and table.name in own.upto and own.upto[table.name].stamp is None
+        return own is None or consumed
+
     def rows(self, table: Table) -> DataFrame:
         return snapshots.at(self._spark, table, self.state(table).snapshot_id)
 

@@ -4,7 +4,6 @@ get lost, late, or errors. Behind it a run goes on, nothing is lost, nothing is 
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -28,22 +27,18 @@ _KIND = "ValidationException"
 def wire(
     spark: SparkSession, settings: Settings, broker: Broker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Wire]:
-    with strung(spark, settings, broker, tmp_path_factory.mktemp("wire")) as made:
+    """Behind all tests it has what a lakehouse in a folder makes of the same records, undisturbed, and all holds."""
+    homes = tmp_path_factory.mktemp("wire")
+    with strung(spark, settings, broker, homes) as made:
         yield made
-
-
-@pytest.fixture(autouse=True)
-def _as_if_nothing_had_happened(wire: Wire, spark: SparkSession, tmp_path: Path) -> Iterator[None]:
-    """Behind each test: what a lakehouse in a folder makes of the same records, undisturbed, and all that holds."""
-    yield
-    lake = wire.lake
-    other = Lake.new(spark, str(lake.settings.kafka.bootstrap_servers), tmp_path / "undisturbed", MADE)
-    other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
-    chain(other)
-    for table in TABLES:
-        assert lake.content(table) == other.content(table), table
-    found = verify.findings(lake.spark, lake.settings, *HOLD)
-    assert [str(each) for each in found if each.violations] == []
+        lake = made.lake
+        other = Lake.new(spark, broker.bootstrap_servers, homes / "undisturbed", MADE)
+        other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
+        chain(other)
+        for table in TABLES:
+            assert lake.content(table) == other.content(table), table
+        found = verify.findings(lake.spark, lake.settings, *HOLD)
+        assert [str(each) for each in found if each.violations] == []
 
 
 def test_a_commit_whose_answer_was_lost_is_made_once(wire: Wire) -> None:

@@ -21,16 +21,17 @@ from lakehouse_spark import migrations, verify
 from lakehouse_spark.bronze import raw_orderbook, raw_trades
 from lakehouse_spark.errors import LakehouseError, RefusedError, UsageError
 from lakehouse_spark.ingest import kafka
-from lakehouse_spark.jobs import bronze_writer, rejected, silver_processor
+from lakehouse_spark.jobs import bronze_writer, maintenance, rejected, silver_processor
 from lakehouse_spark.lake import commit
 from lakehouse_spark.lake.cursor import TopicCursor
 from lakehouse_spark.lake.dead_letters import Selection
 from lakehouse_spark.local.broker import Broker
+from lakehouse_spark.metadata import maintenance_log
 from lakehouse_spark.schema.operations import AddColumn, ColumnDefinition, RenameColumn
-from lakehouse_spark.settings import IngestSettings, KafkaSettings
+from lakehouse_spark.settings import IngestSettings, KafkaSettings, MaintenanceSettings, PolicySettings
 from lakehouse_spark.table import Table
 from lakehouse_spark.verify import ingestion, storage
-from tests.support.lake import Lake, book, trade
+from tests.support.lake import TABLES, Headers, Lake, book, trade
 
 TABLE = raw_trades.TABLE
 QUIET = {"log_level": 0, "error_cb": lambda error: None}
@@ -313,17 +314,10 @@ def test_whatever_a_record_holds_its_bytes_are_kept(lake: Lake) -> None:
     ]
 
 
-def send(lake: Lake, table: str, *records: tuple[bytes | None, list[tuple[str, bytes | None]] | None]) -> None:
+def send(lake: Lake, table: str, *records: tuple[bytes | None, Headers | None]) -> None:
     """Records with their headers, in order."""
-    producer = Producer({**QUIET, "bootstrap.servers": lake.settings.kafka.bootstrap_servers})
     for value, headers in records:
-        producer.produce(lake.settings.topic(table), value, headers=headers, partition=0)
-    assert producer.flush(30) == 0
-
-
-def keeping(lake: Lake, *tables: str) -> Lake:
-    kafka = lake.settings.kafka.model_copy(update={"headers": tables})
-    return Lake(lake.spark, lake.settings.model_copy(update={"kafka": kafka}))
+        lake.produce(table, value, headers=headers)
 
 
 def headers(lake: Lake, table: str = TABLE.name) -> list[list[tuple[str, bytes | None]] | None]:
@@ -334,14 +328,14 @@ def headers(lake: Lake, table: str = TABLE.name) -> list[list[tuple[str, bytes |
 def test_headers_are_kept_where_they_are_asked_for_and_nothing_depends_on_them(
     spark: SparkSession, broker: Broker, tmp_path: Path
 ) -> None:
-    lake = Lake.new(spark, broker.bootstrap_servers, tmp_path / "all")
+    lake = Lake.new(spark, broker.bootstrap_servers, tmp_path / "all", (*TABLES, maintenance_log.TABLE.name))
     lake.create_topics()
     sent: list[tuple[str, bytes | None]] = [
         ("trace", b"two"), ("trace", b"one"), ("empty", b""), ("null", None), ("Größe", b"\xff\x00"),
         ("", b"of no key"),
     ]  # fmt: skip
     plain, wrong = trade(trade_id="T1"), trade(trade_id="T2", price=-1)
-    asked = keeping(lake, "raw_trades")
+    asked = lake.keeping_headers("raw_trades")
     send(lake, "raw_trades", (plain, sent), (plain, None), (None, [("why", b"gone")]), (wrong, [("a", b"1")]))
     send(lake, "raw_orderbook", (book(), sent))
     asked.bronze("raw_trades", "raw_orderbook")
@@ -362,6 +356,12 @@ def test_headers_are_kept_where_they_are_asked_for_and_nothing_depends_on_them(
     send(lake, "raw_trades", (trade(trade_id="T3"), [("a", b"1")]))  # no longer asked for
     lake.bronze("raw_trades")
     assert headers(lake) == [*kept, None]
+    eager = PolicySettings(settle_minutes=0, min_input_files=2)
+    settings = lake.settings.model_copy(update={"maintenance": MaintenanceSettings(layers={"bronze": eager})})
+    (done,) = maintenance.run(lake.spark, settings, jobs=("compaction",), tables=(TABLE.name,))
+    assert (done.before["files"], done.counts["files"]) == (3, 2)  # that of records without a day stays alone
+    assert headers(lake) == [*kept, None]
+
     checks = (ingestion.offsets_are_complete, storage.texts_are_utf8, storage.declarations_hold)
     found = verify.findings(lake.spark, lake.settings, *checks, tables=[TABLE])
     assert [finding.detail for finding in found] == ["0 lost", "all strings are UTF-8", "as declared"]
@@ -369,7 +369,7 @@ def test_headers_are_kept_where_they_are_asked_for_and_nothing_depends_on_them(
 
 def test_headers_of_no_such_table_are_refused_before_anything_is_read(lake: Lake) -> None:
     with pytest.raises(UsageError) as refused:
-        keeping(lake, "trades", "raw_reference", "raw_trades").bronze("raw_trades")
+        lake.keeping_headers("trades", "raw_reference", "raw_trades").bronze("raw_trades")
     assert str(refused.value) == (
         "LAKEHOUSE_KAFKA__HEADERS: no headers are kept in raw_reference, trades; tables: raw_trades, raw_orderbook, "
         "raw_marketdata"
@@ -386,7 +386,7 @@ def test_a_lakehouse_of_before_headers_goes_on_and_its_rows_have_none(lake: Lake
     assert not [path for path in files(lake) - before if path.suffix == ".parquet"]  # nothing is rewritten
     assert lake.spark.table(TABLE.identifier).schema == TABLE.schema
     send(lake, "raw_trades", (trade(trade_id="T1"), [("a", b"1")]))
-    keeping(lake, "raw_trades").bronze("raw_trades")
+    lake.keeping_headers("raw_trades").bronze("raw_trades")
     assert (ids(lake), headers(lake)) == (["T0", "T1"], [None, [("a", b"1")]])
 
 

@@ -133,9 +133,10 @@ def seen(lake: Lake) -> dict[str, list[Row]]:
 def test_jobs_go_on_on_servers_and_then_back_in_a_folder(
     spark: SparkSession, broker: Broker, settings: Settings, object_store: ObjectStore, tmp_path: Path
 ) -> None:
-    here = Lake.new(spark, broker.bootstrap_servers, tmp_path / "here", MADE)
+    here = Lake.new(spark, broker.bootstrap_servers, tmp_path / "here", MADE).keeping_headers("raw_trades")
     here.create_topics(names=["raw_trades"])
-    here.produce("raw_trades", trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T2"), b"{")
+    sent = [("trace", b"\xff\x00"), ("empty", b""), ("null", None)]
+    here.produce("raw_trades", trade(trade_id="T1", status="PARTIAL"), trade(trade_id="T2"), b"{", headers=sent)
     chain(here)
     stayed = here.copy(tmp_path / "stayed")
     with RestCatalog.of(settings, tmp_path / "chain", object_store) as running:
@@ -159,6 +160,8 @@ def test_jobs_go_on_on_servers_and_then_back_in_a_folder(
     assert [tuple(row) for row in back.rows("silver.trades", "trade_id", "status")] == [
         ("T1", "EXECUTED"), ("T2", "EXECUTED"), ("T3", "EXECUTED")
     ]  # fmt: skip
+    kept = back.rows("bronze.raw_trades", "_kafka_headers", order="_kafka_offset")
+    assert [row[0] for row in kept] == [sent] * 3 + [None] * 4
     totals = back.cursor("silver.trades")["totals"]
     assert {name: totals[name] for name in ("records", "accepted", "duplicates", "rejected", "rows")} == {
         "records": 7, "accepted": 5, "duplicates": 1, "rejected": 1, "rows": 3,

@@ -36,6 +36,8 @@ from lakehouse_spark.settings import KafkaSettings, Settings, conf_dir
 from lakehouse_spark.table import Table
 from tests.support.lakehouses import connect, copy
 
+Headers = Sequence[tuple[str, bytes | None]]
+
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 TOPICS = ("raw_trades", "raw_orderbook", "raw_marketdata")
@@ -149,13 +151,18 @@ class Lake:
         wanted = {self.settings.topic(name): partitions for name in names}
         topics.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
 
-    def produce(self, topic: str, *values: bytes | None, partition: int = 0) -> None:
-        """Appends the records, in order, to one partition."""
+    def keeping_headers(self, *tables: str) -> "Lake":
+        """The same, but for bronze: in these tables it keeps the headers of Kafka."""
+        kafka = self.settings.kafka.model_copy(update={"headers": tables})
+        return Lake(self.spark, self.settings.model_copy(update={"kafka": kafka}))
+
+    def produce(self, topic: str, *values: bytes | None, partition: int = 0, headers: Headers | None = None) -> None:
+        """Appends the records, in order, to one partition, each with these headers."""
         producer = Producer(
             {"bootstrap.servers": self.settings.kafka.bootstrap_servers, "message.max.bytes": 20_000_000}
         )
         for value in values:
-            producer.produce(self.settings.topic(topic), value=value, partition=partition)
+            producer.produce(self.settings.topic(topic), value=value, partition=partition, headers=headers)
         assert producer.flush(30) == 0
 
     def bronze(self, *tables: str, **options: Any) -> list[Summary]:
