@@ -28,6 +28,12 @@ def catalog(home: Path) -> SqlCatalog:
     return SqlCatalog("lake", uri=f"sqlite:///{home}/catalog.db", warehouse=(home / "warehouse").as_uri())
 
 
+def current_snapshots(home: Path, names: Iterable[str]) -> dict[str, int | None]:
+    """Of these tables, as the catalog says now."""
+    tables = catalog(home)
+    return {name: tables.load_table(name).metadata.current_snapshot_id for name in names}
+
+
 def of_iceberg(table: Table, digests: Mapping[str, Columns], since: int | None = None) -> Result:
     """The current rows of an Iceberg table; files and commits are those added after snapshot `since` (None: all)."""
     tasks = list(table.scan().plan_files())

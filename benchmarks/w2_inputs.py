@@ -109,7 +109,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "home": str(home),
         "after": old.isoformat(),
-        "snapshots": {name: catalog.load_table(name).metadata.current_snapshot_id for name in names},
+        "snapshots": contents.current_snapshots(home, names),
         "bronze": contents.files(catalog.load_table(raw_trades.TABLE.name)),
     }
 

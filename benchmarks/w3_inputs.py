@@ -191,7 +191,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "home": str(home),
         "after": stamps[0].isoformat(),
-        "snapshots": {table.name: catalog.load_table(table.name).metadata.current_snapshot_id for table in WRITTEN},
+        "snapshots": contents.current_snapshots(home, (table.name for table in WRITTEN)),
         "log": contents.files(catalog.load_table(LOG.name)),
         "dim": contents.files(catalog.load_table(DIM.name)),
         "batch": str(folder / "batch.parquet"),

@@ -142,7 +142,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
     dims = (dim_symbol.TABLE.name, dim_trader.TABLE.name, dim_exchange.TABLE.name)
     return {
         "home": str(home),
-        "snapshots": {FACTS.name: catalog.load_table(FACTS.name).metadata.current_snapshot_id},
+        "snapshots": contents.current_snapshots(home, [FACTS.name]),
         "silver": contents.files(catalog.load_table(SILVER.name)),
         "dims": {name: contents.files(catalog.load_table(name)) for name in dims},
     }

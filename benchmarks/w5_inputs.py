@@ -254,8 +254,7 @@ def fill(given: Mapping[str, Any]) -> dict[str, Any]:
 
     bring(before, late=False)
     gold_aggregator.run(spark, settings)
-    catalog = contents.catalog(home)
-    known = {t.name: catalog.load_table(t.name).metadata.current_snapshot_id for t in GOLD}
+    known = contents.current_snapshots(home, (table.name for table in GOLD))
     if given["cancels"]:
         _cancel(spark, now)
     else:

@@ -24,6 +24,5 @@ def children(settings: Settings, lake: Lake, tmp_path: Path) -> Iterator[Childre
 @pytest.fixture
 def undisturbed(spark: SparkSession, lake: Lake, tmp_path: Path) -> Lake:
     """Another lakehouse on the same topic."""
-    other = Lake.new(spark, str(lake.settings.kafka.bootstrap_servers), tmp_path / "undisturbed", MADE)
-    other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
-    return other
+    servers = str(lake.settings.kafka.bootstrap_servers)
+    return Lake.new(spark, servers, tmp_path / "undisturbed", MADE).on_topics_of(lake)

@@ -103,9 +103,8 @@ def lake(spark: SparkSession, broker: Broker, tmp_path: Path) -> Lake:
 @pytest.fixture
 def undisturbed(spark: SparkSession, lake: Lake, tmp_path: Path) -> Lake:
     """Another lakehouse on the same topics."""
-    other = Lake.migrated(spark, str(lake.settings.kafka.bootstrap_servers), tmp_path / "undisturbed")
-    other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
-    return other
+    servers = str(lake.settings.kafka.bootstrap_servers)
+    return Lake.migrated(spark, servers, tmp_path / "undisturbed").on_topics_of(lake)
 
 
 @pytest.fixture

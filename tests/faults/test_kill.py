@@ -182,8 +182,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_ends_the_job_with_a_clear_error_and_a_later_run_completes(
     spark: SparkSession, broker: Broker, undisturbed: Lake, lake: Lake, small_disk: Path
 ) -> None:
-    full = Lake.new(spark, broker.bootstrap_servers, small_disk / "home", MADE)
-    full.settings = full.settings.model_copy(update={"kafka": lake.settings.kafka})
+    full = Lake.new(spark, broker.bootstrap_servers, small_disk / "home", MADE).on_topics_of(lake)
     for number, left in enumerate((0, 8_192, 32_768, 65_536)):
         full.produce("raw_trades", *round_of(number))
         fill(small_disk / "ballast", left)

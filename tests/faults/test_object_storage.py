@@ -32,8 +32,7 @@ def wire(
     with strung(spark, settings, broker, homes) as made:
         yield made
         lake = made.lake
-        other = Lake.new(spark, broker.bootstrap_servers, homes / "undisturbed", MADE)
-        other.settings = other.settings.model_copy(update={"kafka": lake.settings.kafka})
+        other = Lake.new(spark, broker.bootstrap_servers, homes / "undisturbed", MADE).on_topics_of(lake)
         chain(other)
         for table in TABLES:
             assert lake.content(table) == other.content(table), table

@@ -151,6 +151,10 @@ class Lake:
         wanted = {self.settings.topic(name): partitions for name in names}
         topics.create_topics(str(self.settings.kafka.bootstrap_servers), wanted)
 
+    def on_topics_of(self, other: "Lake") -> "Lake":
+        """The same, which takes in what the other one does."""
+        return Lake(self.spark, self.settings.model_copy(update={"kafka": other.settings.kafka}))
+
     def keeping_headers(self, *tables: str) -> "Lake":
         """The same, but for bronze: in these tables it keeps the headers of Kafka."""
         kafka = self.settings.kafka.model_copy(update={"headers": tables})
