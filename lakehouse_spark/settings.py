@@ -19,15 +19,18 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
 from lakehouse_spark.errors import UsageError, hide_by
 
 _PREFIX = "LAKEHOUSE_"
+DEPLOY_MODE = "spark.submit.deployMode"
 TARGET = "LAKEHOUSE_TO_"
 """With which variables begin that say where a lakehouse is moved to: the same settings, and none of the others'."""
 
@@ -371,6 +374,11 @@ class Settings(BaseSettings):
         return f"profile {self.profile}: a REST catalog needs LAKEHOUSE_CATALOG__URI and LAKEHOUSE_CATALOG__WAREHOUSE"
 
     @property
+    def in_cluster_mode(self) -> bool:
+        """Whether spark-submit is to start drivers elsewhere than on this machine."""
+        return self.spark.conf.get(DEPLOY_MODE) == "cluster"
+
+    @property
     def scratch(self) -> Path:
         """Checkpoints of running streams; nothing in it outlives its run."""
         return self.root / "scratch"
@@ -468,6 +476,7 @@ def load_target(profile: str | None = None, home: Path | None = None) -> Setting
 
 
 def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
+    secret_files(os.environ.get(f"{prefix}SECRETS_DIR"), f"{prefix}SECRETS_DIR")
     known = {prefix + name.upper() for name in Settings.model_fields} | {f"{prefix}SECRETS_DIR"}
     named = [name for name in os.environ if name.startswith(prefix) and name.startswith(TARGET) == (prefix == TARGET)]
     strange = [name for name in named if name.split("__")[0] not in known and not _is_of_a_service(name)]
@@ -478,8 +487,50 @@ def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
         raise UsageError("wrong settings: " + "; ".join(lines)) from None
+    except SettingsError as error:  # it does not repeat the value
+        raise UsageError(f"wrong settings: {error}: {error.__cause__}") from None
     hide_by(prefix, loaded.without_secrets)
     return loaded
+
+
+def secret_files(folder: str | None, variable: str) -> dict[str, Path]:
+    """The files of a folder of secrets that are settings, by the names of these.
+
+    Raises UsageError for what would be passed over: a folder that is none, a link that leads out of it.
+    """
+    if folder is None:
+        return {}
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise UsageError(f"{variable}: {folder} is no folder")
+    named = {file.name.upper(): file for file in sorted(place.iterdir()) if _is_setting(file.name.upper())}
+    for file in named.values():
+        if not file.is_file() or not file.resolve().is_relative_to(place.resolve()):
+            raise UsageError(f"{variable}: {file} is no file of that folder")
+    return named
+
+
+def _is_setting(name: str) -> bool:
+    return name.removeprefix(_PREFIX).lower() in Settings.model_fields and name.startswith(_PREFIX)
+
+
+def of_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings."""
+    return {name: value for name, value in environment.items() if _is_setting(name.split("__")[0])}
+
+
+def sets_a_secret(name: str, value: str) -> bool:
+    """Whether this variable, a setting, sets one that is secret, or a catalog's address with a password in it."""
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {name.lower(): value}
+    for field, given in source().items():
+        kind = Settings.model_fields[field].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            part = kind.model_validate(given)
+            address = part.uri if isinstance(part, CatalogSettings) else None
+            if any(_secrets(part)) or any(_passwords(address or "")):
+                return True
+    return False
 
 
 def _is_of_a_service(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,17 +54,19 @@ class Size:
     executor_memory: str
     executor_cores: int
 
-    def as_environment(self) -> dict[str, str]:
-        """The settings that ask for it; a master on one machine uses the driver's memory alone."""
+    def wanted_in(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """The settings that ask for it, with what the environment says of them; a master on one machine uses the
+        driver's memory alone."""
         executors = {
             "spark.executor.instances": str(self.executors),
             "spark.executor.memory": self.executor_memory,
             "spark.executor.cores": str(self.executor_cores),
         }
-        return {
-            "LAKEHOUSE_SPARK__DRIVER_MEMORY": self.driver_memory,
-            "LAKEHOUSE_SPARK__CONF": json.dumps(executors),
-        }
+        memory, conf = "LAKEHOUSE_SPARK__DRIVER_MEMORY", "LAKEHOUSE_SPARK__CONF"
+        wanted = environment.get(conf, "{}")
+        with suppress(ValueError, TypeError):  # whoever reads the settings says what is wrong with them
+            wanted = json.dumps(executors | json.loads(wanted))
+        return {memory: environment.get(memory, self.driver_memory), conf: wanted}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,14 @@ from pyspark.traceback_utils import SCCallSiteSync
 from lakehouse_spark import jars
 from lakehouse_spark.errors import LakehouseError, UsageError, in_a_sentence
 from lakehouse_spark.lake import log
-from lakehouse_spark.settings import PASSWORD_IN_A_URL, S3Settings, Settings, conf_dir, python_environment
+from lakehouse_spark.settings import (
+    DEPLOY_MODE,
+    PASSWORD_IN_A_URL,
+    S3Settings,
+    Settings,
+    conf_dir,
+    python_environment,
+)
 from lakehouse_spark.table import CATALOG
 
 _QUIET_JAVA = Path(__file__).parent / "java"
@@ -286,7 +293,13 @@ def launch_conf(
         # Of one that does not fit, as another Java's, it would speak, and then do without.
         if archived and archive.exists():
             conf["spark.driver.extraJavaOptions"] += f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off'
-    return conf | dict(settings.spark.conf)
+    return conf | _chosen(settings)
+
+
+def _chosen(settings: Settings) -> dict[str, str]:
+    """What the settings say to Spark itself, but for where submitted drivers are: it is none of a session's business,
+    whose driver is the process that opens it."""
+    return {name: value for name, value in settings.spark.conf.items() if (name, value) != (DEPLOY_MODE, "cluster")}
 
 
 def class_path(settings: Settings, announce: Callable[[str], None]) -> str:
@@ -399,7 +412,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         conf |= {f"{catalog}.{name}": value for name, value in _s3(settings.s3).items()}
     given = {**settings.catalog.properties, **settings.catalog.revealed()}
     conf |= {f"{catalog}.{option}": value for option, value in given.items()}
-    return conf | dict(settings.spark.conf)
+    return conf | _chosen(settings)
 
 
 def has_tables_at_s3(settings: Settings) -> bool:

@@ -19,6 +19,9 @@ from typing import IO, Any
 
 import dagster as dg
 
+from lakehouse_spark.errors import UsageError
+from lakehouse_spark.settings import load
+
 Materialized = dg.MaterializeResult[Any]
 
 _Context = dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
@@ -29,7 +32,12 @@ _POLL_SECONDS = 0.5
 
 
 def submit(job: str, *options: str) -> Sequence[str]:
-    """The command that becomes spark-submit with a job, sized as the job declares or the environment says."""
+    """The command that becomes spark-submit with a job, sized as the job declares or the environment says.
+
+    Raises UsageError in cluster mode: a driver elsewhere could neither report to Dagster nor be ended by it.
+    """
+    if load().in_cluster_mode:
+        raise UsageError("Dagster needs drivers on its own machine: client mode, not cluster (LAKEHOUSE_SPARK__CONF)")
     return [*_tied(), sys.executable, "-m", "lakehouse_spark.cli.submit", job, *options]
 
 

@@ -81,7 +81,7 @@ def test_on_two_workers_the_tables_are_those_of_one_machine_whoever_is_killed(
 ) -> None:
     here = Lake.migrated(spark, broker.bootstrap_servers, tmp_path / "folder")
     here.create_topics(names=ALL_TOPICS)
-    shell = Shell(broker.bootstrap_servers, tmp_path / "driver", settings.jar_cache.parent)
+    shell = Shell(broker.bootstrap_servers, tmp_path / "driver", settings.jar_cache)
     shell.home.mkdir()
     submitted = Submitted(shell, cluster, here, rest_catalog)
 

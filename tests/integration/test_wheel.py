@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 import sysconfig
 import tarfile
 import tomllib
@@ -16,6 +14,7 @@ import pytest
 
 from lakehouse_spark import jars
 from lakehouse_spark.settings import Settings
+from tests.support import wheel
 
 ROOT = Path(__file__).parents[2]
 DATA = {
@@ -23,30 +22,19 @@ DATA = {
     "conf/log4j2.properties", "conf/reference/exchanges.csv", "lake/java/bin/java", "report/templates/report.css",
     "report/templates/report.html.j2", "report/templates/report.js",
 }  # fmt: skip
-BUILD = """\
-import sys
-from setuptools import build_meta
-_, folder = sys.argv
-build_meta.build_wheel(folder)
-build_meta.build_sdist(folder)
-"""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel and the source distribution of this tree."""
-    tree, built = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("built")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    for name in ("lakehouse_spark", "tests", "jobs", "benchmarks"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    subprocess.run([sys.executable, "-c", BUILD, str(built)], cwd=tree, check=True, capture_output=True)
+    built = tmp_path_factory.mktemp("built")
+    wheel.build(tmp_path_factory.mktemp("tree"), built)
     return built
 
 
 def test_the_wheel_and_the_sources_hold_the_package_and_nothing_else(built: Path) -> None:
-    (wheel,), (sources,) = built.glob("*.whl"), built.glob("*.tar.gz")
-    in_wheel = zipfile.ZipFile(wheel).namelist()
+    (made,), (sources,) = built.glob("*.whl"), built.glob("*.tar.gz")
+    in_wheel = zipfile.ZipFile(made).namelist()
     with tarfile.open(sources) as archive:
         files = [member.name for member in archive.getmembers() if member.isfile()]
         in_sources = [name.partition("/")[2] for name in files]
@@ -82,12 +70,7 @@ class Installed:
 def installed(built: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     jars.ensure(["spark", "broker"], settings.jar_cache, settings.java)
     environment, folder = tmp_path_factory.mktemp("environment"), tmp_path_factory.mktemp("folder")
-    (wheel,) = built.glob("*.whl")
-    python = environment / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install"]
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True)
-    (packages,) = environment.glob("lib/python*/site-packages")
+    packages = wheel.install(built, environment)
     # A line of a .pth file adds a folder and none of that folder's own: so not this tree, where it is installed too.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return Installed(environment / "bin", folder, settings.jar_cache)

@@ -93,8 +93,8 @@ class Shell:
         assert producer.flush(30) == 0
 
 
-def finished(process: "subprocess.Popen[str]") -> Done:
-    said, complained = process.communicate(timeout=180)
+def finished(process: "subprocess.Popen[str]", seconds: float = 180) -> Done:
+    said, complained = process.communicate(timeout=seconds)
     return Done(process.returncode, said.splitlines(), complained.splitlines())
 
 

@@ -4,13 +4,14 @@ import ast
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lakehouse_spark import jars
+from lakehouse_spark import jars, settings
 from lakehouse_spark.cli import submit
 from lakehouse_spark.errors import UsageError
 from lakehouse_spark.jobs.registry import JOBS
@@ -83,7 +84,11 @@ EXECUTORS = '{"spark.executor.instances": "2", "spark.executor.memory": "2g", "s
     [
         ({}, "2g", EXECUTORS),
         ({"LAKEHOUSE_SPARK__DRIVER_MEMORY": "9g"}, "9g", EXECUTORS),
-        ({"LAKEHOUSE_SPARK__CONF": '{"spark.x": "y"}'}, "2g", '{"spark.x": "y"}'),
+        (
+            {"LAKEHOUSE_SPARK__CONF": '{"spark.x": "y", "spark.executor.cores": "1"}'},
+            "2g",
+            EXECUTORS.replace('"4"}', '"1", "spark.x": "y"}'),
+        ),
     ],
 )
 def test_submit_sizes_the_job_unless_the_environment_does(
@@ -108,6 +113,81 @@ def test_submit_sizes_the_job_unless_the_environment_does(
     assert [f"{name}={value}" for name, value in json.loads(conf).items() if f"{name}={value}" not in command] == []
     assert command[-3:] == ["bronze_writer", "--table", "raw_trades"]
     assert (environment["LAKEHOUSE_SPARK__DRIVER_MEMORY"], environment["LAKEHOUSE_SPARK__CONF"]) == (memory, conf)
+
+
+TOLD = "spark.yarn.appMasterEnv.LAKEHOUSE_SUBMITTED_WITH"
+
+
+def cluster_mode(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What `submit` adds in cluster mode, in this environment alone."""
+    conf = json.dumps({"spark.submit.deployMode": "cluster", "spark.yarn.dist.files": "/own"})
+    given = {"LAKEHOUSE_PROFILE": "cluster", "LAKEHOUSE_SPARK__CONF": conf}
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"], **given, **environment})
+    return submit.for_a_driver_elsewhere(settings.load(), os.environ)
+
+
+def test_a_driver_elsewhere_has_the_settings_and_secrets_that_it_was_submitted_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, kept, container = (tmp_path / name for name in ("my secrets", "kept", "container"))
+    for folder in (mounted, kept, container, mounted / "LAKEHOUSE_OLD"):
+        folder.mkdir()
+    (mounted / "LAKEHOUSE_KAFKA").write_text('{"secrets": {"ssl.key.password": "hush"}}\n')
+    (mounted / "lakehouse_truststore.jks").write_bytes(b"\xff")
+    options = '{"options": {"group.id": "$HOME \\"`id`\\""}}'
+    of_here = {
+        "LAKEHOUSE_HOME": str(tmp_path), "LAKEHOUSE_SECRETS_DIR": str(mounted), "AWS_REGION": "here",
+        "LAKEHOUSE_TO_S3__SECRET_ACCESS_KEY": "hush",
+    }  # fmt: skip
+    told = cluster_mode({"LAKEHOUSE_KAFKA": options, **of_here}, monkeypatch)
+
+    assert told == {
+        "spark.submit.deployMode": "cluster",
+        "spark.yarn.dist.files": f"/own,file://{tmp_path}/my%20secrets/LAKEHOUSE_KAFKA#LAKEHOUSE_KAFKA",
+        TOLD: told[TOLD],
+    }
+    assert re.fullmatch(r"[\w+/=]+", told[TOLD])
+
+    (kept / "of-yarn").write_bytes((mounted / "LAKEHOUSE_KAFKA").read_bytes())
+    (container / "LAKEHOUSE_KAFKA").symlink_to(kept / "of-yarn")
+    monkeypatch.chdir(container)
+    monkeypatch.setattr(os, "environ", {"LAKEHOUSE_SUBMITTED_WITH": told[TOLD], "LAKEHOUSE_PROFILE": "local"})
+    submit.take_over(os.environ)
+    assert {*os.environ} == {
+        "LAKEHOUSE_PROFILE", "LAKEHOUSE_KAFKA", "LAKEHOUSE_SECRETS_DIR", "LAKEHOUSE_SPARK__CONF"
+    }  # fmt: skip
+    there = settings.load()
+    assert (there.profile, there.kafka.options["group.id"]) == ("local", '$HOME "`id`"')
+    assert there.kafka.secrets["ssl.key.password"].get_secret_value() == "hush"
+    assert stat.S_IMODE(Path(os.environ["LAKEHOUSE_SECRETS_DIR"]).stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"LAKEHOUSE_CATALOG__TOKEN": "hush", "LAKEHOUSE_KAFKA__SECRETS": '{"ssl.key.password": "h"}'},
+            "LAKEHOUSE_CATALOG__TOKEN, LAKEHOUSE_KAFKA__SECRETS: a secret in a variable would stand in the"
+            " application's configuration; put it into a file of LAKEHOUSE_SECRETS_DIR, which travels as a file",
+        ),
+        (
+            {"LAKEHOUSE_CONF_DIR": str(ROOT / "lakehouse_spark" / "conf")},
+            "LAKEHOUSE_CONF_DIR is a folder of this machine, and stays here",
+        ),
+    ],
+)
+def test_what_cannot_go_to_a_driver_elsewhere_is_said(
+    given: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        cluster_mode(given, monkeypatch)
+    assert str(refused.value) == f"cluster mode: {said}"
+
+
+def test_a_driver_that_was_not_submitted_so_keeps_its_environment() -> None:
+    environment = {"LAKEHOUSE_PROFILE": "local"}
+    submit.take_over(environment)
+    assert environment == {"LAKEHOUSE_PROFILE": "local"}
 
 
 def test_submit_hands_options_on_and_keeps_them_apart() -> None:

@@ -115,6 +115,62 @@ def test_secrets_come_from_a_mounted_folder_too(monkeypatch: pytest.MonkeyPatch,
     assert loaded.catalog.uri == "https://catalog.example"
 
 
+def test_a_folder_of_secrets_that_is_not_there_or_leads_elsewhere_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    with pytest.raises(UsageError) as refused:
+        profile(monkeypatch, "local", SECRETS_DIR=str(secrets))
+    assert str(refused.value) == f"LAKEHOUSE_SECRETS_DIR: {secrets} is no folder"
+
+    secrets.mkdir()
+    (tmp_path / "elsewhere").write_text('{"token": "hush"}')
+    (secrets / "LAKEHOUSE_CATALOG").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError) as refused:
+        profile(monkeypatch, "local", SECRETS_DIR=str(secrets))
+    assert str(refused.value) == f"LAKEHOUSE_SECRETS_DIR: {secrets}/LAKEHOUSE_CATALOG is no file of that folder"
+
+
+def test_secrets_are_read_as_kubernetes_mounts_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "..2026").mkdir()
+    (tmp_path / "..2026" / "LAKEHOUSE_CATALOG").write_text('{"token": "hush"}')
+    (tmp_path / "..data").symlink_to("..2026")
+    (tmp_path / "LAKEHOUSE_CATALOG").symlink_to("..data/LAKEHOUSE_CATALOG")
+    loaded = profile(monkeypatch, "local", SECRETS_DIR=str(tmp_path))
+    assert loaded.catalog.token is not None
+    assert loaded.catalog.token.get_secret_value() == "hush"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_secret"),
+    [
+        ("CATALOG__TOKEN", "x", True),
+        ("CATALOG__SECRETS", '{"header.X-Api-Key": "a\\/b"}', True),
+        ("CATALOG", '{"type": "rest", "credential": "id:hush"}', True),
+        ("CATALOG__URI", "jdbc:postgresql://db/lake?password=hush", True),
+        ("KAFKA", '{"secrets": {"ssl.key.password": "p\\"w"}}', True),
+        ("S3__ACCESS_KEY_ID", "lake", True),
+        ("ALERTS__WEBHOOK_URL", "https://hook", True),
+        ("CATALOG__URI", "https://catalog.example", False),
+        ("CATALOG__WAREHOUSE", "s3://lake/", False),
+        ("KAFKA", '{"options": {"security.protocol": "SSL"}}', False),
+        ("S3__PATH_STYLE_ACCESS", "true", False),
+        ("PROFILE", "cluster", False),
+    ],
+)
+def test_variables_with_secrets_are_known(name: str, value: str, is_secret: bool) -> None:
+    assert settings.sets_a_secret(f"LAKEHOUSE_{name}", value) is is_secret
+
+
+def test_a_value_that_is_no_json_is_said_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError) as refused:
+        profile(monkeypatch, "local", KAFKA__SECRETS="{hush}")
+    assert str(refused.value) == (
+        'wrong settings: error parsing value for field "kafka" from source "EnvSettingsSource": '
+        "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+    )
+
+
 def test_one_jvm_looks_into_the_jars_used_most_first_and_takes_no_copies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
