@@ -178,6 +178,13 @@ def no_lakehouse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assets, "_with_row_count", lambda result: result)
 
 
+def test_jobs_whose_driver_would_be_elsewhere_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(processes.submit("pipeline"))[-3:] == ["-m", "lakehouse_spark.cli.submit", "pipeline"]
+    monkeypatch.setenv("LAKEHOUSE_SPARK__CONF", '{"spark.submit.deployMode": "cluster"}')
+    with pytest.raises(LakehouseError, match="Dagster needs drivers on its own machine: client mode, not cluster"):
+        processes.submit("pipeline")
+
+
 @pytest.mark.usefixtures("no_lakehouse")
 def test_a_beat_of_some_tables_is_one_job_whose_reports_become_materializations(
     instance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

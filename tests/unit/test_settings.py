@@ -198,6 +198,14 @@ def test_a_start_up_archive_is_used_once_it_is_there(monkeypatch: pytest.MonkeyP
     assert options.endswith(f' -XX:SharedArchiveFile="{archive}" -Xlog:cds*=off')
 
 
+def test_a_session_is_its_own_driver_wherever_submitted_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jars, "ensure", lambda *_, **__: {"spark": []})
+    local = profile(monkeypatch, "local", SPARK__CONF='{"spark.submit.deployMode": "cluster", "spark.x": "y"}')
+    assert local.in_cluster_mode
+    for conf in (session.launch_conf(local), session.spark_conf(local)):
+        assert ("spark.submit.deployMode" in conf, conf["spark.x"]) == (False, "y")
+
+
 def test_an_accelerator_takes_its_jar_and_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jars, "ensure", lambda groups, *_, **__: {group: [Path(f"{group}.jar")] for group in groups})
     alone = session.launch_conf(profile(monkeypatch, "local"))
