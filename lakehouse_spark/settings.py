@@ -477,7 +477,7 @@ def load_target(profile: str | None = None, home: Path | None = None) -> Setting
 
 def _loaded(kind: type[Settings], prefix: str, **given: Any) -> Settings:
     secret_files(os.environ.get(f"{prefix}SECRETS_DIR"), f"{prefix}SECRETS_DIR")
-    known = {prefix + name.upper() for name in Settings.model_fields} | {f"{prefix}SECRETS_DIR"}
+    known = _names(prefix) | {f"{prefix}SECRETS_DIR"}
     named = [name for name in os.environ if name.startswith(prefix) and name.startswith(TARGET) == (prefix == TARGET)]
     strange = [name for name in named if name.split("__")[0] not in known and not _is_of_a_service(name)]
     if strange:
@@ -503,20 +503,23 @@ def secret_files(folder: str | None, variable: str) -> dict[str, Path]:
     place = Path(folder).expanduser()
     if not place.is_dir():
         raise UsageError(f"{variable}: {folder} is no folder")
-    named = {file.name.upper(): file for file in sorted(place.iterdir()) if _is_setting(file.name.upper())}
+    names = _names()
+    named = {file.name.upper(): file for file in sorted(place.iterdir()) if file.name.upper() in names}
     for file in named.values():
         if not file.is_file() or not file.resolve().is_relative_to(place.resolve()):
             raise UsageError(f"{variable}: {file} is no file of that folder")
     return named
 
 
-def _is_setting(name: str) -> bool:
-    return name.removeprefix(_PREFIX).lower() in Settings.model_fields and name.startswith(_PREFIX)
+def _names(prefix: str = _PREFIX) -> set[str]:
+    """The variables of all settings; what is within one stands behind two underscores."""
+    return {prefix + name.upper() for name in Settings.model_fields}
 
 
 def of_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that are settings."""
-    return {name: value for name, value in environment.items() if _is_setting(name.split("__")[0])}
+    names = _names()
+    return {name: value for name, value in environment.items() if name.split("__")[0] in names}
 
 
 def sets_a_secret(name: str, value: str) -> bool:

@@ -12,7 +12,7 @@ from lakehouse_spark.local.broker import Broker
 from lakehouse_spark.settings import DimTimeSettings, Settings
 from tests.support.faults import ROUNDS
 from tests.support.lake import ALL_TOPICS, Lake, compiled, trade
-from tests.support.two_beats import DERIVED, begin, digest, go_on
+from tests.support.two_beats import begin, digests, go_on
 from tests.support.wire import Wire, at_random, strung
 
 pytestmark = pytest.mark.soak
@@ -61,8 +61,8 @@ def test_a_pipeline_of_servers_that_fail_at_random_makes_what_an_undisturbed_one
             said = disturbed_until_done(wire, 20260401 + number)
             assert [each for each in said if "\n" in each] == []
             pipeline.run(there.spark, there.settings)
-            made = {name: digest(wire.lake, name) for name in DERIVED}
-            assert made == {name: digest(there, name) for name in DERIVED}
+            made = digests(wire.lake)
+            assert made == digests(there)
         assert pipeline_writes_nothing(wire)
         verified = verify.go_on(wire.lake.spark, wire.lake.settings, in_full=True)
         assert verified.complaint is None

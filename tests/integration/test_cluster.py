@@ -26,7 +26,7 @@ from tests.support.cluster import Cluster
 from tests.support.lake import ALL_TOPICS, Lake
 from tests.support.rest_catalog import RestCatalog
 from tests.support.shell import SCRIPTS, Done, Shell
-from tests.support.two_beats import DERIVED, begin, digest, go_on
+from tests.support.two_beats import begin, digests, go_on
 
 EXECUTORS = {"spark.executor.memory": "1g", "spark.executor.cores": "1", "spark.driver.host": HOST}
 
@@ -115,4 +115,4 @@ def test_on_two_workers_the_tables_are_those_of_one_machine_whoever_is_killed(
     of_home = {"home": shell.home, "kafka": here.settings.kafka, "dim_time": DimTimeSettings(years=(2025,))}
     there = servers.settings_of(rest_catalog.environment).model_copy(update=of_home)
     on_cluster = Lake(servers.connect(spark, there), there)
-    assert {name: digest(on_cluster, name) for name in DERIVED} == {name: digest(here, name) for name in DERIVED}
+    assert digests(on_cluster) == digests(here)

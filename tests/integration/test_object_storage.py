@@ -26,7 +26,7 @@ from tests.support import servers
 from tests.support.lake import ALL_TOPICS, Lake
 from tests.support.object_store import ObjectStore
 from tests.support.rest_catalog import RestCatalog
-from tests.support.two_beats import DERIVED, begin, digest, go_on
+from tests.support.two_beats import begin, digests, go_on
 
 SILVER = "silver.trades"
 
@@ -83,7 +83,7 @@ def compared(
 
 def test_what_is_made_on_servers_is_what_is_made_in_a_folder(compared: Compared) -> None:
     here, there = compared.on_servers, compared.in_folder
-    assert {name: digest(here, name) for name in DERIVED} == {name: digest(there, name) for name in DERIVED}
+    assert digests(here) == digests(there)
     symbols = here.rows("dim.dim_symbol", "symbol", "effective_date", "company_name", "is_current")
     assert sorted((row[0], str(row[1]), row[2], row[3]) for row in symbols) == [
         ("AAPL", "2025-01-01", "Apple", False),

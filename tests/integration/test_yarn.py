@@ -25,7 +25,7 @@ from tests.support import servers, wheel
 from tests.support.lake import ALL_TOPICS, Lake
 from tests.support.rest_catalog import RestCatalog, jars_of
 from tests.support.shell import Done, Shell, finished
-from tests.support.two_beats import DERIVED, begin, digest, go_on
+from tests.support.two_beats import begin, digests, go_on
 from tests.support.yarn import Hadoop
 
 pytestmark = pytest.mark.soak
@@ -155,7 +155,7 @@ def test_on_yarn_the_tables_are_those_of_one_machine_though_a_driver_is_killed(
     of_home = {"home": shell.home, "kafka": here.settings.kafka, "dim_time": DimTimeSettings(years=(2025,))}
     there = servers.settings_of(rest_catalog.environment).model_copy(update=of_home)
     on_yarn = Lake(servers.connect(spark, there), there)
-    assert {name: digest(on_yarn, name) for name in DERIVED} == {name: digest(here, name) for name in DERIVED}
+    assert digests(on_yarn) == digests(here)
 
     key = rest_catalog.environment["LAKEHOUSE_S3__SECRET_ACCESS_KEY"]
     said = [*hadoop.logs().items(), *(("scripts", file.read_text()) for file in hadoop.folder.glob("**/launch_*.sh"))]

@@ -2,27 +2,22 @@
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from lakehouse_spark import jars
 from lakehouse_spark.local.loopback import HOST, free_port, is_open, wait_for
 from tests.support import processes
 
-_MARK = "TESTS_CLUSTER"
 
-
-class Cluster:
+class Cluster(processes.Servers):
     """A master, and workers of one core each."""
 
     def __init__(self, folder: Path, java_home: Path) -> None:
-        self.folder, self._java_home = folder, java_home
+        super().__init__(folder, java_home)
         self.port = free_port()
-        self._servers: list[subprocess.Popen[bytes]] = []
 
     @property
     def master(self) -> str:
@@ -42,14 +37,6 @@ class Cluster:
         assert wait_for(lambda: is_open(self.port), 60), self._log("master")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for server in reversed(self._servers):
-            server.terminate()
-        for server in self._servers:
-            server.wait(60)
-
     def add_worker(self) -> None:
         name = f"worker-{len(self._servers)}"
         worker = "org.apache.spark.deploy.worker.Worker"
@@ -61,9 +48,7 @@ class Cluster:
 
     def executors(self) -> Iterator[processes.Process]:
         """Those that are alive."""
-        for process in processes.of(f"{_MARK}={self.folder}"):
-            if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in process.arguments:
-                yield process
+        return self._of("org.apache.spark.executor.CoarseGrainedExecutorBackend")
 
     def kill_an_executor(self) -> bool:
         """Whether there was one."""
@@ -76,21 +61,7 @@ class Cluster:
     def _start(self, name: str, *words: str) -> None:
         home = self.folder / name
         home.mkdir(parents=True)
-        own = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "JAVA_HOME": str(self._java_home),
-            _MARK: str(self.folder),
-        }
-        own |= {"SPARK_LOCAL_IP": HOST, "SPARK_HOME": str(jars.SPARK_JARS.parent), "SPARK_DAEMON_MEMORY": "256m"}
+        own = {"SPARK_LOCAL_IP": HOST, "SPARK_HOME": str(jars.SPARK_JARS.parent), "SPARK_DAEMON_MEMORY": "256m"}
         own |= {"SPARK_NO_DAEMONIZE": "1"}
-        with (home / "log").open("wb") as log:
-            self._servers.append(
-                subprocess.Popen(
-                    [str(jars.SPARK_JARS.parent / "bin" / "spark-class"), *words], cwd=home, env=own, stdout=log,
-                    stderr=log,
-                )
-            )  # fmt: skip
-
-    def _log(self, name: str) -> str:
-        return (self.folder / name / "log").read_text(errors="replace")
+        program = str(jars.SPARK_JARS.parent / "bin" / "spark-class")
+        self._begin([program, *words], home, self._environment(home) | own)

@@ -1,11 +1,13 @@
-"""The processes of one Dagster, wherever in the tree they are: by a variable of their environment."""
+"""Processes, wherever in the tree they are: by a variable of their environment; and servers that tests start."""
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 
 @dataclass(frozen=True)
@@ -50,3 +52,37 @@ def below(process: Process, among: list[Process]) -> list[Process]:
     """The processes that it began, and those that these began."""
     children = [each for each in among if each.parent == process.pid]
     return [found for child in children for found in (child, *below(child, among))]
+
+
+class Servers:
+    """Servers in a folder of a cluster's own, which end with the block; what they start is known by a variable."""
+
+    _MARK = "TESTS_CLUSTER"
+
+    def __init__(self, folder: Path, java_home: Path) -> None:
+        self.folder, self._java_home = folder, java_home
+        self._servers: list[subprocess.Popen[bytes]] = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in reversed(self._servers):
+            server.terminate()
+        for server in self._servers:
+            server.wait(60)
+
+    def _environment(self, home: Path) -> dict[str, str]:
+        own = {"HOME": str(home), "JAVA_HOME": str(self._java_home), self._MARK: str(self.folder)}
+        return {"PATH": os.environ["PATH"], **own}
+
+    def _begin(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        """A server that works in this folder, and says there what it does."""
+        with (folder / "log").open("wb") as log:
+            self._servers.append(subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log))
+
+    def _log(self, name: str) -> str:
+        return (self.folder / name / "log").read_text(errors="replace")
+
+    def _of(self, name: str) -> Iterator[Process]:
+        """The JVMs of this class that are alive."""
+        return (each for each in of(f"{self._MARK}={self.folder}") if each.name == "java" and name in each.arguments)

@@ -49,7 +49,12 @@ def go_on(lake: Lake) -> None:
     )
 
 
-def digest(lake: Lake, table: str) -> str:
+def digests(lake: Lake) -> dict[str, str]:
+    """Of every table behind bronze, by its name."""
+    return {name: _digest(lake, name) for name in DERIVED}
+
+
+def _digest(lake: Lake, table: str) -> str:
     """Of all rows, but for the stamps of the commits and the numbers of the members, which come with the beats."""
     of_a_beat = {*OF_A_RUN, BY_NAME[table].stamp, "symbol_key", "trader_key", "account_key"}
     columns = [name for name in BY_NAME[table].column_names if name not in of_a_beat]

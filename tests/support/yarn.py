@@ -4,14 +4,12 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from lakehouse_spark import jars
 from lakehouse_spark.local.loopback import HOST, free_port, wait_for
 from tests.support import processes
 
-_MARK = "TESTS_YARN"
 _ANY_PORT = f"{HOST}:0"
 _JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "--add-opens=java.base/java.lang=ALL-UNNAMED")
 _NAME_NODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
@@ -31,14 +29,13 @@ appender.stderr.layout.pattern = %d %p %c{1}: %m%n%xEx{short}
 """
 
 
-class Hadoop:
+class Hadoop(processes.Servers):
     """A file system, a resource manager, and nodes of two cores; `conf` is what a user names in HADOOP_CONF_DIR."""
 
     def __init__(self, folder: Path, java_home: Path, class_path: Sequence[Path]) -> None:
-        self.folder, self._java_home = folder, java_home
+        super().__init__(folder, java_home)
         of_spark = [path for name in _CLIENTS for path in jars.SPARK_JARS.glob(f"{name}.jar")]
         self._class_path = [*class_path, *of_spark]
-        self._servers: list[subprocess.Popen[bytes]] = []
         files, manager, scheduler, tracker, admin = (f"{HOST}:{free_port()}" for _ in range(5))
         self._settings = {
             "fs.defaultFS": f"hdfs://{files}",
@@ -63,19 +60,11 @@ class Hadoop:
 
     def __enter__(self) -> Self:
         format_it = self._command(self.conf, _NAME_NODE, "-format")
-        subprocess.run(format_it, env=self._environment("name-node"), capture_output=True, check=True)
+        subprocess.run(format_it, env=self._environment(self.folder), capture_output=True, check=True)
         self._start("name-node", _NAME_NODE, "IPC Server Responder: starting")
         self._start("data-node", _DATA_NODE, "Successfully sent block report")
         self._start("manager", _MANAGER, "Transitioned to active state")
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for server in reversed(self._servers):
-            server.terminate()
-        for server in self._servers:
-            server.wait(60)
 
     def add_node(self) -> None:
         """One with a folder and a home of its own."""
@@ -87,7 +76,7 @@ class Hadoop:
             "local-dirs": str(self.folder / name / "local"),
             "log-dirs": str(self.folder / name / "logs"),
             "user-home-dir": str(self.folder / name / "home"),
-            "env-whitelist": f"JAVA_HOME,{_MARK}",
+            "env-whitelist": f"JAVA_HOME,{self._MARK}",
             "resource.memory-mb": "2560",
             "resource.cpu-vcores": "2",
             "vmem-check-enabled": "false",
@@ -108,11 +97,6 @@ class Hadoop:
         files = sorted(self.folder.glob("node-*/logs/*/*/std*"))
         return {str(file.relative_to(self.folder)): file.read_text(errors="replace") for file in files}
 
-    def _of(self, name: str) -> Iterator[processes.Process]:
-        for process in processes.of(f"{_MARK}={self.folder}"):
-            if process.name == "java" and name in process.arguments:
-                yield process
-
     def _configured(self, name: str, **more: str) -> Path:
         """A folder of what all servers and users know, and more."""
         folder = self.folder / name / "conf"
@@ -127,22 +111,11 @@ class Hadoop:
         class_path = os.pathsep.join(map(str, [conf, *self._class_path]))
         return [str(self._java_home / "bin" / "java"), *_JVM, "-cp", class_path, server, *words]
 
-    def _environment(self, name: str) -> dict[str, str]:
-        home = str(self.folder / name / "home")
-        own = {"HOME": home, "JAVA_HOME": str(self._java_home), _MARK: str(self.folder)}
-        return {"PATH": os.environ["PATH"], **own}
-
     def _start(self, name: str, server: str, sign: str, settings: Mapping[str, str] = {}) -> None:
-        conf = self._configured(name, **settings)
-        (self.folder / name / "home").mkdir()
-        file = self.folder / name / "log"
-        with file.open("wb") as log:
-            self._servers.append(
-                subprocess.Popen(
-                    self._command(conf, server), cwd=conf.parent, env=self._environment(name), stdout=log, stderr=log
-                )
-            )
-        assert wait_for(lambda: sign in file.read_text(errors="replace"), 60), file.read_text(errors="replace")
+        conf, home = self._configured(name, **settings), self.folder / name / "home"
+        home.mkdir()
+        self._begin(self._command(conf, server), conf.parent, self._environment(home))
+        assert wait_for(lambda: sign in self._log(name), 60), self._log(name)
 
 
 def _site(settings: Mapping[str, str]) -> str:
